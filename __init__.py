@@ -1,0 +1,12 @@
+"""Retrieval-augmented fashion editing: a ComfyUI node pack, and the Python package `fashion_rag`."""
+
+WEB_DIRECTORY = "./web"
+
+
+async def comfy_entrypoint():
+    """Register the pack's model folders and return its ComfyExtension (called by ComfyUI alone)."""
+    from .nodes import FashionRAGExtension
+    from .nodes.folders import register_folders
+
+    register_folders()
+    return FashionRAGExtension()
