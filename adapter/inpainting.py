@@ -1,0 +1,162 @@
+"""Picture and mask for an inpainting model, and the result put back onto the original pixels.
+
+Pure functions on tensors, shared by the ComfyUI nodes and the headless pipeline. Pictures are
+float (b, H, W, 3) in 0..1, masks float (b, H, W) in 0..1 with 1 = repaint.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import torch
+from scipy.ndimage import distance_transform_edt
+from torch.nn import functional
+
+logger = logging.getLogger(__name__)
+
+CELL = 8
+"""Pixels of the picture to one of the latent, per axis."""
+THRESHOLD = 0.5
+"""From this value on a mask's pixel is repainted."""
+
+
+@dataclass(frozen=True)
+class Inpainting:
+    """What an inpainting model gets; H8 and W8 are the picture's sizes padded to multiples of 8."""
+
+    image: torch.Tensor
+    """(b, H8, W8, 3): the picture, continued by its edge."""
+    masked_image: torch.Tensor
+    """(b, H8, W8, 3): the same, mid-grey (0.5, which the VAE sees as 0) where it is repainted."""
+    mask: torch.Tensor
+    """(b, H8, W8): exactly 0 or 1."""
+    soft_mask: torch.Tensor
+    """(b, H8, W8): the mask as it came, for a noise mask."""
+    latent_mask: torch.Tensor
+    """(b, 1, H8/8, W8/8): the top-left pixel of each 8x8 cell of `mask`, as in training."""
+
+
+def prepare_inpainting(image: torch.Tensor, mask: torch.Tensor) -> Inpainting:
+    """Make the model's inputs from a picture (b, H, W, 3) and a soft mask (b, h, w).
+
+    The mask is resized to the picture and split at 0.5; the smaller batch is repeated. Sizes that
+    are not multiples of 8 are padded at the right and at the bottom (`composite` crops them back).
+
+    Raises:
+        ValueError: wrong shapes, or nothing to repaint.
+    """
+    if image.ndim != 4 or image.shape[-1] < 3:
+        raise ValueError(
+            f"the picture has the shape {tuple(image.shape)}, expected (batch, height, width, 3)."
+        )
+    image = image[..., :3]
+    mask = resize_mask(mask, image.shape[1:3]).to(image)
+    count = max(len(image), len(mask))
+    image, mask = repeat_batch(image, count), repeat_batch(mask, count)
+    image = pad_to_cells(image.movedim(-1, 1)).movedim(1, -1)
+    soft = pad_to_cells(mask[:, None])[:, 0]
+    hard = (soft >= THRESHOLD).to(soft)
+    _check_coverage(hard, soft)
+    return Inpainting(
+        image=image,
+        masked_image=torch.where(hard[..., None] > 0, 0.5, image),
+        mask=hard,
+        soft_mask=soft,
+        latent_mask=hard[:, None, ::CELL, ::CELL],
+    )
+
+
+def resize_mask(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Bring a mask (b, h, w), (h, w) or (b, 1, h, w) to (b, *size); the same size stays as it is.
+
+    Raises:
+        ValueError: another shape.
+    """
+    if mask.ndim == 4 and mask.shape[1] == 1:
+        mask = mask[:, 0]
+    if mask.ndim == 2:
+        mask = mask[None]
+    if mask.ndim != 3:
+        raise ValueError(
+            f"the mask has the shape {tuple(mask.shape)}, expected (batch, height, width)."
+        )
+    mask = mask.float()
+    if mask.shape[1:] == tuple(size):
+        return mask
+    return resize(mask[:, None], size)[:, 0]
+
+
+def resize(pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Resize (b, c, h, w) to (b, c, *size), bilinear, antialiased where it shrinks."""
+    return functional.interpolate(pixels, size=tuple(size), mode="bilinear", antialias=True)
+
+
+def repeat_batch(tensor: torch.Tensor, count: int) -> torch.Tensor:
+    """The first `count` entries of the batch repeated over and over."""
+    return tensor[torch.arange(count, device=tensor.device) % len(tensor)]
+
+
+def pad_to_cells(pixels: torch.Tensor) -> torch.Tensor:
+    """Continue (b, c, h, w) by its edge, right and bottom, to multiples of 8."""
+    height, width = pixels.shape[-2:]
+    return functional.pad(pixels, (0, -width % CELL, 0, -height % CELL), mode="replicate")
+
+
+def composite(
+    original: torch.Tensor, generated: torch.Tensor, mask: torch.Tensor, feather: int = 8
+) -> torch.Tensor:
+    """Paste what was painted inside the mask back onto the original picture.
+
+    The transition lies inside the mask: over `feather` pixels from its border inwards the result
+    goes from the original to the generated picture. Outside every pixel is the original's.
+
+    Args:
+        original: (b, H, W, 3). Its size is the result's.
+        generated: (b, h, w, 3), the original's size padded to multiples of 8 (cropped), or any
+            other (resized).
+        mask: (b, h, w), resized to the original and split at 0.5.
+        feather: width of the transition in pixels of the original, 0 or more.
+    """
+    height, width = original.shape[1:3]
+    padded = (height + -height % CELL, width + -width % CELL)
+    generated = generated[..., :3].to(original)
+    if generated.shape[1:3] == padded:
+        generated = generated[:, :height, :width]
+    elif generated.shape[1:3] != (height, width):
+        generated = resize(generated.movedim(-1, 1), (height, width)).movedim(1, -1)
+    hard = resize_mask(mask, (height, width)) >= THRESHOLD
+    count = max(len(original), len(generated), len(hard))
+    alpha = torch.stack([_ramp_inwards(one, feather) for one in hard]).to(original)
+    original, generated, alpha = (
+        repeat_batch(part, count) for part in (original[..., :3], generated, alpha[..., None])
+    )
+    return torch.lerp(original, generated.clamp(0, 1), alpha)
+
+
+def _ramp_inwards(mask: torch.Tensor, feather: int) -> torch.Tensor:
+    """A mask (H, W) of bools to 0 outside, rising from its border to 1 at `feather` pixels."""
+    if feather <= 0 or bool(mask.all()):
+        return mask.float()
+    depth = torch.from_numpy(distance_transform_edt(mask.cpu().numpy())).float()
+    return (depth / (feather + 1)).clamp(max=1)
+
+
+def _check_coverage(hard: torch.Tensor, soft: torch.Tensor) -> None:
+    """Refuse a mask with nothing to repaint; warn of one that is full or looks inverted."""
+    for index, one in enumerate(hard):
+        covered = one.mean().item()
+        if covered == 0:
+            raise ValueError(
+                f"mask {index} is empty: its largest value is {soft[index].max().item():.3g}, and "
+                f"only pixels from {THRESHOLD} on are repainted. Paint the part to be dressed "
+                "white (1); if the mask was made for another picture, connect the right one."
+            )
+        corners = one[:: one.shape[0] - 1, :: one.shape[1] - 1]
+        if covered > 0.95 or (covered > 0.5 and bool(corners.all())):
+            logger.warning(
+                "Mask %d covers %.0f %% of the picture%s: is it inverted? White (1) is repainted.",
+                index,
+                100 * covered,
+                " and its four corners" if bool(corners.all()) else "",
+            )

@@ -1,0 +1,187 @@
+"""Prompts with garments in them: from a template and pseudo-words to windows of 77 tokens.
+
+Both hosts use these functions, each with its own tokenizer: ComfyUI takes the windows as they are,
+the headless pipeline turns them into input embeddings. Fashion-RAG, section III-B: the pseudo-words
+of the retrieved garments stand one after the other, in the order of retrieval, after the prompt.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Sequence
+
+import torch
+
+logger = logging.getLogger(__name__)
+
+PAPER_PROMPT = "a photo of a model wearing {category} made of {garments}"
+CAPTION_PROMPT = "{caption}. {garments}"
+DEPTH_PROMPT = "a photo of a model wearing {category}. {caption}"
+
+CATEGORY_WORDS = {
+    "dresses": "a dress",
+    "upper_body": "an upper body garment",
+    "lower_body": "a lower body garment",
+}
+OUTFIT = "an outfit"
+
+Token = tuple[int | torch.Tensor, float]
+"""A token's id, or the vector (width,) that stands for it, and its weight."""
+Tokenize = Callable[[str], Sequence[Token]]
+"""Text to tokens, without start, end and padding."""
+
+# Stands for the garments while the text is tokenised, so that they take over the weight of their
+# place, as in "({garments}:1.2)". Plain letters: every CLIP tokenizer keeps them, a character of
+# the private-use area is dropped by some.
+MARKER = "qxgarmentsplaceqx"
+
+
+def category_words(categories: Sequence[str]) -> str:
+    """The words for the garments' categories: the paper's for its three, a free one by its name.
+
+    Several different categories, an unknown one (an empty name) or none give "an outfit".
+    """
+    names = {name.strip() for name in categories}
+    name = names.pop() if len(names) == 1 else ""
+    return CATEGORY_WORDS.get(name, name) or OUTFIT
+
+
+def split_prompt(template: str, category: str = OUTFIT, caption: str = "") -> list[str]:
+    """Fill in {category} and {caption}; return [before, after] the garments, or [text] without.
+
+    `category` is put in as it is (see `category_words`). Only these three names in braces mean
+    anything, and only in the template: what the user's own text holds stays.
+
+    Raises:
+        ValueError: {garments} stands in the template more than once.
+    """
+    values = {"category": category, "caption": caption}
+    parts = [""]
+    for index, piece in enumerate(re.split(r"\{(category|caption|garments)\}", template)):
+        if index % 2 == 0:
+            parts[-1] += piece
+        elif piece == "garments":
+            parts.append("")
+        else:
+            parts[-1] += values[piece]
+    if len(parts) > 2:
+        raise ValueError(
+            f"the prompt {template!r} has {{garments}} {len(parts) - 1} times, expected once at "
+            "most: all garments stand at one place; remove the others."
+        )
+    return parts
+
+
+def scale_garments(
+    pseudo_words: Sequence[torch.Tensor],
+    strength: float = 1.0,
+    strengths: Sequence[float] | None = None,
+) -> list[torch.Tensor]:
+    """Scale each garment's pseudo-words (words, width) by `strength` times its own strength.
+
+    1 is the paper. A garment whose product is 0 is left out. `strengths` defaults to 1 for each.
+
+    Raises:
+        ValueError: there are not as many strengths as garments.
+    """
+    if strengths is None:
+        strengths = [1.0] * len(pseudo_words)
+    if len(strengths) != len(pseudo_words):
+        raise ValueError(
+            f"got {len(strengths)} strengths for {len(pseudo_words)} garments, expected one each."
+        )
+    factors = [strength * own for own in strengths]
+    return [words * by for words, by in zip(pseudo_words, factors, strict=True) if by != 0]
+
+
+def windows(
+    parts: Sequence[str],
+    garments: Sequence[torch.Tensor],
+    tokenize: Tokenize,
+    *,
+    start: int,
+    end: int,
+    pad: int,
+    length: int = 77,
+) -> list[list[Token]]:
+    """Put the garments' pseudo-words into the prompt; return one or more windows of tokens.
+
+    A window takes as many garments as fit beside the prompt; the next one repeats the prompt with
+    its own garments. Where not even one fits, the prompt goes into windows of its own, and the
+    garments follow in windows of theirs. Nothing is cut.
+
+    Args:
+        parts: the text around the garments, as `split_prompt` returns it.
+        garments: for each garment its pseudo-words (words, width), in the order of retrieval.
+        tokenize: the host's tokenizer; called with text that holds no `start`, `end` or `pad`.
+        start, end, pad: the ids that begin, close and fill a window.
+        length: tokens in a window, `start` and `end` included.
+
+    Returns:
+        Windows of exactly `length` tokens (id or vector (width,), weight).
+
+    Raises:
+        ValueError: the text holds the marker word, or one garment has more pseudo-words than a
+            window can take.
+    """
+    before, after, weight = _tokenize_parts(parts, tokenize)
+    if garments and len(parts) == 1:
+        logger.warning("The prompt has no {garments}: %d garments do not take part.", len(garments))
+        garments = []
+    blocks = [[(vector, weight) for vector in words] for words in garments]
+    room = length - 2
+    longest = max((len(block) for block in blocks), default=0)
+    if longest > room:
+        raise ValueError(
+            f"a garment has {longest} pseudo-words, expected at most {room}: "
+            f"one window holds {length} tokens with its start and end."
+        )
+
+    contents: list[list[Token]] = []
+    if not blocks or len(before) + longest + len(after) > room:
+        text = [*before, *after]
+        contents = [text[i : i + room] for i in range(0, len(text), room)] or [[]]
+        if len(text) + longest > room:
+            logger.warning(
+                "The prompt is %d tokens long, a window holds %d: it is continued in further "
+                "windows, and the garments stand in windows of their own.",
+                len(text),
+                room,
+            )
+        before, after = [], []
+    contents += [[*before, *group, *after] for group in _group(blocks, room - len(before + after))]
+    return [
+        [(start, 1.0), *content, (end, 1.0), *[(pad, 1.0)] * (room - len(content))]
+        for content in contents
+    ]
+
+
+def _tokenize_parts(
+    parts: Sequence[str], tokenize: Tokenize
+) -> tuple[list[Token], list[Token], float]:
+    """Tokens before the garments, tokens after them, and the weight at their place."""
+    tokens = list(tokenize(f" {MARKER} ".join(parts)))
+    if len(parts) == 1:
+        return tokens, [], 1.0
+    marker = [token for token, _ in tokenize(MARKER)]
+    ids = [None if torch.is_tensor(token) else int(token) for token, _ in tokens]
+    places = [i for i in range(len(ids)) if ids[i : i + len(marker)] == marker]
+    if len(places) != 1:
+        raise ValueError(
+            f"the word {MARKER!r} is reserved for the place of the garments; "
+            f"found {len(places)} times in the tokens, expected once: remove it from the text."
+        )
+    place = places[0]
+    return tokens[:place], tokens[place + len(marker) :], tokens[place][1]
+
+
+def _group(blocks: Sequence[list[Token]], room: int) -> list[list[Token]]:
+    """Join whole blocks, in order, into as few groups of at most `room` tokens as that allows."""
+    groups: list[list[Token]] = []
+    for block in blocks:
+        if groups and len(groups[-1]) + len(block) <= room:
+            groups[-1] = [*groups[-1], *block]
+        else:
+            groups.append(block)
+    return groups
