@@ -1,0 +1,27 @@
+"""The nodes: thin V3 classes over the plain functions of `retriever` and `adapter`."""
+
+from __future__ import annotations
+
+from comfy_api.latest import ComfyExtension, io
+
+from .adapter import GarmentTextualInversion, GarmentTokensSave, InversionAdapterLoader
+from .inpaint import FashionComposite, FashionInpaintConditioning
+from .models import FashionPromptDepth, FashionRAGLoader, FashionUNetLoader
+from .retrieve import GarmentIndexBuild, GarmentIndexLoader, TextGarmentRetrieve
+
+
+class FashionRAGExtension(ComfyExtension):
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return [
+            GarmentIndexBuild,
+            GarmentIndexLoader,
+            TextGarmentRetrieve,
+            InversionAdapterLoader,
+            GarmentTextualInversion,
+            GarmentTokensSave,
+            FashionUNetLoader,
+            FashionInpaintConditioning,
+            FashionPromptDepth,
+            FashionComposite,
+            FashionRAGLoader,
+        ]

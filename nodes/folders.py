@@ -1,0 +1,110 @@
+"""Where the pack's files live: subfolders of ComfyUI's model folder `fashion_rag`.
+
+Nodes offer the names found there, one level deep, and open nothing else: a workflow is untrusted.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import folder_paths
+
+KEY = "fashion_rag"
+HOST_ENCODER = "host"
+
+_IS_ENTRY: dict[str, Callable[[os.DirEntry], bool]] = {
+    "adapters": lambda e: e.name.lower().endswith((".safetensors", ".pth")) and e.is_file(),
+    "catalogues": lambda e: e.is_dir(),
+    "encoders": lambda e: os.path.isfile(os.path.join(e.path, "open_clip_config.json")),
+    "indexes": lambda e: os.path.isfile(os.path.join(e.path, "manifest.json")),
+    "models": lambda e: os.path.isfile(os.path.join(e.path, "model_index.json")),
+}
+
+
+def register_folders() -> None:
+    """Add `models/fashion_rag` beside what extra_model_paths.yaml names for the same key."""
+    default = os.path.join(folder_paths.models_dir, KEY)
+    folder_paths.add_model_folder_path(KEY, default)
+    paths, _ = folder_paths.folder_names_and_paths[KEY]
+    folder_paths.folder_names_and_paths[KEY] = (paths, {".safetensors", ".pth"})
+
+
+def roots(kind: str) -> list[Path]:
+    """The folders that are searched for `kind`, the first being where new files go."""
+    return [Path(path) / kind for path in folder_paths.get_folder_paths(KEY)]
+
+
+def entries(kind: str) -> dict[str, Path]:
+    """Names of the given kind and their paths, sorted; the first folder wins for a name twice."""
+    found: dict[str, Path] = {}
+    for root in roots(kind):
+        if not root.is_dir():
+            continue
+        with os.scandir(root) as scan:
+            for entry in scan:
+                if not entry.name.startswith(".") and _IS_ENTRY[kind](entry):
+                    found.setdefault(entry.name, Path(entry.path))
+    return dict(sorted(found.items(), key=lambda item: item[0].casefold()))
+
+
+def resolve(kind: str, name: str) -> Path:
+    """The path of the entry called `name`.
+
+    Raises:
+        FileNotFoundError: no such entry; the message lists those there are and where they go.
+    """
+    found = entries(kind)
+    if name not in found:
+        places = " or ".join(str(root) for root in roots(kind))
+        names = ", ".join(repr(n) for n in found) or "none"
+        raise FileNotFoundError(
+            f"No {kind.removesuffix('es' if kind == 'indexes' else 's')} {name!r} in {places} "
+            f"(found: {names}). {_REMEDY[kind]}"
+        )
+    return found[name]
+
+
+_REMEDY = {
+    "adapters": "Put the inversion adapter (.safetensors or .pth) there and press R to refresh.",
+    "catalogues": "Put a folder of garment photos, or a link to it, there and press R to refresh.",
+    "encoders": "Fetch one with `fashion-rag encoder get`, or choose 'host'.",
+    "indexes": "Build one with the node Garment Index Build or with `fashion-rag index build`.",
+    "models": "Put a model folder in diffusers layout (with model_index.json) there.",
+}
+
+
+def exists_or_message(kind: str, name: str | None) -> bool | str:
+    """For `validate_inputs`: True, or the message of `resolve`. A linked input (None) passes."""
+    if name is None:
+        return True
+    try:
+        resolve(kind, name)
+    except FileNotFoundError as error:
+        return str(error)
+    return True
+
+
+def new_file_name(name: str, what: str) -> str:
+    """`name` when it is fit to be a file or folder name on every system.
+
+    Raises:
+        ValueError: it is empty, has a separator or a reserved character, or starts with a dot.
+    """
+    bad = sorted({c for c in name if c in '<>:"/\\|?*' or ord(c) < 32})
+    too_long = len(name.encode()) > 120
+    if (
+        not name.strip()
+        or name != name.strip()
+        or name[0] == "."
+        or name[-1] == "."
+        or bad
+        or too_long
+    ):
+        raise ValueError(
+            f"{what} {name!r} can't be a file name"
+            + (f" (it holds {' '.join(map(repr, bad))})" if bad else "")
+            + ": use 1 to 120 letters, digits, spaces, '-' and '_', not starting with a dot."
+        )
+    return name

@@ -1,0 +1,167 @@
+"""Nodes that load and patch models: the inpainting U-Net, prompt depth, whole model folders."""
+
+from __future__ import annotations
+
+import folder_paths
+import node_helpers
+import torch
+from comfy_api.latest import io
+
+from . import folders, sockets
+from .host import GARMENT_CONTEXT_KEY, load_unet, with_prompt_depth
+from .model_folder import load_model_folder
+
+CATEGORY = "FashionRAG/models"
+
+# The stock loader's choices and what they ask of the host.
+WEIGHT_DTYPES = {
+    "default": {},
+    "fp8_e4m3fn": {"dtype": torch.float8_e4m3fn},
+    "fp8_e4m3fn_fast": {"dtype": torch.float8_e4m3fn, "fp8_optimizations": True},
+    "fp8_e5m2": {"dtype": torch.float8_e5m2},
+}
+
+
+class FashionUNetLoader(io.ComfyNode):
+    """Loads the 27-channel U-Net of Fashion-RAG, or a 9-channel inpainting one."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FashionUNetLoader",
+            display_name="Fashion U-Net Loader",
+            category=CATEGORY,
+            description="Load the 27-channel U-Net of Fashion-RAG, or any 9-channel SD inpainting "
+            "U-Net. The official weights are CC BY-NC 4.0 (non-commercial).",
+            search_aliases=["load diffusion model", "unet loader", "fashion rag unet"],
+            inputs=[
+                io.Combo.Input(
+                    "unet_name",
+                    options=folder_paths.get_filename_list("diffusion_models"),
+                    tooltip="A file in models/diffusion_models: .pth or .safetensors, in diffusers "
+                    "or LDM names. The official Fashion-RAG U-Net is non-commercial.",
+                ),
+                io.Combo.Input(
+                    "weight_dtype",
+                    options=list(WEIGHT_DTYPES),
+                    default="default",
+                    advanced=True,
+                    tooltip="How weights are kept in memory, as in the stock loader.",
+                ),
+            ],
+            outputs=[io.Model.Output(display_name="model", tooltip="For KSampler.")],
+        )
+
+    @classmethod
+    def execute(cls, unet_name, weight_dtype) -> io.NodeOutput:
+        path = folder_paths.get_full_path_or_raise("diffusion_models", unet_name)
+        return io.NodeOutput(load_unet(path, dict(WEIGHT_DTYPES[weight_dtype])))
+
+
+class FashionPromptDepth(io.ComfyNode):
+    """Gives pseudo-words to chosen depths of the U-Net and the caption to the others."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FashionPromptDepth",
+            display_name="Fashion Prompt Depth",
+            category=CATEGORY,
+            description="Let only chosen depths of the U-Net read the garments' pseudo-words, from "
+            "a chosen step on; the others read the caption (the official per-depth mode).",
+            search_aliases=["attention layers", "block prompt", "fine levels"],
+            inputs=[
+                io.Model.Input("model", tooltip="Any SD inpainting model."),
+                io.Conditioning.Input(
+                    "garment_conditioning",
+                    tooltip="From Garment Textual Inversion: read at the chosen depths.",
+                ),
+                io.Conditioning.Input(
+                    "caption_conditioning",
+                    tooltip="From CLIP Text Encode: read everywhere else.",
+                ),
+                io.String.Input(
+                    "levels",
+                    default="2 3",
+                    tooltip="Depths that read the garments, separated by spaces: 3 is the full "
+                    "resolution, 2 half, 1 a quarter, 0 the middle block.",
+                ),
+                io.Float.Input(
+                    "start_percent",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="From which part of sampling on: 0 is the first step.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output(display_name="model", tooltip="For KSampler."),
+                io.Conditioning.Output(
+                    display_name="positive", tooltip="For Fashion Inpaint Conditioning."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, model, garment_conditioning, caption_conditioning, levels, start_percent
+    ) -> io.NodeOutput:
+        patched = with_prompt_depth(model, parse_levels(levels), start_percent)
+        positive = node_helpers.conditioning_set_values(
+            caption_conditioning, {GARMENT_CONTEXT_KEY: garment_conditioning[0][0]}
+        )
+        return io.NodeOutput(patched, positive)
+
+
+def parse_levels(levels: str) -> set[int]:
+    """Depths of the U-Net from text such as `2 3`, each 0 (middle block) to 3 (full resolution).
+
+    Raises:
+        ValueError: nothing, or something else than numbers from 0 to 3.
+    """
+    words = levels.replace(",", " ").split()
+    if not words or any(word not in {"0", "1", "2", "3"} for word in words):
+        raise ValueError(
+            f"levels is {levels!r}; expected numbers from 0 (middle block) to 3 (full resolution), "
+            "such as '2 3'."
+        )
+    return {int(word) for word in words}
+
+
+class FashionRAGLoader(io.ComfyNode):
+    """Loads a whole model folder in diffusers layout."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FashionRAGLoader",
+            display_name="Fashion-RAG Loader",
+            category=CATEGORY,
+            description="Load everything the method needs from one model folder in diffusers "
+            "layout, of any size.",
+            search_aliases=["diffusers loader", "fashion rag model folder", "miniature"],
+            inputs=[
+                io.Combo.Input(
+                    "model_name",
+                    options=list(folders.entries("models")),
+                    tooltip="A folder in models/fashion_rag/models with model_index.json, unet, "
+                    "vae, text_encoder, image_encoder and inversion_adapter.safetensors.",
+                )
+            ],
+            outputs=[
+                io.Model.Output(display_name="model", tooltip="For KSampler."),
+                io.Clip.Output(display_name="clip", tooltip="The text encoder."),
+                io.Vae.Output(display_name="vae", tooltip="The VAE."),
+                io.ClipVision.Output(display_name="clip_vision", tooltip="The vision tower."),
+                sockets.Adapter.Output(display_name="adapter", tooltip="The inversion adapter."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, model_name=None) -> bool | str:
+        return folders.exists_or_message("models", model_name)
+
+    @classmethod
+    def execute(cls, model_name) -> io.NodeOutput:
+        return io.NodeOutput(*load_model_folder(folders.resolve("models", model_name)))

@@ -1,0 +1,281 @@
+"""Nodes of the first stage: build an index of a catalogue, load it, search it by text."""
+
+from __future__ import annotations
+
+import logging
+
+import comfy.model_management
+import numpy as np
+import torch
+from comfy_api.latest import io, ui
+
+from ..adapter.garment_images import photos_to_batch
+from ..retriever.build import build_index
+from ..retriever.catalogue import CATEGORIES, Garment
+from ..retriever.encoders import Encoder, load_encoder
+from ..retriever.index import GarmentIndex
+from ..retriever.search import search
+from ..retriever.sheet import contact_sheet
+from . import folders, sockets
+from .host import HostEncoder, ManagedEncoder, progress_bar
+
+logger = logging.getLogger(__name__)
+
+ANY = "any"
+CATEGORY = "FashionRAG/retrieve"
+
+_HOST_PAIR = [
+    io.Clip.Input(
+        "clip",
+        optional=True,
+        tooltip="Only for the encoder 'host': the CLIP of an SD2 checkpoint that keeps its text "
+        "projection, such as 512-inpainting-ema.safetensors.",
+    ),
+    io.ClipVision.Input(
+        "clip_vision",
+        optional=True,
+        tooltip="Only for the encoder 'host': CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors.",
+    ),
+]
+
+
+def open_encoder(name: str, clip=None, clip_vision=None) -> Encoder:
+    """The encoder `name`, on the host's device; `host` is made of the two sockets."""
+    if name == folders.HOST_ENCODER:
+        return HostEncoder(clip, clip_vision)
+    dtype = torch.float16 if comfy.model_management.should_use_fp16() else torch.float32
+    return ManagedEncoder(load_encoder(folders.resolve("encoders", name), dtype=dtype))
+
+
+class GarmentIndexBuild(io.ComfyNode):
+    """Encodes every photo of a catalogue once."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="GarmentIndexBuild",
+            display_name="Garment Index Build",
+            category=CATEGORY,
+            description="Encode every garment photo of a catalogue with CLIP and save the index. "
+            "Can be cancelled and goes on where it stopped.",
+            search_aliases=["catalogue", "faiss", "embed garments", "fashion rag index"],
+            is_output_node=True,
+            inputs=[
+                io.Combo.Input(
+                    "catalogue",
+                    options=list(folders.entries("catalogues")),
+                    tooltip="A folder of garment photos in models/fashion_rag/catalogues, with an "
+                    "optional garments.csv or garments.jsonl.",
+                ),
+                io.Combo.Input(
+                    "encoder",
+                    options=[*folders.entries("encoders"), folders.HOST_ENCODER],
+                    tooltip="The CLIP that embeds the photos: a folder in "
+                    "models/fashion_rag/encoders, or 'host', the pair on clip and clip_vision.",
+                ),
+                io.String.Input(
+                    "index_name",
+                    default="my_garments",
+                    tooltip="The index is saved under this name in models/fashion_rag/indexes.",
+                ),
+                io.Boolean.Input(
+                    "overwrite",
+                    default=False,
+                    tooltip="Replace a finished index of this name. The old one stays in use until "
+                    "the new one is complete.",
+                ),
+                io.Int.Input(
+                    "batch_size",
+                    default=32,
+                    min=1,
+                    max=1024,
+                    tooltip="Photos encoded at a time. Less uses less memory.",
+                ),
+                *_HOST_PAIR,
+            ],
+            outputs=[
+                sockets.Index.Output(
+                    display_name="index", tooltip="The index, ready for Text Garment Retrieve."
+                )
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, catalogue=None, encoder=None, index_name=None) -> bool | str:
+        checks = [folders.exists_or_message("catalogues", catalogue)]
+        if encoder != folders.HOST_ENCODER:
+            checks.append(folders.exists_or_message("encoders", encoder))
+        return next((message for message in checks if message is not True), True)
+
+    @classmethod
+    def execute(
+        cls, catalogue, encoder, index_name, overwrite, batch_size, clip=None, clip_vision=None
+    ) -> io.NodeOutput:
+        folder = folders.roots("indexes")[0] / folders.new_file_name(index_name, "index_name")
+        encoder = open_encoder(encoder, clip, clip_vision)
+        if isinstance(encoder, HostEncoder):
+            encoder.check()
+        root = folders.resolve("catalogues", catalogue)
+        report = build_index(
+            root,
+            folder,
+            encoder,
+            overwrite=overwrite,
+            batch_size=batch_size,
+            progress=progress_bar(),
+        )
+        index = GarmentIndex.open(folder, root)
+        return io.NodeOutput(
+            sockets.LoadedIndex(index, encoder), ui=ui.PreviewText(report.summary())
+        )
+
+
+class GarmentIndexLoader(io.ComfyNode):
+    """Opens an index and the encoder that it was built with."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="GarmentIndexLoader",
+            display_name="Garment Index Loader",
+            category=CATEGORY,
+            description="Load a garment index together with the encoder that it was built with.",
+            search_aliases=["load index", "faiss", "catalogue"],
+            inputs=[
+                io.Combo.Input(
+                    "index_name",
+                    options=list(folders.entries("indexes")),
+                    tooltip="An index in models/fashion_rag/indexes.",
+                ),
+                *_HOST_PAIR,
+            ],
+            outputs=[
+                sockets.Index.Output(
+                    display_name="index", tooltip="The index, ready for Text Garment Retrieve."
+                )
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, index_name=None) -> bool | str:
+        return folders.exists_or_message("indexes", index_name)
+
+    @classmethod
+    def fingerprint_inputs(cls, index_name=None, clip=None, clip_vision=None) -> tuple:
+        path = folders.entries("indexes").get(index_name)
+        if path is None:
+            return ()
+        stat = (path / "manifest.json").stat()
+        return (stat.st_mtime_ns, stat.st_size)
+
+    @classmethod
+    def execute(cls, index_name, clip=None, clip_vision=None) -> io.NodeOutput:
+        folder = folders.resolve("indexes", index_name)
+        index = GarmentIndex.open(folder)
+        # The path in the file is a claim of whoever made it: only a registered catalogue is read.
+        index.catalogue_root = folders.resolve("catalogues", index.manifest["catalogue"]["name"])
+        encoder = open_encoder(index.manifest["encoder"]["name"], clip, clip_vision)
+        index.check_encoder(encoder)
+        return io.NodeOutput(sockets.LoadedIndex(index, encoder))
+
+
+class TextGarmentRetrieve(io.ComfyNode):
+    """Searches the index by text."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TextGarmentRetrieve",
+            display_name="Text Garment Retrieve",
+            category=CATEGORY,
+            description="Find the garments of the index that match a text best and show them with "
+            "their cosine similarities.",
+            search_aliases=["search garments", "retrieval", "find clothes", "rag"],
+            inputs=[
+                sockets.Index.Input(
+                    "index", tooltip="From Garment Index Loader or Garment Index Build."
+                ),
+                io.String.Input(
+                    "text",
+                    multiline=True,
+                    dynamic_prompts=True,
+                    default="blue denim jacket with metal buttons",
+                    tooltip="What the person should wear, in plain words.",
+                ),
+                io.Combo.Input(
+                    "category",
+                    options=[ANY, *CATEGORIES],
+                    default=ANY,
+                    tooltip="Search only garments of this category.",
+                ),
+                io.Int.Input(
+                    "top_k",
+                    default=3,
+                    min=1,
+                    max=64,
+                    tooltip="How many garments to take, best first. The paper uses 1 to 3.",
+                ),
+            ],
+            outputs=[
+                sockets.Garments.Output(
+                    display_name="garments", tooltip="The garments, for Garment Textual Inversion."
+                ),
+                io.Image.Output(
+                    display_name="images", tooltip="Their photos as one batch on white."
+                ),
+                io.String.Output(
+                    display_name="scores",
+                    tooltip="One line a garment: cosine similarity, file, caption.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, category=None) -> bool | str:
+        # Free categories of a catalogue are allowed; an unknown one is reported by the search.
+        return True
+
+    @classmethod
+    def execute(cls, index, text, category, top_k) -> io.NodeOutput:
+        if not text.strip():
+            raise ValueError("The text is empty: say what the person should wear.")
+        query = index.encoder.encode_texts([text])
+        (hits,) = search(index.index, query, top_k, None if category == ANY else category)
+        photos = [index.index.photo(hit.garment) for hit in hits]
+        garments = sockets.RetrievedGarments(
+            records=tuple(hit.garment for hit in hits),
+            scores=tuple(hit.score for hit in hits),
+            strengths=tuple(strength_of(hit.garment) for hit in hits),
+            images=photos_to_batch(photos),
+        )
+        lines = [f"{h.score:.4f}  {h.garment.file}  {h.garment.caption}".rstrip() for h in hits]
+        if len(hits) < top_k:
+            lines.append(f"top_k is {top_k}, but only {len(hits)} garments are there: all taken.")
+        tiles = [
+            (photo, f"{hit.score:.3f}  {hit.garment.caption or hit.garment.id}")
+            for photo, hit in zip(photos, hits, strict=True)
+        ]
+        sheet = contact_sheet(tiles, title=f"“{text.strip()}”: cosine similarity")
+        preview = torch.from_numpy(np.asarray(sheet, dtype=np.float32) / 255)[None]
+        return io.NodeOutput(
+            garments, garments.images, "\n".join(lines), ui=ui.PreviewImage(preview, cls=cls)
+        )
+
+
+def strength_of(garment: Garment) -> float:
+    """The garment's own strength: the catalogue's column `strength`, 1 where there is none.
+
+    Raises:
+        ValueError: the column holds something else than a number from 0 to 2.
+    """
+    value = garment.metadata.get("strength", "") or "1"
+    try:
+        strength = float(value)
+    except ValueError:
+        strength = -1.0
+    if not 0 <= strength <= 2:
+        raise ValueError(
+            f"Garment {garment.id!r} ({garment.file}) has the strength {value!r} in its catalogue; "
+            "expected a number from 0 to 2."
+        )
+    return strength

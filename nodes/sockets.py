@@ -1,0 +1,46 @@
+"""The pack's own socket types and the plain values that travel on them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from comfy_api.latest import io
+
+from ..retriever.catalogue import Garment
+from ..retriever.encoders import Encoder
+from ..retriever.index import GarmentIndex
+
+Index = io.Custom("FASHIONRAG_INDEX")
+Garments = io.Custom("FASHIONRAG_GARMENTS")
+Adapter = io.Custom("FASHIONRAG_ADAPTER")
+Tokens = io.Custom("FASHIONRAG_TOKENS")
+
+
+@dataclass(frozen=True)
+class LoadedIndex:
+    """An index together with the encoder that it was built with."""
+
+    index: GarmentIndex
+    encoder: Encoder
+
+
+@dataclass(frozen=True)
+class RetrievedGarments:
+    """Garments in retrieval order.
+
+    images: (n, H, W, 3) float32 in 0..1, the very rows of the IMAGE output beside it.
+    scores: cosine similarities; strengths: factors of each garment's pseudo-words, 1 = the paper.
+    """
+
+    records: tuple[Garment, ...]
+    scores: tuple[float, ...]
+    strengths: tuple[float, ...]
+    images: torch.Tensor
+
+
+@dataclass(frozen=True)
+class GarmentTokens:
+    """Pseudo-word token embeddings, (n, width) float32, in prompt order, strengths applied."""
+
+    pseudo_words: torch.Tensor
