@@ -1,4 +1,4 @@
-"""Retrieval-augmented fashion editing: a ComfyUI node pack, and the Python package `fashion_rag`."""
+"""Retrieval-augmented fashion editing: a ComfyUI node pack and the package `fashion_rag`."""
 
 WEB_DIRECTORY = "./web"
 

@@ -90,8 +90,8 @@ class GarmentTextualInversion(io.ComfyNode):
                     default=PAPER_PROMPT,
                     multiline=True,
                     tooltip="{garments} is where the pseudo-words go, {category} the category in "
-                    "words, {caption} the caption below. Weights such as ({garments}:1.2) work. The "
-                    "paper's caption form is '{caption}. {garments}'.",
+                    "words, {caption} the caption below. Weights such as ({garments}:1.2) work. "
+                    "The paper's caption form is '{caption}. {garments}'.",
                 ),
                 io.Float.Input(
                     "strength",
@@ -121,8 +121,8 @@ class GarmentTextualInversion(io.ComfyNode):
                     "category",
                     optional=True,
                     default="",
-                    tooltip="dresses, upper_body, lower_body, or a word of your own. Empty: that of "
-                    "the retrieved garments.",
+                    tooltip="dresses, upper_body, lower_body, or a word of your own. Empty: that "
+                    "of the retrieved garments.",
                 ),
                 io.String.Input(
                     "caption",
@@ -228,8 +228,8 @@ class GarmentTokensSave(io.ComfyNode):
             node_id="GarmentTokensSave",
             display_name="Garment Tokens Save",
             category=CATEGORY,
-            description="Save pseudo-words as an embedding: `embedding:NAME` then wears the garment "
-            "in any CLIP Text Encode, without the adapter.",
+            description="Save pseudo-words as an embedding: `embedding:NAME` then wears the "
+            "garment in any CLIP Text Encode, without the adapter.",
             search_aliases=["save embedding", "textual inversion"],
             is_output_node=True,
             inputs=[
@@ -253,9 +253,7 @@ class GarmentTokensSave(io.ComfyNode):
     @classmethod
     def execute(cls, tokens, name, overwrite) -> io.NodeOutput:
         if any(character.isspace() for character in name):
-            raise ValueError(
-                f"name {name!r} holds a space: `embedding:` ends at a space in a prompt."
-            )
+            raise ValueError(f"name {name!r} holds a space, where `embedding:NAME` would end.")
         folder = Path(folder_paths.get_folder_paths("embeddings")[0])
         path = folder / (folders.new_file_name(name, "name") + ".safetensors")
         save_embedding(tokens.pseudo_words, path, overwrite)

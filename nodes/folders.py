@@ -93,18 +93,11 @@ def new_file_name(name: str, what: str) -> str:
         ValueError: it is empty, has a separator or a reserved character, or starts with a dot.
     """
     bad = sorted({c for c in name if c in '<>:"/\\|?*' or ord(c) < 32})
-    too_long = len(name.encode()) > 120
-    if (
-        not name.strip()
-        or name != name.strip()
-        or name[0] == "."
-        or name[-1] == "."
-        or bad
-        or too_long
-    ):
+    trimmed = name.strip().strip(".")
+    if bad or not trimmed or trimmed != name or len(name.encode()) > 120:
         raise ValueError(
             f"{what} {name!r} can't be a file name"
             + (f" (it holds {' '.join(map(repr, bad))})" if bad else "")
-            + ": use 1 to 120 letters, digits, spaces, '-' and '_', not starting with a dot."
+            + ": use 1 to 120 letters, digits, spaces, '-' and '_', no dot at either end."
         )
     return name

@@ -33,10 +33,11 @@ GARMENT_CONTEXT_KEY = "fashionrag_garment_context"
 VISION_BATCH = 16
 
 Progress = Callable[[int, int], None]
+ClipVision = comfy.clip_vision.ClipVisionModel
 
 
 def progress_bar() -> Progress:
-    """A callback (done, total) for long work: moves the node's bar, raises if the user cancelled."""
+    """A callback (done, total) for long work: moves the node's bar, raises if cancelled."""
     bar: comfy.utils.ProgressBar | None = None
 
     def report(done: int, total: int) -> None:
@@ -72,7 +73,7 @@ class ManagedAdapter(Managed):
     module: InversionAdapter
 
     def pseudo_words(self, features: torch.Tensor) -> torch.Tensor:
-        """features (n, tokens, width) -> pseudo-words (n, words, output_width) float32 on the CPU."""
+        """(n, tokens, width) image features -> (n, words, output_width) float32 on the CPU."""
         device = self.load()
         return self.module(features.to(device, torch.float32)).float().cpu()
 
@@ -137,7 +138,7 @@ class TextTower:
 
 
 def vision_features(
-    clip_vision: comfy.clip_vision.ClipVisionModel,
+    clip_vision: ClipVision,
     images: torch.Tensor,
     preprocess: str,
     output: str = "last_hidden_state",
@@ -162,14 +163,12 @@ def vision_features(
 
 
 class HostEncoder:
-    """The host's own text-image pair as a retrieval encoder: SD2's text tower, CLIP ViT-H vision."""
+    """The host's own pair as a retrieval encoder: SD2's text tower and CLIP ViT-H vision."""
 
     name = "host"
     preprocessing = {"mode": "whole", "on": "white"}
 
-    def __init__(
-        self, clip: comfy.sd.CLIP | None, clip_vision: comfy.clip_vision.ClipVisionModel | None
-    ):
+    def __init__(self, clip: comfy.sd.CLIP | None, clip_vision: ClipVision | None):
         if clip is None or clip_vision is None:
             raise ValueError(
                 "The encoder 'host' needs both inputs clip and clip_vision: the CLIP of an SD2 "
@@ -189,8 +188,8 @@ class HostEncoder:
         spread = weight.std().item()
         if not 0.005 <= spread <= 0.5:  # also catches NaN
             raise ValueError(
-                f"The text projection of this CLIP is not a trained one (std {spread:.3g}, expected "
-                f"0.005 to 0.5): the checkpoint lacks it. {_WITH_PROJECTION}"
+                f"The text projection of this CLIP is not a trained one (std {spread:.3g}, "
+                f"expected 0.005 to 0.5): the checkpoint lacks it. {_WITH_PROJECTION}"
             )
         return weight
 
@@ -256,8 +255,8 @@ def load_unet(path: str, options: dict[str, Any]) -> comfy.model_patcher.ModelPa
     model = comfy.sd.load_diffusion_model_state_dict(state_dict, model_options=options)
     if model is None:
         raise ValueError(
-            f"{path}: ComfyUI does not know this U-Net. Expected Stable Diffusion 1.x or 2.x sizes; "
-            "a smaller one is loaded as a model folder by the node Fashion-RAG Loader."
+            f"{path}: ComfyUI does not know this U-Net. Expected Stable Diffusion 1.x or 2.x "
+            "sizes; a smaller one is loaded as a model folder by the node Fashion-RAG Loader."
         )
     return with_pose_channels(model) if channels > 9 else model
 

@@ -134,8 +134,8 @@ class FashionComposite(io.ComfyNode):
             node_id="FashionComposite",
             display_name="Fashion Composite",
             category=CATEGORY,
-            description="Paste what was repainted back into the photo: outside the mask every pixel "
-            "is the original's.",
+            description="Paste what was repainted back into the photo: outside the mask every "
+            "pixel is the original's.",
             search_aliases=["paste back", "image composite masked", "stitch", "feather"],
             inputs=[
                 io.Image.Input("original", tooltip="The person's photo."),

@@ -107,8 +107,8 @@ def _heads(config: Config) -> dict[str, int]:
     if len(set(heads)) == 1:
         return {"num_heads": heads[0], "num_head_channels": -1}
     raise ValueError(
-        f"The U-Net's widths {widths} with {heads} heads have neither one head width nor one number "
-        "of heads, as ComfyUI's Stable Diffusion needs."
+        f"The U-Net's widths {widths} with {heads} heads have neither one head width nor one "
+        "number of heads, as ComfyUI's Stable Diffusion needs."
     )
 
 
