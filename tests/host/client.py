@@ -1,0 +1,183 @@
+"""Talking to a ComfyUI server: graphs in API form, their results, errors and pictures."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import websocket
+from PIL import Image
+
+if TYPE_CHECKING:
+    from .server import Server
+
+RUN_SECONDS = 300
+
+
+class Refused(Exception):  # noqa: N818
+    """The server answered a prompt with an error before running it, or a node raised."""
+
+
+class Node:
+    """A node of a graph; `node[2]` is a link to its third output."""
+
+    def __init__(self, number: str):
+        self.number = number
+
+    def __getitem__(self, output: int) -> list:
+        return [self.number, output]
+
+
+class Graph(dict):
+    """A workflow in API form: `graph.add("KSampler", model=loader[0], ...)` returns a Node."""
+
+    def add(self, class_type: str, **inputs: Any) -> Node:
+        number = str(len(self) + 1)
+        inputs = {k: v[0] if isinstance(v, Node) else v for k, v in inputs.items()}
+        self[number] = {"class_type": class_type, "inputs": inputs}
+        return Node(number)
+
+    def number(self, class_type: str) -> str:
+        """The number of the one node of this class."""
+        (number,) = [n for n, node in self.items() if node["class_type"] == class_type]
+        return number
+
+    def link(self, class_type: str, output: int = 0) -> list:
+        """A link to an output of the one node of this class."""
+        return Node(self.number(class_type))[output]
+
+
+@dataclass
+class Result:
+    """What a finished prompt left in the history."""
+
+    prompt_id: str
+    outputs: dict[str, Any] = field(default_factory=dict)
+    cached: set[str] = field(default_factory=set)
+    status: str = ""
+    error: str = ""
+    error_node: str = ""
+    seconds: float = 0.0
+
+
+class Client:
+    """One server's HTTP API."""
+
+    def __init__(self, address: str, server: Server):
+        self.address, self.server = address, server
+        self.id = uuid.uuid4().hex
+
+    def get(self, path: str, **query: Any) -> bytes:
+        url = f"http://{self.address}{path}"
+        if query:
+            url += "?" + urllib.parse.urlencode(query)
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            return answer.read()
+
+    def json(self, path: str) -> Any:
+        return json.loads(self.get(path))
+
+    def post(self, path: str, body: Any) -> Any:
+        request = urllib.request.Request(
+            f"http://{self.address}{path}",
+            data=json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            text = answer.read()
+        return json.loads(text) if text else None
+
+    def submit(self, graph: Graph) -> str:
+        """Queue a graph and return its prompt id.
+
+        Raises:
+            Refused: the graph is not valid; the message holds every node's error.
+        """
+        try:
+            answer = self.post("/prompt", {"prompt": graph, "client_id": self.id})
+        except urllib.error.HTTPError as error:
+            body = json.loads(error.read())
+            lines = [f"{body['error']['message']}: {body['error']['details']}"]
+            for node in body["node_errors"].values():
+                lines += [f"{e['message']}: {e['details']}" for e in node["errors"]]
+            raise Refused("\n".join(lines)) from None
+        if answer["node_errors"]:
+            raise Refused(json.dumps(answer["node_errors"]))
+        return answer["prompt_id"]
+
+    def wait(self, prompt_id: str, seconds: float = RUN_SECONDS) -> Result:
+        """Wait for a queued graph, whatever its end.
+
+        Raises:
+            TimeoutError: it did not end in time; RuntimeError: the server ended.
+        """
+        start = time.monotonic()
+        while time.monotonic() - start < seconds:
+            entry = self.json(f"/history/{prompt_id}").get(prompt_id)
+            if entry:
+                return self._result(prompt_id, entry)
+            if not self.server.alive:
+                raise RuntimeError(f"The server ended:\n{self.server.log[-4000:]}")
+            time.sleep(0.05)
+        raise TimeoutError(f"Prompt {prompt_id} took over {seconds} s:\n{self.server.log[-4000:]}")
+
+    @staticmethod
+    def _result(prompt_id: str, entry: dict) -> Result:
+        result = Result(prompt_id, entry["outputs"])
+        times = {}
+        for name, data in entry["status"]["messages"]:
+            times[name] = data["timestamp"]
+            result.status = name
+            if name == "execution_cached":
+                result.cached = set(data["nodes"])
+            elif name == "execution_error":
+                result.error = f"{data['exception_type']}: {data['exception_message']}"
+                result.error_node = data["node_id"]
+        result.seconds = (times[result.status] - times["execution_start"]) / 1000
+        return result
+
+    def run(self, graph: Graph, seconds: float = RUN_SECONDS) -> Result:
+        """Run a graph to its end.
+
+        Raises:
+            Refused: it is not valid, or a node raised; the message is the user's.
+        """
+        result = self.wait(self.submit(graph), seconds)
+        if result.status != "execution_success":
+            raise Refused(result.error or result.status)
+        return result
+
+    def error_of(self, graph: Graph) -> str:
+        """The error of a graph that must fail, before or while it runs; the server lives on."""
+        try:
+            result = self.run(graph)
+        except Refused as error:
+            assert self.server.alive
+            self.json("/system_stats")
+            return str(error)
+        raise AssertionError(f"The graph ran, an error was expected: {result.outputs}")
+
+    def text(self, result: Result, node: Node) -> str:
+        """The text that a preview node or one of the pack's output nodes shows."""
+        return "".join(result.outputs[node.number]["text"])
+
+    def images(self, result: Result, node: Node) -> list[np.ndarray]:
+        """The pictures of an output node through /view, (H, W, 3) uint8."""
+        return [
+            np.asarray(Image.open(io.BytesIO(self.get("/view", **entry))).convert("RGB"))
+            for entry in result.outputs[node.number]["images"]
+        ]
+
+    def listen(self) -> websocket.WebSocket:
+        """The websocket of this client: progress, previews, executed nodes."""
+        return websocket.create_connection(
+            f"ws://{self.address}/ws?clientId={self.id}", timeout=RUN_SECONDS
+        )

@@ -1,0 +1,121 @@
+"""What saved workflows rely on: node ids, inputs with order, defaults and ranges, output types.
+
+Each input is (name, type, options); only the options named here are compared. Names, order and
+meaning never change; new widgets are appended last.
+"""
+
+from __future__ import annotations
+
+PAPER_PROMPT = "a photo of a model wearing {category} made of {garments}"
+INDEX, GARMENTS = "FASHIONRAG_INDEX", "FASHIONRAG_GARMENTS"
+ADAPTER, TOKENS = "FASHIONRAG_ADAPTER", "FASHIONRAG_TOKENS"
+HOST_PAIR = [("clip", "CLIP", {}), ("clip_vision", "CLIP_VISION", {})]
+
+NODES = {
+    "GarmentIndexBuild": {
+        "required": [
+            ("catalogue", "COMBO", {}),
+            ("encoder", "COMBO", {}),
+            ("index_name", "STRING", {}),
+            ("overwrite", "BOOLEAN", {"default": False}),
+            ("batch_size", "INT", {"default": 32, "min": 1, "max": 1024}),
+        ],
+        "optional": HOST_PAIR,
+        "outputs": [("index", INDEX)],
+        "output_node": True,
+    },
+    "GarmentIndexLoader": {
+        "required": [("index_name", "COMBO", {})],
+        "optional": HOST_PAIR,
+        "outputs": [("index", INDEX)],
+    },
+    "TextGarmentRetrieve": {
+        "required": [
+            ("index", INDEX, {}),
+            ("text", "STRING", {"multiline": True, "dynamicPrompts": True}),
+            ("category", "COMBO", {"default": "any"}),
+            ("top_k", "INT", {"default": 3, "min": 1, "max": 64}),
+        ],
+        "outputs": [("garments", GARMENTS), ("images", "IMAGE"), ("scores", "STRING")],
+    },
+    "InversionAdapterLoader": {
+        "required": [("adapter_name", "COMBO", {})],
+        "outputs": [("adapter", ADAPTER)],
+    },
+    "GarmentTextualInversion": {
+        "required": [
+            ("clip", "CLIP", {}),
+            ("clip_vision", "CLIP_VISION", {}),
+            ("adapter", ADAPTER, {}),
+            ("prompt", "STRING", {"default": PAPER_PROMPT}),
+            ("strength", "FLOAT", {"default": 1.0, "min": 0.0, "max": 2.0}),
+            ("preprocess", "COMBO", {"default": "from adapter"}),
+        ],
+        "optional": [
+            ("garments", GARMENTS, {}),
+            ("images", "IMAGE", {}),
+            ("category", "STRING", {"default": ""}),
+            ("caption", "STRING", {"default": ""}),
+        ],
+        "outputs": [("conditioning", "CONDITIONING"), ("tokens", TOKENS), ("prompt", "STRING")],
+    },
+    "GarmentTokensSave": {
+        "required": [
+            ("tokens", TOKENS, {}),
+            ("name", "STRING", {}),
+            ("overwrite", "BOOLEAN", {"default": False}),
+        ],
+        "outputs": [("name", "STRING")],
+        "output_node": True,
+    },
+    "FashionUNetLoader": {
+        "required": [("unet_name", "COMBO", {}), ("weight_dtype", "COMBO", {})],
+        "outputs": [("model", "MODEL")],
+    },
+    "FashionInpaintConditioning": {
+        "required": [
+            ("positive", "CONDITIONING", {}),
+            ("negative", "CONDITIONING", {}),
+            ("vae", "VAE", {}),
+            ("image", "IMAGE", {}),
+            ("mask", "MASK", {}),
+            ("noise_mask", "BOOLEAN", {"default": True}),
+            ("person", "INT", {"default": 0, "min": 0}),
+        ],
+        "optional": [("pose", "POSE_KEYPOINT", {})],
+        "outputs": [
+            ("positive", "CONDITIONING"),
+            ("negative", "CONDITIONING"),
+            ("latent", "LATENT"),
+        ],
+    },
+    "FashionPromptDepth": {
+        "required": [
+            ("model", "MODEL", {}),
+            ("garment_conditioning", "CONDITIONING", {}),
+            ("caption_conditioning", "CONDITIONING", {}),
+            ("levels", "STRING", {"default": "2 3"}),
+            ("start_percent", "FLOAT", {"default": 0.0, "min": 0.0, "max": 1.0}),
+        ],
+        "outputs": [("model", "MODEL"), ("positive", "CONDITIONING")],
+    },
+    "FashionComposite": {
+        "required": [
+            ("original", "IMAGE", {}),
+            ("generated", "IMAGE", {}),
+            ("mask", "MASK", {}),
+            ("feather", "INT", {"default": 8, "min": 0}),
+        ],
+        "outputs": [("image", "IMAGE")],
+    },
+    "FashionRAGLoader": {
+        "required": [("model_name", "COMBO", {})],
+        "outputs": [
+            ("model", "MODEL"),
+            ("clip", "CLIP"),
+            ("vae", "VAE"),
+            ("clip_vision", "CLIP_VISION"),
+            ("adapter", ADAPTER),
+        ],
+    },
+}
