@@ -7,6 +7,7 @@ import node_helpers
 import torch
 from comfy_api.latest import io
 
+from ..adapter.depth import parse_levels
 from . import folders, sockets
 from .host import GARMENT_CONTEXT_KEY, load_unet, with_prompt_depth
 from .model_folder import load_model_folder
@@ -112,21 +113,6 @@ class FashionPromptDepth(io.ComfyNode):
             caption_conditioning, {GARMENT_CONTEXT_KEY: garment_conditioning[0][0]}
         )
         return io.NodeOutput(patched, positive)
-
-
-def parse_levels(levels: str) -> set[int]:
-    """Depths of the U-Net from text such as `2 3`, each 0 (middle block) to 3 (full resolution).
-
-    Raises:
-        ValueError: nothing, or something else than numbers from 0 to 3.
-    """
-    words = levels.replace(",", " ").split()
-    if not words or any(word not in {"0", "1", "2", "3"} for word in words):
-        raise ValueError(
-            f"levels is {levels!r}; expected numbers from 0 (middle block) to 3 (full resolution), "
-            "such as '2 3'."
-        )
-    return {int(word) for word in words}
 
 
 class FashionRAGLoader(io.ComfyNode):
