@@ -1,0 +1,250 @@
+"""Weights as they come: safe loading, an adapter's sizes, U-Net names, conversion."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from .garment_images import PREPROCESS
+from .inversion import InversionAdapter, InversionAdapterConfig
+
+logger = logging.getLogger(__name__)
+
+StateDict = dict[str, torch.Tensor]
+HEAD_WIDTH = 80
+"""Of CLIP ViT-H/14's attention heads; the tensors do not tell the number of heads."""
+
+
+def load_tensors(path: str | Path) -> tuple[StateDict, dict[str, str]]:
+    """The tensors of a weights file and its metadata (empty for a pickle). Executes nothing.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is damaged, holds more than tensors, or has another ending.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: check the name and the folder.")
+    if path.suffix in (".safetensors", ".sft"):
+        try:
+            with safe_open(path, framework="pt") as file:
+                return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+        except SafetensorError as error:
+            raise ValueError(f"{path} is damaged ({error}): fetch the file again.") from error
+    if path.suffix not in (".pth", ".pt", ".bin", ".ckpt"):
+        raise ValueError(f"{path} ends in {path.suffix!r}; expected .safetensors or .pth.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(
+            f"{path} is damaged or holds more than tensors; it was not run, since a pickle can "
+            "carry code. Fetch the original file, or a safetensors version of it."
+        ) from error
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict) or not all(torch.is_tensor(t) for t in content.values()):
+        raise ValueError(f"{path} holds no state dict: expected names with tensors.")
+    return content, {}
+
+
+def load_adapter(
+    path: str | Path,
+    operations: ModuleType | type = nn,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> InversionAdapter:
+    """An inversion adapter, frozen and in eval mode, with the file's `metadata` as attribute.
+
+    Raises:
+        ValueError: the file is no inversion adapter, or its metadata contradicts its tensors.
+    """
+    state_dict, metadata = load_tensors(path)
+    try:
+        config = adapter_config(state_dict, metadata)
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{path} is no inversion adapter: {error}") from error
+    adapter = InversionAdapter(config, operations, device, dtype)
+    try:
+        adapter.load_state_dict(state_dict)
+    except RuntimeError as error:
+        raise ValueError(f"{path} does not fit an inversion adapter: {error}") from error
+    adapter.metadata = metadata
+    return adapter.eval().requires_grad_(False)
+
+
+def adapter_config(
+    state_dict: Mapping[str, torch.Tensor], metadata: Mapping[str, str]
+) -> InversionAdapterConfig:
+    """Sizes of an adapter from its tensors, `heads` and `output_width` from metadata if there.
+
+    Without metadata a head is 80 wide, and a pseudo-word as wide as SD2's text tower (1024) if the
+    output divides by it, else as SD1's (768).
+
+    Raises:
+        KeyError: a tensor of the adapter is missing. ValueError: the sizes do not add up.
+    """
+    width = state_dict["post_layernorm.weight"].shape[0]
+    hidden = state_dict["layers.0.weight"].shape[0]
+    output = state_dict["layers.6.weight"].shape[0]
+    heads = int(metadata.get("heads", 0)) or width // HEAD_WIDTH
+    guess = 1024 if output % 1024 == 0 else 768
+    output_width = int(metadata.get("output_width", 0)) or guess
+    if not heads or width % heads or output % output_width:
+        raise ValueError(
+            f"width {width} with {heads} heads, {output} outputs with pseudo-words of "
+            f"{output_width}: neither divides evenly; put `heads` and `output_width` into the "
+            "file's metadata."
+        )
+    if metadata.get("preprocess", PREPROCESS[0]) not in PREPROCESS:
+        raise ValueError(
+            f"its metadata asks for the preprocess {metadata['preprocess']!r}; expected one of "
+            f"{', '.join(PREPROCESS)}."
+        )
+    return InversionAdapterConfig(
+        width=width,
+        heads=heads,
+        layers=len({name.split(".")[1] for name in state_dict if name.startswith("encoder_l")}),
+        mlp_width=state_dict["encoder_layers.0.mlp.fc1.weight"].shape[0],
+        hidden=hidden,
+        words=output // output_width,
+        output_width=output_width,
+    )
+
+
+def is_diffusers_unet(state_dict: Mapping[str, torch.Tensor]) -> bool:
+    """Whether the names are diffusers' (`conv_in.weight`) and not LDM's (`input_blocks.0.0`)."""
+    return "conv_in.weight" in state_dict
+
+
+def unet_in_channels(state_dict: Mapping[str, torch.Tensor]) -> int:
+    """Input channels of a U-Net in either naming, a checkpoint's prefix included.
+
+    Raises:
+        ValueError: there is no U-Net in it.
+    """
+    for name in ("conv_in.weight", "input_blocks.0.0.weight"):
+        for prefix in ("", "model.diffusion_model."):
+            if prefix + name in state_dict:
+                return state_dict[prefix + name].shape[1]
+    raise ValueError(
+        "no U-Net in it: neither conv_in.weight (diffusers) nor input_blocks.0.0.weight (LDM)."
+    )
+
+
+_PLACES = {
+    "conv_in": "input_blocks.0.0",
+    "conv_norm_out": "out.0",
+    "conv_out": "out.2",
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+    "mid_block.resnets.0": "middle_block.0",
+    "mid_block.attentions.0": "middle_block.1",
+    "mid_block.resnets.1": "middle_block.2",
+}
+_RESNET = {
+    "norm1": "in_layers.0",
+    "conv1": "in_layers.2",
+    "time_emb_proj": "emb_layers.1",
+    "norm2": "out_layers.0",
+    "conv2": "out_layers.3",
+    "conv_shortcut": "skip_connection",
+}
+_BLOCK = re.compile(r"(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)")
+
+
+def unet_diffusers_to_ldm(state_dict: Mapping[str, torch.Tensor]) -> StateDict:
+    """Rename the tensors of an SD-family U-Net from diffusers to LDM names, whatever its sizes.
+
+    LDM counts all blocks of one side through: each resolution has `layers` of them and one for the
+    change of resolution (down), or `layers` + 1, the last of which holds it (up).
+
+    Raises:
+        ValueError: a tensor that such a U-Net does not have.
+    """
+    layers = len(
+        {m[1] for name in state_dict if (m := re.match(r"down_blocks\.0\.resnets\.(\d+)", name))}
+    )
+    attended = {
+        m[1] for name in state_dict if (m := re.match(r"up_blocks\.(\d+)\.attentions", name))
+    }
+    renamed: StateDict = {}
+    for name, tensor in state_dict.items():
+        renamed[_ldm_name(name, layers, attended)] = tensor
+    return renamed
+
+
+def _ldm_name(name: str, layers: int, attended: set[str]) -> str:
+    head = re.match(r"(?:mid_block\.(?:resnets|attentions)\.\d|time_embedding\.\w+|\w+)", name)[0]
+    place, rest = _PLACES.get(head), name.removeprefix(head)
+    if match := _BLOCK.match(name):
+        side, block, kind, number = match[1], int(match[2]), match[3], int(match[4])
+        rest = name[match.end() :]
+        first = (layers + 1) * block
+        if kind == "downsamplers":
+            place, rest = f"input_blocks.{first + layers + 1}.0", rest.replace(".conv", ".op", 1)
+        elif kind == "upsamplers":
+            place = f"output_blocks.{first + layers}.{2 if match[2] in attended else 1}"
+        else:
+            count = first + number + (1 if side == "down" else 0)
+            blocks = "input_blocks" if side == "down" else "output_blocks"
+            place = f"{blocks}.{count}.{0 if kind == 'resnets' else 1}"
+    if place is None:
+        raise ValueError(f"{name!r} is no tensor of a Stable Diffusion U-Net in diffusers names.")
+    if "resnets" in name:
+        part = rest.split(".")[1]
+        rest = rest.replace(part, _RESNET[part], 1)
+    return place + rest
+
+
+def convert(source: Path, target: Path) -> dict[str, str]:
+    """Write an adapter or a U-Net of any accepted format as safetensors; return the metadata.
+
+    A U-Net in diffusers names gets LDM names, which ComfyUI loads at any number of channels.
+
+    Raises:
+        FileExistsError: the target is there.
+        ValueError: the source is neither, or the target does not end in .safetensors.
+    """
+    source, target = Path(source), Path(target)
+    if target.suffix != ".safetensors":
+        raise ValueError(f"{target} must end in .safetensors.")
+    if target.exists():
+        raise FileExistsError(f"{target} exists: choose another name or remove it first.")
+    state_dict, metadata = load_tensors(source)
+    if "post_layernorm.weight" in state_dict:
+        config = adapter_config(state_dict, metadata)
+        metadata = {**metadata, **{name: str(value) for name, value in asdict(config).items()}}
+        metadata["kind"] = "inversion_adapter"
+    else:
+        channels = unet_in_channels(state_dict)
+        if is_diffusers_unet(state_dict):
+            state_dict = unet_diffusers_to_ldm(state_dict)
+        metadata = {**metadata, "kind": "unet", "in_channels": str(channels)}
+    metadata["source"] = source.name
+    write_safetensors(state_dict, target, metadata)
+    return metadata
+
+
+def write_safetensors(state_dict: StateDict, target: Path, metadata: dict[str, str]) -> None:
+    """Write a safetensors file in one step: the target is whole or not there."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, suffix=".tmp")
+    os.close(handle)
+    try:
+        tensors = {name: tensor.contiguous() for name, tensor in state_dict.items()}
+        save_file(tensors, temporary, metadata={"format": "pt", **metadata})
+        os.replace(temporary, target)
+    finally:
+        Path(temporary).unlink(missing_ok=True)

@@ -1,0 +1,87 @@
+"""Garment photos on their way to the vision tower, as the published weights were trained.
+
+All resizing is Pillow's bicubic on 8-bit pixels, as CLIP's own processor does it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+PREPROCESS = ("fit", "whole", "paper_stretch")
+GARMENT_SIZE = (384, 512)
+"""Width and height in pixels at which the method sees garments first."""
+CANVAS = (768, 1024)
+"""Width and height of the common canvas for photos of different sizes."""
+WHITE = (255, 255, 255)
+
+
+def garment_pixels(images: torch.Tensor, mode: str = "fit", size: int = 224) -> torch.Tensor:
+    """Photos as the vision tower gets them, before mean and std.
+
+    `fit` puts each photo on 384x512 (padded on white, as Dress Code's photos are), takes the
+    shortest edge to `size` and cuts the centre square: a photo of 3:4 loses 12.4 % at the top and
+    at the bottom, as in training. `whole` pads to a square on white and loses nothing.
+    `paper_stretch` stretches to 384x512 first, as the official code does.
+
+    Args:
+        images: (n, H, W, 3) float in 0..1.
+        mode: one of PREPROCESS.
+        size: of the vision tower's input in pixels.
+
+    Returns:
+        (n, size, size, 3) float32, every value k / 255.
+
+    Raises:
+        ValueError: an unknown mode.
+    """
+    if mode not in PREPROCESS:
+        raise ValueError(f"preprocess is {mode!r}; expected one of {', '.join(PREPROCESS)}.")
+    return _to_tensor([_prepare(photo, mode, size) for photo in _to_photos(images)])
+
+
+def photos_to_batch(photos: Sequence[Image.Image]) -> torch.Tensor:
+    """RGB photos as one batch (n, H, W, 3) float32 in 0..1.
+
+    Photos of one size of at most 1024 pixels keep their very pixels. Others are fitted, centred on
+    white, to 768x1024 (3:4, twice the size at which the method sees them).
+    """
+    sizes = {photo.size for photo in photos}
+    if len(sizes) > 1 or max(map(max, sizes)) > max(CANVAS):
+        photos = [_pad(photo, CANVAS) for photo in photos]
+    return _to_tensor(photos)
+
+
+def _prepare(photo: Image.Image, mode: str, size: int) -> Image.Image:
+    if mode == "whole":
+        return _pad(photo, (size, size))
+    if mode == "paper_stretch":
+        photo = _resize(photo, GARMENT_SIZE)
+    else:
+        photo = _pad(photo, GARMENT_SIZE)
+    photo = _resize(photo, (size, int(size * photo.height / photo.width)))
+    top = (photo.height - size) // 2
+    return photo.crop((0, top, size, top + size))
+
+
+def _pad(photo: Image.Image, size: tuple[int, int]) -> Image.Image:
+    if photo.size == size:
+        return photo
+    return ImageOps.pad(photo, size, Image.Resampling.BICUBIC, color=WHITE)
+
+
+def _resize(photo: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return photo if photo.size == size else photo.resize(size, Image.Resampling.BICUBIC)
+
+
+def _to_photos(images: torch.Tensor) -> list[Image.Image]:
+    pixels = images[..., :3].float().clamp(0, 1).mul(255).round().byte().cpu().numpy()
+    return [Image.fromarray(photo) for photo in pixels]
+
+
+def _to_tensor(photos: Sequence[Image.Image]) -> torch.Tensor:
+    pixels = np.stack([np.asarray(photo, dtype=np.uint8) for photo in photos])
+    return torch.from_numpy(pixels).float() / 255

@@ -1,0 +1,115 @@
+"""The inversion adapter: image features of a garment to pseudo-word token embeddings.
+
+The network of LaDI-VTON (ACM MM 2023) that Fashion-RAG trains further (section III-B), in plain
+torch, its parameters named as in the published state dicts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import ModuleType
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class InversionAdapterConfig:
+    """Sizes; the published adapters are (1280, 16, 1, 5120, 5120, 16, 1024)."""
+
+    width: int
+    """Of the vision tower's features."""
+    heads: int
+    layers: int
+    mlp_width: int
+    """Of the encoder layer's MLP."""
+    hidden: int
+    """Of the head's two hidden layers."""
+    words: int
+    """Pseudo-words a garment."""
+    output_width: int
+    """Of a pseudo-word: the text encoder's token embeddings."""
+
+
+class InversionAdapter(nn.Module):
+    """CLIP encoder layers, LayerNorm of the CLS row, and a head of three linear layers.
+
+    Args:
+        config: the sizes.
+        operations: where Linear and LayerNorm are taken from; ComfyUI's casting ones fit.
+    """
+
+    def __init__(
+        self,
+        config: InversionAdapterConfig,
+        operations: ModuleType | type = nn,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
+        super().__init__()
+        self.config = config
+        place = {"device": device, "dtype": dtype}
+        self.encoder_layers = nn.ModuleList(
+            _EncoderLayer(config, operations, place) for _ in range(config.layers)
+        )
+        self.post_layernorm = operations.LayerNorm(config.width, **place)
+        self.layers = nn.Sequential(
+            operations.Linear(config.width, config.hidden, **place),
+            nn.GELU(),
+            nn.Dropout(0.5),
+            operations.Linear(config.hidden, config.hidden, **place),
+            nn.GELU(),
+            nn.Dropout(0.5),
+            operations.Linear(config.hidden, config.words * config.output_width, **place),
+        )
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """`last_hidden_state` of the vision tower, before its post-layernorm, to pseudo-words.
+
+        Args:
+            features: (n, tokens, width), the CLS token first.
+
+        Returns:
+            (n, words, output_width).
+        """
+        for layer in self.encoder_layers:
+            features = layer(features)
+        words = self.layers(self.post_layernorm(features[:, 0]))
+        return words.unflatten(-1, (self.config.words, self.config.output_width))
+
+
+class _EncoderLayer(nn.Module):
+    """A CLIP encoder layer (pre-norm, exact GELU); attention without a mask."""
+
+    def __init__(self, config: InversionAdapterConfig, operations: ModuleType | type, place: dict):
+        super().__init__()
+        self.self_attn = _SelfAttention(config.width, config.heads, operations, place)
+        self.layer_norm1 = operations.LayerNorm(config.width, **place)
+        self.mlp = nn.ModuleDict(
+            {
+                "fc1": operations.Linear(config.width, config.mlp_width, **place),
+                "fc2": operations.Linear(config.mlp_width, config.width, **place),
+            }
+        )
+        self.layer_norm2 = operations.LayerNorm(config.width, **place)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self.self_attn(self.layer_norm1(x))
+        return x + self.mlp["fc2"](functional.gelu(self.mlp["fc1"](self.layer_norm2(x))))
+
+
+class _SelfAttention(nn.Module):
+    def __init__(self, width: int, heads: int, operations: ModuleType | type, place: dict):
+        super().__init__()
+        self.heads = heads
+        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            setattr(self, name, operations.Linear(width, width, **place))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        query, key, value = (
+            projection(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for projection in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        mixed = functional.scaled_dot_product_attention(query, key, value)
+        return self.out_proj(mixed.transpose(1, 2).flatten(2))
