@@ -126,10 +126,10 @@ def windows(
             window can take.
     """
     before, after, weight = _tokenize_parts(parts, tokenize)
-    if garments and len(parts) == 1:
-        logger.warning("The prompt has no {garments}: %d garments do not take part.", len(garments))
-        garments = []
     blocks = [[(vector, weight) for vector in words] for words in garments]
+    if blocks and len(parts) == 1:
+        logger.warning("The prompt has no {garments}: %d garments do not take part.", len(blocks))
+        blocks = []
     room = length - 2
     longest = max((len(block) for block in blocks), default=0)
     if longest > room:
