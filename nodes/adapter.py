@@ -168,7 +168,8 @@ class GarmentTextualInversion(io.ComfyNode):
                 "(1024: SD2, 768: SD1)."
             )
         batches, categories = _photos(garments, images)
-        mode = preprocess if preprocess != FROM_ADAPTER else adapter.module.preprocess
+        own = adapter.module.metadata.get("preprocess", PREPROCESS[0])
+        mode = own if preprocess == FROM_ADAPTER else preprocess
         pseudo_words: list[torch.Tensor] = []
         for photos, strengths in batches:
             features = vision_features(clip_vision, photos, mode)
