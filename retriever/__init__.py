@@ -1,1 +1,1 @@
-
+"""Catalogue, encoders, index and search. Knows neither ComfyUI nor the adapter."""

@@ -1,0 +1,155 @@
+"""The commands `fashion-rag index` and `fashion-rag encoder`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from . import hub
+from .build import build_index
+from .encoders import OpenClipEncoder, load_encoder
+from .index import GarmentIndex
+from .search import BACKENDS, search
+from .sheet import contact_sheet
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    """Add `index build|info|search` and `encoder list|get`; each sets `run`."""
+    _add_index(commands.add_parser("index", help="build, describe and search garment indexes"))
+    _add_encoder(commands.add_parser("encoder", help="list and fetch retrieval encoders"))
+
+
+def _add_index(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+
+    build = actions.add_parser("build", help="encode a catalogue of garment photos")
+    build.add_argument("catalogue", type=Path, help="folder of photos, or a Dress Code folder")
+    build.add_argument("index", type=Path, help="folder of the index to write")
+    _add_encoder_options(build)
+    build.add_argument("--overwrite", action="store_true", help="replace a finished index")
+    build.add_argument("--batch-size", type=int, default=32, metavar="N", help="default: 32")
+    build.set_defaults(run=_build)
+
+    info = actions.add_parser("info", help="what an index holds")
+    info.add_argument("index", type=Path)
+    info.set_defaults(run=_info)
+
+    find = actions.add_parser("search", help="find garments by text")
+    find.add_argument("index", type=Path)
+    find.add_argument("text", help="what the garment looks like")
+    _add_encoder_options(find)
+    find.add_argument("-k", "--top-k", type=int, default=3, metavar="K", help="default: 3")
+    find.add_argument("--category", help="search this category alone")
+    find.add_argument("--catalogue", type=Path, help="where the photos are now, if they were moved")
+    find.add_argument("--backend", choices=BACKENDS, default="auto")
+    find.add_argument("--sheet", type=Path, metavar="FILE", help="save a contact sheet (png, jpg)")
+    find.set_defaults(run=_search)
+
+
+def _add_encoder(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions.add_parser("list", help="encoders that can be fetched").set_defaults(run=_list)
+    get = actions.add_parser("get", help="fetch an encoder from the Hugging Face hub")
+    get.add_argument("tag", metavar="TAG", help="see `fashion-rag encoder list`")
+    get.add_argument(
+        "--to",
+        type=Path,
+        default=Path(),
+        metavar="FOLDER",
+        help="where the encoder's folder goes, such as ComfyUI/models/fashion_rag/encoders "
+        "(default: here)",
+    )
+    get.set_defaults(run=_get)
+
+
+def _add_encoder_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--encoder", type=Path, required=True, help="encoder folder (`fashion-rag encoder get`)"
+    )
+    parser.add_argument("--device", help="cpu, cuda, mps (default: cuda where there is one)")
+
+
+def _encoder(args: argparse.Namespace) -> OpenClipEncoder:
+    import torch
+
+    device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    dtype = torch.float16 if device.type == "cuda" else torch.float32
+    return load_encoder(args.encoder, device, dtype)
+
+
+def _build(args: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    with tqdm(unit=" garments", dynamic_ncols=True) as bar:
+
+        def progress(done: int, total: int) -> None:
+            if bar.total is None:
+                bar.reset(total)
+                bar.initial = done  # what was taken over doesn't count as this run's speed
+            bar.update(done - bar.n)
+
+        report = build_index(
+            args.catalogue,
+            args.index,
+            _encoder(args),
+            overwrite=args.overwrite,
+            batch_size=args.batch_size,
+            progress=progress,
+        )
+    _write(report.summary())
+
+
+def _info(args: argparse.Namespace) -> None:
+    index = GarmentIndex.open(args.index)
+    manifest = index.manifest
+    encoder = manifest["encoder"]
+    counts = {name: len(index.rows_of(name)) for name in index.categories()}
+    counts["without a category"] = len(index) - sum(counts.values())
+    size = sum(entry["bytes"] for entry in manifest["files"].values()) / 1e6
+    lines = [
+        f"{args.index}: {len(index)} garments, {size:.1f} MB, built {manifest['created']}",
+        f"encoder    {encoder['name']} ({encoder['fingerprint'][:12]}), dimension "
+        f"{encoder['dim']}, {encoder['color_check']} of 8 colour cards",
+        f"catalogue  {manifest['catalogue']['path']}",
+        *(f"  {count:>8}  {name}" for name, count in counts.items() if count),
+        *(f"left out   {reject['file']}: {reject['reason']}" for reject in manifest["rejects"]),
+    ]
+    _write("\n".join(lines))
+
+
+def _search(args: argparse.Namespace) -> None:
+    index = GarmentIndex.open(args.index, args.catalogue)
+    encoder = _encoder(args)
+    index.check_encoder(encoder)
+    query = encoder.encode_texts([args.text])
+    (hits,) = search(index, query, args.top_k, args.category, args.backend)
+    for hit in hits:
+        _write(f"{hit.score:.4f}  {hit.garment.file}  {hit.garment.caption}".rstrip())
+    if len(hits) < args.top_k:
+        _write(f"only {len(hits)} garments are there: all are listed")
+    if args.sheet:
+        tiles = [
+            (
+                index.thumbnail(hit.garment),
+                f"{hit.score:.3f}  {hit.garment.caption or hit.garment.id}",
+            )
+            for hit in hits
+        ]
+        contact_sheet(tiles, title=args.text).save(args.sheet)
+
+
+def _list(args: argparse.Namespace) -> None:
+    for tag, source in hub.SOURCES.items():
+        _write(f"{tag:<28} {source.description}; licence {source.licence}")
+
+
+def _get(args: argparse.Namespace) -> None:
+    folder = hub.get_encoder(args.tag, args.to / hub.folder_name(args.tag), _write)
+    _write(f"{folder} is ready")
+
+
+def _write(text: str) -> None:
+    # File names may hold bytes that are no UTF-8, and the terminal may know fewer letters.
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")

@@ -1,0 +1,159 @@
+"""Encoders: photos and texts to unit vectors of one space."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from PIL import Image
+from safetensors import SafetensorError
+
+CONFIG = "open_clip_config.json"
+WEIGHTS = "open_clip_model.safetensors"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+
+_PRECISION = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
+
+
+class Encoder(Protocol):
+    """A pair of towers that embed photos and texts in one space of unit vectors.
+
+    name: what people call it. dim: width of the embeddings.
+    fingerprint: hash of the weights and the preprocessing; equal ones may share an index.
+    preprocessing: what happens to a photo, as plain JSON values, for the record.
+    """
+
+    name: str
+    dim: int
+    fingerprint: str
+    preprocessing: dict[str, Any]
+
+    def encode_images(self, photos: Sequence[Image.Image]) -> torch.Tensor:
+        """RGB photos -> (n, dim) float32 unit vectors on the CPU."""
+        ...
+
+    def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        """Texts -> (n, dim) float32 unit vectors on the CPU."""
+        ...
+
+
+class OpenClipEncoder:
+    """An open_clip model; see Encoder. `device` may be changed after moving `model`."""
+
+    def __init__(self, name, model, preprocess, tokenizer, fingerprint, device, dtype):
+        self.name: str = name
+        self.model: torch.nn.Module = model
+        self.device: torch.device = device
+        self.fingerprint: str = fingerprint
+        self.preprocessing: dict[str, Any] = dict(model.visual.preprocess_cfg)
+        self._preprocess, self._tokenizer, self._dtype = preprocess, tokenizer, dtype
+        self.dim: int = self.encode_texts(["garment"]).shape[1]
+
+    @torch.no_grad()
+    def encode_images(self, photos: Sequence[Image.Image]) -> torch.Tensor:
+        pixels = torch.stack([self._preprocess(photo) for photo in photos])
+        features = self.model.encode_image(pixels.to(self.device, self._dtype))
+        return torch.nn.functional.normalize(features.float(), dim=-1).cpu()
+
+    @torch.no_grad()
+    def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        """See Encoder.
+
+        Raises:
+            ValueError: a text is empty.
+        """
+        if not all(text.strip() for text in texts):
+            raise ValueError("The text is empty: say what the garment looks like.")
+        tokens = self._tokenizer(list(texts)).to(self.device)
+        features = self.model.encode_text(tokens)
+        return torch.nn.functional.normalize(features.float(), dim=-1).cpu()
+
+
+def load_encoder(
+    folder: Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+) -> OpenClipEncoder:
+    """Load an encoder folder: `open_clip_config.json` as open_clip publishes it on the hub
+    (`model_cfg`, and `preprocess_cfg` with mean, std, interpolation, resize_mode), the weights as
+    `open_clip_model.safetensors`, and tokenizer files where the config names a tokenizer of
+    transformers. Nothing is downloaded.
+
+    Args:
+        dtype: of the compute; float16 and bfloat16 keep the layer norms in float32.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: the files do not make one model, or would need a download.
+        ImportError: open_clip_torch is missing.
+    """
+    folder = Path(folder)
+    weights = folder / WEIGHTS
+    for path in (folder / CONFIG, weights):
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{path} is missing: an encoder is a folder with {CONFIG} and {WEIGHTS}. Fetch one "
+                "with `fashion-rag encoder get`."
+            )
+    model_cfg, config = _read_config(folder)
+    try:
+        import open_clip
+    except ImportError as error:
+        raise ImportError(
+            "The encoder needs the package open_clip_torch: pip install open_clip_torch"
+        ) from error
+    # An absolute path: open_clip takes everything after the colon as it stands.
+    source = f"local-dir:{folder.absolute()}"
+    try:
+        model, _, preprocess = open_clip.create_model_and_transforms(
+            source, precision=_PRECISION[dtype], device=device
+        )
+    except (SafetensorError, RuntimeError, TypeError, KeyError, AssertionError) as error:
+        raise ValueError(
+            f"{weights} does not fit {folder / CONFIG} ({error}): fetch both again with "
+            "`fashion-rag encoder get`."
+        ) from error
+    uses_transformers = "hf_tokenizer_name" in model_cfg["text_cfg"]
+    options = {"local_files_only": True} if uses_transformers else {}
+    tokenizer = open_clip.get_tokenizer(source, **options)
+    fingerprint = _fingerprint(weights, config)
+    model.eval().requires_grad_(False)
+    return OpenClipEncoder(
+        folder.name, model, preprocess, tokenizer, fingerprint, torch.device(device), dtype
+    )
+
+
+def _read_config(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    path = folder / CONFIG
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        model_cfg = config["model_cfg"]
+        text_cfg, vision_cfg = model_cfg["text_cfg"], model_cfg["vision_cfg"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} is not the configuration of an open_clip model ({error!r}): expected "
+            "model_cfg with text_cfg and vision_cfg, and preprocess_cfg."
+        ) from error
+    if "hf_model_name" in text_cfg or ":" in vision_cfg.get("timm_model_name", ""):
+        raise ValueError(
+            f"{path} describes a tower that is fetched from the hub when it is loaded: use a model "
+            "whose configuration holds the whole architecture."
+        )
+    if "hf_tokenizer_name" in text_cfg and not any(
+        (folder / name).is_file() for name in TOKENIZER_FILES
+    ):
+        raise FileNotFoundError(
+            f"{folder} lacks the tokenizer {text_cfg['hf_tokenizer_name']!r}: expected "
+            f"{' and '.join(TOKENIZER_FILES)}. `fashion-rag encoder get` brings them."
+        )
+    return model_cfg, config
+
+
+def _fingerprint(weights: Path, config: dict[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+    with open(weights, "rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()

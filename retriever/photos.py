@@ -1,0 +1,55 @@
+"""Garment photos as they come, normalised once to RGB on white."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+MAX_PIXELS = 80_000_000
+"""Larger photos are refused: below Pillow's own warning, above any product photo."""
+
+_FORMATS = ("JPEG", "PNG", "WEBP")
+# What Pillow's readers of these formats raise on damaged files, beside OSError and ValueError.
+_DAMAGE = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error, IndexError)
+
+
+def open_photo(path: Path) -> Image.Image:
+    """The photo at `path` as RGB on white, upright, at its full size.
+
+    Raises:
+        FileNotFoundError, PermissionError: from the file system.
+        ValueError: not a JPEG, PNG or WebP, damaged, or of more than MAX_PIXELS pixels.
+    """
+    with open(path, "rb") as file:
+        try:
+            image = Image.open(file, formats=_FORMATS)
+            pixels = image.width * image.height
+            if pixels <= MAX_PIXELS:
+                return to_rgb_on_white(image)
+        except Image.DecompressionBombError as error:
+            raise ValueError(f"{path}: {error} Save it smaller.") from error
+        except Image.UnidentifiedImageError as error:
+            raise ValueError(f"{path} is not a JPEG, PNG or WebP picture.") from error
+        except _DAMAGE as error:
+            raise ValueError(f"{path} is damaged ({error}): save it anew.") from error
+    raise ValueError(
+        f"{path} has {image.width} x {image.height} = {pixels} pixels, the limit is {MAX_PIXELS}: "
+        "save it smaller."
+    )
+
+
+def to_rgb_on_white(image: Image.Image) -> Image.Image:
+    """A new RGB picture: EXIF rotation applied, transparency on white, 16 bit scaled to 8."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion clips it to white
+        values = np.asarray(image, dtype=np.float64)
+        return Image.fromarray((values / 257).round().clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
