@@ -166,6 +166,7 @@ class HostEncoder:
     """The host's own pair as a retrieval encoder: SD2's text tower and CLIP ViT-H vision."""
 
     name = "host"
+    preprocessing = {"preprocess": "whole"}
 
     def __init__(self, clip: comfy.sd.CLIP | None, clip_vision: ClipVision | None):
         if clip is None or clip_vision is None:
@@ -174,7 +175,6 @@ class HostEncoder:
                 "checkpoint and CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors."
             )
         self.text, self.vision = TextTower(clip), clip_vision
-        self.preprocessing: dict[str, Any] = {"preprocess": "whole"}
         projection = self._projection()
         self.dim = projection.shape[0]
         self.fingerprint = _fingerprint(
@@ -194,7 +194,7 @@ class HostEncoder:
         return weight
 
     def check(self) -> int:
-        """The number of 8 colour cards that the pair matches to their names, kept for the record.
+        """The number of 8 colour cards that the pair matches to their names.
 
         Raises:
             ValueError: fewer than 7, the two towers do not belong together.
@@ -205,7 +205,6 @@ class HostEncoder:
                 f"The connected clip and clip_vision match only {right} of 8 colour cards to their "
                 f"names (7 expected): they are not two halves of one model. {_WITH_PROJECTION}"
             )
-        self.preprocessing["color_cards"] = right
         return right
 
     def encode_images(self, photos: Sequence[Image.Image]) -> torch.Tensor:
