@@ -1,0 +1,163 @@
+"""`fashion-rag generate`: from words and a catalogue's index to the dressed person, without a host.
+
+The one place outside the nodes where retriever and adapter meet, and only while it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from .depth import parse_levels
+from .garment_images import PREPROCESS
+from .pipeline import FashionRAGPipeline
+from .pose import DRESSCODE_FRAME, keypoints_from_dresscode, keypoints_from_pose_keypoint
+from .prompts import PAPER_PROMPT
+
+logger = logging.getLogger(__name__)
+
+
+def add_generate(commands: Any) -> None:
+    """Add the subcommand to argparse's subparsers."""
+    parser = commands.add_parser(
+        "generate",
+        help="dress the person of a photo in garments found by words",
+        description="Find garments by words in an index and paint the person in them.",
+    )
+    add = parser.add_argument
+    add("--text", required=True, help="what the person should wear")
+    add("--person", type=Path, required=True, metavar="FILE", help="photo of the person")
+    add("--mask", type=Path, required=True, metavar="FILE", help="picture, white is repainted")
+    add(
+        "--pose",
+        type=Path,
+        metavar="FILE",
+        help="JSON of DWPose or OpenPose (POSE_KEYPOINT), or Dress Code keypoints",
+    )
+    add("--pose-person", type=int, default=0, metavar="N", help="0 is the largest (default)")
+    add("--index", type=Path, required=True, metavar="FOLDER", help="made by `index build`")
+    add("--catalogue", type=Path, metavar="FOLDER", help="where the garment photos are now")
+    add("--category", help="only garments of this category")
+    add("--top-k", type=int, default=3, metavar="N", help="garments to use (default 3)")
+    add("--model", type=Path, required=True, metavar="FOLDER", help="in diffusers layout")
+    add("--unet", type=Path, metavar="FILE", help="instead of the model folder's")
+    add("--adapter", type=Path, metavar="FILE", help="instead of the model folder's")
+    add(
+        "--encoder",
+        type=Path,
+        metavar="FOLDER",
+        help="the index's encoder (default: `encoder` in the model folder)",
+    )
+    add("--prompt", default=PAPER_PROMPT, help="with {category}, {caption}, {garments}")
+    add("--strength", type=float, default=1.0, help="of the garments, 0 to 2 (default 1)")
+    add("--preprocess", choices=PREPROCESS, help="of garment photos (default: the adapter's)")
+    add("--levels", help="U-Net depths that read the garments, such as '2 3' (default: all)")
+    add("--steps", type=int, default=50, help="DDIM steps (default 50)")
+    add("--guidance-scale", type=float, default=7.5, help="default 7.5")
+    add("--height", type=int, default=512, help="of the canvas, a multiple of 8 (default 512)")
+    add("--width", type=int, default=384, help="likewise (default 384)")
+    add("--seed", type=int, default=0, help="of the noise (default 0)")
+    add("--feather", type=int, default=8, help="pixels of transition, inwards (default 8)")
+    add("--whole", action="store_true", help="do not paste back: the model's whole picture")
+    add("--device", help="cpu, cuda, mps (default: cuda where there is one)")
+    add("--out", type=Path, required=True, metavar="FILE", help="the picture to write")
+    parser.set_defaults(run=generate)
+
+
+def generate(args: argparse.Namespace) -> None:
+    """Retrieve, paint, write the picture and the garments' names."""
+    from ..retriever.encoders import load_encoder
+    from ..retriever.index import GarmentIndex
+    from ..retriever.photos import open_photo
+    from ..retriever.search import search
+
+    if not args.text.strip():
+        raise ValueError("--text is empty: say what the person should wear.")
+    if args.out.suffix.lower() not in Image.registered_extensions():
+        raise ValueError(f"--out {args.out} has no picture's ending: use .png or .jpg.")
+    levels = None if args.levels is None else parse_levels(args.levels)
+    person, mask = open_photo(args.person), open_photo(args.mask).convert("L")
+    keypoints = None if args.pose is None else read_pose(args.pose, args.pose_person, person.size)
+
+    index = GarmentIndex.open(args.index, args.catalogue)
+    encoder = load_encoder(args.encoder or args.model / "encoder")
+    index.check_encoder(encoder)
+    (hits,) = search(index, encoder.encode_texts([args.text]), args.top_k, args.category)
+    if len(hits) < args.top_k:
+        sys.stdout.write(f"--top-k is {args.top_k}: all {len(hits)} garments are used\n")
+    for hit in hits:
+        sys.stdout.write(f"{hit.score:.4f}  {hit.garment.id}  {hit.garment.file}\n")
+    categories = {hit.garment.category for hit in hits}
+
+    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    pipeline = FashionRAGPipeline.from_pretrained(
+        args.model,
+        unet=args.unet,
+        adapter=args.adapter,
+        device=device,
+        dtype=torch.float16 if device.startswith("cuda") else torch.float32,
+    )
+    picture = pipeline(
+        person,
+        mask,
+        [index.photo(hit.garment) for hit in hits],
+        category=categories.pop() if len(categories) == 1 else "",
+        caption=args.text,
+        prompt=args.prompt,
+        keypoints=keypoints,
+        strength=args.strength,
+        preprocess=args.preprocess,
+        levels=levels,
+        steps=args.steps,
+        guidance_scale=args.guidance_scale,
+        height=args.height,
+        width=args.width,
+        seed=args.seed,
+        feather=None if args.whole else args.feather,
+        callback=_show_progress,
+    )
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(args.out)
+    sys.stdout.write(f"wrote {args.out} ({picture.width}x{picture.height})\n")
+
+
+def read_pose(path: Path, person: int, size: tuple[int, int]) -> np.ndarray | None:
+    """Keypoints (18, 3) in pixels of a photo of `size` (width, height) from a pose file.
+
+    Returns None, with a warning, where the file has no such person.
+
+    Raises:
+        ValueError: the file is neither POSE_KEYPOINT nor Dress Code keypoints.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is no JSON ({error}): give a pose file.") from error
+    if isinstance(content, list) and content and isinstance(content[0], dict):
+        content = content[0]
+    if isinstance(content, dict) and "people" in content:
+        found = keypoints_from_pose_keypoint(content, person)
+        if found is None:
+            logger.warning("%s has nobody numbered %d: no pose is used.", path, person)
+            return None
+        keypoints, (height, width) = found
+    else:
+        if not isinstance(content, list) and "keypoints" not in content:
+            raise ValueError(
+                f"{path} has neither `people` (POSE_KEYPOINT) nor `keypoints` (Dress Code)."
+            )
+        keypoints, (height, width) = keypoints_from_dresscode(content), DRESSCODE_FRAME
+    return keypoints * (size[0] / width, size[1] / height, 1)
+
+
+def _show_progress(done: int, steps: int) -> None:
+    sys.stderr.write(f"\r{done}/{steps} steps" + ("\n" if done == steps else ""))
+    sys.stderr.flush()
