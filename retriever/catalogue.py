@@ -27,7 +27,7 @@ class Garment:
     file: str
     category: str = ""
     caption: str = ""
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,7 @@ def _search(args: argparse.Namespace) -> None:
         tiles = [
             (
                 index.thumbnail(hit.garment),
-                f"{hit.score:.3f}  {hit.garment.caption or hit.garment.id}",
+                f"{hit.score:.3f}\n{hit.garment.caption or hit.garment.id}",
             )
             for hit in hits
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -105,6 +106,9 @@ def get_encoder(tag: str, folder: Path, report: Callable[[str], None]) -> Path:
 
 
 def _to_safetensors(pickled: Path, target: Path) -> None:
-    state = torch.load(pickled, map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(pickled, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(f"{pickled} holds more than tensors; it is not opened.") from error
     save_file({name: tensor.clone().contiguous() for name, tensor in state.items()}, target)
     pickled.unlink()

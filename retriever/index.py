@@ -92,7 +92,7 @@ class GarmentIndex:
             _check_file(paths[kind], entry)
         count, dim = manifest["count"], manifest["encoder"]["dim"]
         garments, thumbnails = _read_records(paths["garments"], paths["thumbnails"])
-        embeddings = _map_embeddings(paths["embeddings"])
+        embeddings = map_embeddings(paths["embeddings"])
         if len(garments) != count or tuple(embeddings.shape) != (count, dim):
             raise ValueError(
                 f"{folder / MANIFEST} says {count} garments of dimension {dim}, the files hold "
@@ -315,7 +315,12 @@ def _is_garment(garment: Garment) -> bool:
     )
 
 
-def _map_embeddings(path: Path) -> torch.Tensor:
+def map_embeddings(path: Path) -> torch.Tensor:
+    """The (n, dim) float16 embeddings of a file, memory-mapped.
+
+    Raises:
+        ValueError: the file is damaged, or of another type or shape.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             embeddings = file.get_tensor(TENSOR)

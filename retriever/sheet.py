@@ -1,9 +1,10 @@
-"""A contact sheet: photos on cards with a line or two below each."""
+"""A contact sheet: photos on cards with a few lines below each."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -14,7 +15,7 @@ INK, SOFT_INK = "#23211e", "#6d6860"
 PHOTO_WIDTH, PHOTO_HEIGHT = 240, 320  # 3:4, as garment photos are
 PADDING, GAP, MARGIN = 12, 20, 36
 TITLE_SIZE, TEXT_SIZE, LINE = 26, 15, 21
-LINES = 2
+LINES = 3
 
 
 def contact_sheet(
@@ -23,7 +24,8 @@ def contact_sheet(
     """Set photos with their captions in a grid of white cards, in the given order.
 
     Args:
-        tiles: RGB photos of any size with a caption each; captions are cut after two lines.
+        tiles: RGB photos of any size with a caption each; it is wrapped, its own line breaks are
+            kept, and it is cut after three lines.
         columns: cards in a row; None takes up to six, rows filled evenly.
         title: a line above the grid, cut to its width.
 
@@ -38,7 +40,8 @@ def contact_sheet(
     rows = math.ceil(len(tiles) / columns)
     lines = max(len(_wrapped(caption)) for _, caption in tiles)
     card_width = PHOTO_WIDTH + 2 * PADDING
-    card_height = PHOTO_HEIGHT + 2 * PADDING + (lines * LINE + 8 if lines else 0)
+    photo_height = max(_fitted_size(photo)[1] for photo, _ in tiles)
+    card_height = photo_height + 2 * PADDING + (lines * LINE + 8 if lines else 0)
     top = MARGIN + (TITLE_SIZE + GAP if title else 0)
     width = 2 * MARGIN + columns * (card_width + GAP) - GAP
     height = top + rows * (card_height + GAP) - GAP + MARGIN
@@ -54,35 +57,39 @@ def contact_sheet(
         y = top + row * (card_height + GAP)
         box = (x, y, x + card_width - 1, y + card_height - 1)
         draw.rounded_rectangle(box, radius=8, fill=CARD, outline=EDGE)
-        _paste(sheet, photo, x + PADDING, y + PADDING)
+        size = _fitted_size(photo)
+        left = x + PADDING + (PHOTO_WIDTH - size[0]) // 2
+        above = y + PADDING + (photo_height - size[1]) // 2
+        sheet.paste(photo.convert("RGB").resize(size, Image.Resampling.LANCZOS), (left, above))
         for place, line in enumerate(_wrapped(caption)):
-            position = (x + PADDING, y + PADDING + PHOTO_HEIGHT + 8 + place * LINE)
+            position = (x + PADDING, y + PADDING + photo_height + 8 + place * LINE)
             colour = SOFT_INK if place else INK
             draw.text(position, line, fill=colour, font=_font(TEXT_SIZE))
     return sheet
 
 
-def _paste(sheet: Image.Image, photo: Image.Image, x: int, y: int) -> None:
+def _fitted_size(photo: Image.Image) -> tuple[int, int]:
     scale = min(PHOTO_WIDTH / photo.width, PHOTO_HEIGHT / photo.height)
-    size = (max(1, round(photo.width * scale)), max(1, round(photo.height * scale)))
-    fitted = photo.convert("RGB").resize(size, Image.Resampling.LANCZOS)
-    sheet.paste(fitted, (x + (PHOTO_WIDTH - size[0]) // 2, y + (PHOTO_HEIGHT - size[1]) // 2))
+    return max(1, round(photo.width * scale)), max(1, round(photo.height * scale))
 
 
 def _wrapped(caption: str) -> list[str]:
     """The caption in at most LINES lines of the photo's width."""
     font = _font(TEXT_SIZE)
     lines: list[str] = []
-    words = _printable(caption).split()
-    while words and len(lines) < LINES:
-        count = 1
-        while count < len(words) and font.getlength(" ".join(words[: count + 1])) <= PHOTO_WIDTH:
-            count += 1
-        if len(lines) == LINES - 1:
-            count = len(words)
-        lines.append(_cut(" ".join(words[:count]), font, PHOTO_WIDTH))
-        words = words[count:]
-    return lines
+    for paragraph in _printable(caption).splitlines():
+        line = ""
+        for word in paragraph.split():
+            longer = f"{line} {word}".strip()
+            if line and font.getlength(longer) > PHOTO_WIDTH:
+                lines.append(line)
+                longer = word
+            line = longer
+        if line:
+            lines.append(line)
+    if len(lines) > LINES:
+        lines[LINES - 1 :] = [" ".join(lines[LINES - 1 :])]
+    return [_cut(line, font, PHOTO_WIDTH) for line in lines]
 
 
 def _cut(line: str, font: ImageFont.FreeTypeFont, width: int) -> str:
@@ -97,5 +104,6 @@ def _printable(text: str) -> str:
     return text.encode("utf-8", "replace").decode().replace("\0", "")
 
 
+@lru_cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.load_default(size)

@@ -1,0 +1,105 @@
+"""`fashion-rag index` and `fashion-rag encoder`, as a user types them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from fashion_rag.retriever import cli, hub
+from PIL import Image
+
+from .retriever_fakes import draw_catalogue, write_tiny_encoder
+
+torch.set_num_threads(1)
+
+
+def run(*words: str | Path) -> None:
+    parser = argparse.ArgumentParser()
+    cli.add_commands(parser.add_subparsers(required=True))
+    args = parser.parse_args([str(word) for word in words])
+    args.run(args)
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory) -> Path:
+    """A folder with photos, an encoder and an index of the photos."""
+    shop = tmp_path_factory.mktemp("shop")
+    photos = draw_catalogue(shop / "photos", 5)
+    shutil.copy(photos / "000.png", photos / os.fsdecode(b"caf\xe9.png"))
+    (photos / "bad.jpg").write_bytes(b"x")
+    (photos / "garments.csv").write_text("file,category,caption\n001.png,hats,a green hat\n")
+    write_tiny_encoder(shop / "encoder")
+    run("index", "build", photos, shop / "index", "--encoder", shop / "encoder", "--device", "cpu")
+    return shop
+
+
+def test_build(shop, capsys, tmp_path):
+    run("index", "build", shop / "photos", tmp_path / "i", "--encoder", shop / "encoder")
+    out, err = capsys.readouterr()
+    assert re.search(r"6 garments indexed in [\d.]+ s \([\d.]+ a second\)\. 1 left out:", out)
+    assert "bad.jpg: is not a JPEG, PNG or WebP picture." in out
+    assert re.search(r"100%.*7/7.*garments", err)
+
+
+def test_info(shop, capsys):
+    run("index", "info", shop / "index")
+    out = capsys.readouterr().out
+    assert f"{shop / 'index'}: 6 garments" in out
+    for words in ("encoder (", "dimension 16", "of 8 colour cards", str(shop / "photos")):
+        assert words in out
+    assert re.search(r"1\s+hats", out) and re.search(r"5\s+without a category", out)
+    assert "left out   bad.jpg: is not a JPEG" in out
+
+
+def test_search(shop, capsys, tmp_path):
+    sheet = tmp_path / "sheet.png"
+    options = ("--encoder", shop / "encoder", "-k", "50", "--sheet", sheet)
+    run("index", "search", shop / "index", "a green hat", *options)
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert last == "only 6 garments are there: all are listed"
+    scores = [float(line.split()[0]) for line in lines]
+    assert len(lines) == 6 and scores == sorted(scores, reverse=True)
+    assert any(line.endswith("001.png  a green hat") for line in lines)
+    assert any("caf\\udce9.png" in line for line in lines)
+    assert Image.open(sheet).width > 6 * 240
+
+
+def test_search_in_a_category(shop, capsys):
+    options = ("--encoder", shop / "encoder", "--category", "hats", "-k", "1")
+    for backend in ("torch", "faiss"):
+        run("index", "search", shop / "index", "hat", *options, "--backend", backend)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == second and "001.png" in first
+
+
+def test_search_with_another_encoder(shop, tmp_path):
+    write_tiny_encoder(tmp_path / "other", seed=1)
+    with pytest.raises(ValueError, match="'encoder'.*'other'"):
+        run("index", "search", shop / "index", "a", "--encoder", tmp_path / "other")
+
+
+def test_empty_text(shop):
+    with pytest.raises(ValueError, match="text is empty"):
+        run("index", "search", shop / "index", " ", "--encoder", shop / "encoder")
+
+
+def test_encoder_list_and_get(capsys, monkeypatch, tmp_path):
+    run("encoder", "list")
+    out = capsys.readouterr().out
+    for tag in ("ViT-L-14/laion2b_s32b_b82k", "Marqo/marqo-fashionCLIP", "Marqo/marqo-fashionSigL"):
+        assert tag in out
+    assert "licence mit" in out and "licence apache-2.0" in out
+
+    def get_encoder(tag, folder, report):
+        report("2 GB, licence mit")
+        return folder
+
+    monkeypatch.setattr(hub, "get_encoder", get_encoder)
+    run("encoder", "get", "ViT-L-14/laion2b_s32b_b82k", "--to", tmp_path)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ["2 GB, licence mit", f"{tmp_path / 'ViT-L-14-laion2b_s32b_b82k'} is ready"]

@@ -1,0 +1,171 @@
+"""Photos of every kind become upright RGB on white; bad ones are refused by name."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fashion_rag.retriever.photos import MAX_PIXELS, open_photo, to_rgb_on_white
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+RED = np.array([255, 0, 0])
+
+
+def saved(image: Image.Image, path: Path, **options) -> Image.Image:
+    image.save(path, **options)
+    return open_photo(path)
+
+
+def test_transparency_is_white(tmp_path):
+    image = Image.new("RGBA", (4, 2), (255, 0, 0, 255))
+    image.putpixel((0, 0), (0, 0, 0, 0))
+    image.putpixel((1, 0), (0, 0, 0, 128))
+    for name in ("a.png", "a.webp"):
+        pixels = np.asarray(saved(image, tmp_path / name, lossless=True))
+        assert pixels.shape == (2, 4, 3)
+        np.testing.assert_array_equal(pixels[0, 0], 255)
+        np.testing.assert_array_equal(pixels[0, 1], 127)
+        np.testing.assert_array_equal(pixels[1, 1], RED)
+
+
+def test_transparency_of_palette_grey_and_colour_key(tmp_path):
+    palette = Image.new("P", (2, 1))
+    palette.putpalette([9, 9, 9, 255, 0, 0])
+    palette.putpixel((1, 0), 1)
+    pixels = np.asarray(saved(palette, tmp_path / "p.png", transparency=0))
+    np.testing.assert_array_equal(pixels, [[[255] * 3, RED]])
+    grey = Image.new("LA", (1, 1), (0, 0))
+    np.testing.assert_array_equal(np.asarray(saved(grey, tmp_path / "la.png")), 255)
+    keyed = Image.new("RGB", (2, 1), (1, 2, 3))
+    keyed.putpixel((1, 0), (255, 0, 0))
+    pixels = np.asarray(saved(keyed, tmp_path / "k.png", transparency=(1, 2, 3)))
+    np.testing.assert_array_equal(pixels, [[[255] * 3, RED]])
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation(tmp_path, orientation):
+    """A photo stored in any of the eight ways is upright: red above, blue below, green left."""
+    upright = np.zeros((48, 32, 3), dtype=np.uint8)
+    upright[:24, :, 0], upright[24:, :, 2], upright[:, :16, 1] = 255, 255, 255
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: np.rot90(upright),
+        7: upright[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(upright, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = Image.fromarray(np.ascontiguousarray(stored))
+    pixels = np.asarray(saved(image, tmp_path / "o.png", exif=exif))
+    np.testing.assert_array_equal(pixels, upright)
+
+
+def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path):
+    values = np.array([[0, 257, 32768, 65535]], dtype=np.uint16)
+    pixels = np.asarray(saved(Image.fromarray(values), tmp_path / "16.png"))
+    np.testing.assert_array_equal(pixels[0, :, 0], [0, 1, 128, 255])
+    np.testing.assert_array_equal(
+        np.asarray(to_rgb_on_white(Image.fromarray(values.astype(np.int32)))), pixels
+    )
+
+
+def test_cmyk_jpeg(tmp_path):
+    pixels = np.asarray(saved(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), tmp_path / "c.jpg"))
+    assert np.abs(pixels.astype(int) - RED).max() < 12
+
+
+@given(
+    mode=st.sampled_from(["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "I;16", "I"]),
+    width=st.integers(1, 9),
+    height=st.integers(1, 9),
+    data=st.data(),
+)
+@settings(max_examples=60, deadline=None)
+def test_any_picture_becomes_rgb_of_its_size(mode, width, height, data):
+    image = Image.new(mode, (width, height))
+    size = len(image.tobytes())
+    image.frombytes(data.draw(st.binary(min_size=size, max_size=size)))
+    before = image.copy()
+    result = to_rgb_on_white(image)
+    assert (result.mode, result.size) == ("RGB", (width, height))
+    assert image == before and result is not image
+    assert to_rgb_on_white(result) == result
+
+
+def _encoded(format: str) -> bytes:
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 30, 4), dtype=np.uint8)
+    image = Image.fromarray(pixels[..., :3] if format == "JPEG" else pixels)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = io.BytesIO()
+    image.save(data, format, exif=exif)
+    return data.getvalue()
+
+
+PHOTOS = {name: _encoded(name) for name in ("JPEG", "PNG", "WEBP")}
+
+
+@given(st.sampled_from(sorted(PHOTOS)), st.data())
+@settings(max_examples=150, deadline=None)
+def test_damage_is_a_value_error_or_a_picture(tmp_path_factory, format, data):
+    """Whatever bytes are changed or missing, a photo is read or refused by its name."""
+    content = bytearray(PHOTOS[format])
+    for place in data.draw(st.lists(st.integers(0, len(content) - 1), max_size=6)):
+        content[place] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.getbasetemp() / f"damaged.{format}"
+    path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
+    try:
+        photo = open_photo(path)
+    except ValueError as error:
+        assert str(path) in str(error)
+    else:
+        assert photo.mode == "RGB"
+
+
+@pytest.mark.parametrize("format", sorted(PHOTOS))
+def test_truncated(tmp_path, format):
+    path = tmp_path / f"half.{format}"
+    path.write_bytes(PHOTOS[format][: len(PHOTOS[format]) // 2])
+    with pytest.raises(ValueError, match="half.*damaged"):
+        open_photo(path)
+
+
+def test_other_formats_are_refused(tmp_path):
+    path = tmp_path / "picture.png"
+    Image.new("RGB", (4, 4)).save(path, "GIF")
+    with pytest.raises(ValueError, match="picture.png is not a JPEG, PNG or WebP"):
+        open_photo(path)
+
+
+def header_only_png(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        crc = zlib.crc32(kind + data)
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc)
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000)))
+    return b"\x89PNG\r\n\x1a\n" + body + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("side", [9_000, 60_000], ids=["over our limit", "over Pillow's"])
+def test_decompression_bomb(tmp_path, side):
+    path = tmp_path / "bomb.png"
+    path.write_bytes(header_only_png(side, side))
+    with pytest.raises(ValueError, match=f"bomb.png.*{side * side}.*limit") as error:
+        open_photo(path)
+    assert side > 9_000 or str(MAX_PIXELS) in str(error.value)
+
+
+def test_absent(tmp_path):
+    with pytest.raises(FileNotFoundError, match="absent.jpg"):
+        open_photo(tmp_path / "absent.jpg")
