@@ -43,15 +43,15 @@ def load_model_folder(folder: Path) -> tuple:
     if not adapter.is_file():
         raise FileNotFoundError(f"{adapter} is missing: a model folder holds its own adapter.")
     return (
-        _unet(*_read(folder / "unet", "diffusion_pytorch_model")),
-        _text_encoder(*_read(folder / "text_encoder", "model"), folder / "text_encoder"),
-        _vae(*_read(folder / "vae", "diffusion_pytorch_model"), folder / "vae"),
-        _vision(*_read(folder / "image_encoder", "model")),
+        unet_model(*read_part(folder / "unet", "diffusion_pytorch_model")),
+        _text_encoder(*read_part(folder / "text_encoder", "model"), folder / "text_encoder"),
+        _vae(*read_part(folder / "vae", "diffusion_pytorch_model"), folder / "vae"),
+        _vision(*read_part(folder / "image_encoder", "model")),
         ManagedAdapter(load_adapter(adapter, operations=comfy.ops.manual_cast)),
     )
 
 
-def _read(part: Path, stem: str) -> tuple[Config, StateDict]:
+def read_part(part: Path, stem: str) -> tuple[Config, StateDict]:
     config = part / "config.json"
     weights = next(
         (
@@ -68,7 +68,7 @@ def _read(part: Path, stem: str) -> tuple[Config, StateDict]:
     return json.loads(config.read_text(encoding="utf-8")), load_tensors(weights)[0]
 
 
-def _unet(config: Config, state_dict: StateDict) -> comfy.model_patcher.ModelPatcher:
+def unet_model(config: Config, state_dict: StateDict) -> comfy.model_patcher.ModelPatcher:
     state_dict = unet_diffusers_to_ldm(state_dict)
     if config["block_out_channels"][0] == 320:
         model = comfy.sd.load_diffusion_model_state_dict(state_dict)
