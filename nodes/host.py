@@ -243,15 +243,18 @@ def load_unet(path: str, options: dict[str, Any]) -> comfy.model_patcher.ModelPa
         ValueError: another width, or an architecture that the host does not know.
     """
     state_dict, _ = load_tensors(path)
-    channels = in_channels_of(state_dict)
+    try:
+        channels = in_channels_of(state_dict)
+        if is_diffusers_unet(state_dict):
+            state_dict = unet_diffusers_to_ldm(state_dict)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     if channels not in (9, 9 + POSE_CHANNELS):
         raise ValueError(
             f"{path} is a U-Net of {channels} input channels; expected 9 (SD inpainting) or 27 "
             "(Fashion-RAG: the same and 18 pose channels). For a 4-channel model use the stock "
             "loader with Set Latent Noise Mask."
         )
-    if is_diffusers_unet(state_dict):
-        state_dict = unet_diffusers_to_ldm(state_dict)
     model = comfy.sd.load_diffusion_model_state_dict(state_dict, model_options=options)
     if model is None:
         raise ValueError(
