@@ -7,7 +7,9 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from . import generate
 from .adapter import cli as adapter_cli
+from .miniature import cli as miniature_cli
 from .retriever import cli as retriever_cli
 
 
@@ -21,6 +23,8 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     retriever_cli.add_commands(commands)
     adapter_cli.add_commands(commands)
+    generate.add_commands(commands)
+    miniature_cli.add_commands(commands)
     return parser
 
 

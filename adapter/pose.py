@@ -6,7 +6,9 @@ in pixels of a frame, and a confidence; below 0.3 a joint counts as missing.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -65,6 +67,34 @@ def keypoints_from_pose_keypoint(
     people = [_body(entry, width, height) for entry in frame.get("people", [])]
     people = sorted((p for p in people if present(p).any()), key=_extent, reverse=True)
     return (people[person], (height, width)) if person < len(people) else None
+
+
+def read_pose(path: Path, person: int = 0) -> tuple[np.ndarray, tuple[int, int]] | None:
+    """Keypoints (18, 3) of a JSON file and their frame's (height, width).
+
+    Args:
+        path: POSE_KEYPOINT (one frame, or a list whose first is taken) or Dress Code keypoints.
+        person: of POSE_KEYPOINT, 0 for the largest.
+
+    Returns:
+        None where there is no such person.
+
+    Raises:
+        ValueError: the file is neither.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(content, list) and content and isinstance(content[0], dict):
+            content = content[0]
+        if isinstance(content, dict) and "people" in content:
+            return keypoints_from_pose_keypoint(content, person)
+        return keypoints_from_dresscode(content), DRESSCODE_FRAME
+    except KeyError as error:
+        raise ValueError(
+            f"{path} has neither `people` (POSE_KEYPOINT) nor `keypoints` (Dress Code)."
+        ) from error
+    except ValueError as error:
+        raise ValueError(f"{path} holds no pose: {error}") from error
 
 
 def present(keypoints: np.ndarray) -> np.ndarray:

@@ -1,12 +1,11 @@
 """`fashion-rag generate`: from words and a catalogue's index to the dressed person, without a host.
 
-The one place outside the nodes where retriever and adapter meet, and only while it runs.
+Like the nodes, it joins retriever and adapter, which do not know each other.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import sys
 from pathlib import Path
@@ -16,16 +15,20 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .depth import parse_levels
-from .garment_images import PREPROCESS
-from .pipeline import FashionRAGPipeline
-from .pose import DRESSCODE_FRAME, keypoints_from_dresscode, keypoints_from_pose_keypoint
-from .prompts import PAPER_PROMPT
+from .adapter.depth import parse_levels
+from .adapter.garment_images import PREPROCESS
+from .adapter.pipeline import FashionRAGPipeline
+from .adapter.pose import read_pose
+from .adapter.prompts import PAPER_PROMPT
+from .retriever.encoders import load_encoder
+from .retriever.index import GarmentIndex
+from .retriever.photos import open_photo
+from .retriever.search import search
 
 logger = logging.getLogger(__name__)
 
 
-def add_generate(commands: Any) -> None:
+def add_commands(commands: Any) -> None:
     """Add the subcommand to argparse's subparsers."""
     parser = commands.add_parser(
         "generate",
@@ -69,23 +72,18 @@ def add_generate(commands: Any) -> None:
     add("--whole", action="store_true", help="do not paste back: the model's whole picture")
     add("--device", help="cpu, cuda, mps (default: cuda where there is one)")
     add("--out", type=Path, required=True, metavar="FILE", help="the picture to write")
-    parser.set_defaults(run=generate)
+    parser.set_defaults(run=_generate)
 
 
-def generate(args: argparse.Namespace) -> None:
+def _generate(args: argparse.Namespace) -> None:
     """Retrieve, paint, write the picture and the garments' names."""
-    from ..retriever.encoders import load_encoder
-    from ..retriever.index import GarmentIndex
-    from ..retriever.photos import open_photo
-    from ..retriever.search import search
-
     if not args.text.strip():
         raise ValueError("--text is empty: say what the person should wear.")
     if args.out.suffix.lower() not in Image.registered_extensions():
         raise ValueError(f"--out {args.out} has no picture's ending: use .png or .jpg.")
     levels = None if args.levels is None else parse_levels(args.levels)
     person, mask = open_photo(args.person), open_photo(args.mask).convert("L")
-    keypoints = None if args.pose is None else read_pose(args.pose, args.pose_person, person.size)
+    keypoints = None if args.pose is None else _keypoints(args.pose, args.pose_person, person.size)
 
     index = GarmentIndex.open(args.index, args.catalogue)
     encoder = load_encoder(args.encoder or args.model / "encoder")
@@ -129,32 +127,14 @@ def generate(args: argparse.Namespace) -> None:
     sys.stdout.write(f"wrote {args.out} ({picture.width}x{picture.height})\n")
 
 
-def read_pose(path: Path, person: int, size: tuple[int, int]) -> np.ndarray | None:
-    """Keypoints (18, 3) in pixels of a photo of `size` (width, height) from a pose file.
-
-    Returns None, with a warning, where the file has no such person.
-
-    Raises:
-        ValueError: the file is neither POSE_KEYPOINT nor Dress Code keypoints.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is no JSON ({error}): give a pose file.") from error
-    if isinstance(content, list) and content and isinstance(content[0], dict):
-        content = content[0]
-    if isinstance(content, dict) and "people" in content:
-        found = keypoints_from_pose_keypoint(content, person)
-        if found is None:
-            logger.warning("%s has nobody numbered %d: no pose is used.", path, person)
-            return None
-        keypoints, (height, width) = found
-    else:
-        if not isinstance(content, list) and "keypoints" not in content:
-            raise ValueError(
-                f"{path} has neither `people` (POSE_KEYPOINT) nor `keypoints` (Dress Code)."
-            )
-        keypoints, (height, width) = keypoints_from_dresscode(content), DRESSCODE_FRAME
+def _keypoints(path: Path, number: int, size: tuple[int, int]) -> np.ndarray | None:
+    """Keypoints (18, 3) in pixels of a photo of `size` (width, height); None, with a warning,
+    where the file has no such person."""
+    found = read_pose(path, number)
+    if found is None:
+        logger.warning("%s has nobody numbered %d: no pose is used.", path, number)
+        return None
+    keypoints, (height, width) = found
     return keypoints * (size[0] / width, size[1] / height, 1)
 
 

@@ -1,0 +1,97 @@
+"""`fashion-rag generate`: from words to a picture on disk, on the stand-in."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fashion_rag.generate import add_commands
+from fashion_rag.miniature.standin import make_standin
+from fashion_rag.retriever.build import build_index
+from fashion_rag.retriever.encoders import load_encoder
+from PIL import Image, ImageDraw
+
+SMALL = ["--steps", "2", "--height", "64", "--width", "48", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory) -> Path:
+    """A folder with catalogue, index, model, person, mask and pose."""
+    root = tmp_path_factory.mktemp("house")
+    model = make_standin(root / "model")
+    for category, colour in (("upper_body", "navy"), ("upper_body", "red"), ("dresses", "green")):
+        folder = root / "catalogue" / category
+        folder.mkdir(parents=True, exist_ok=True)
+        photo = Image.new("RGB", (96, 128), "white")
+        ImageDraw.Draw(photo).rectangle((20, 20, 76, 108), fill=colour)
+        photo.save(folder / f"{colour}.png")
+    (root / "catalogue" / "garments.csv").write_text(
+        "file,id,category,caption\n"
+        "upper_body/navy.png,navy,upper_body,a navy shirt\n"
+        "upper_body/red.png,red,upper_body,a red shirt\n"
+        "dresses/green.png,green,dresses,a green dress\n"
+    )
+    build_index(root / "catalogue", root / "index", load_encoder(model / "encoder"))
+    pixels = np.random.default_rng(2).integers(0, 256, (120, 80, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(root / "person.png")
+    mask = Image.new("L", (80, 120), 0)
+    mask.paste(255, (20, 30, 60, 90))
+    mask.save(root / "mask.png")
+    joints = [[4 * i + 2, 6 * i + 2, 1.0] for i in range(18)]
+    pose = {"people": [{"pose_keypoints_2d": sum(joints, [])}]}
+    pose |= {"canvas_width": 80, "canvas_height": 120}
+    (root / "pose.json").write_text(json.dumps(pose))
+    return root
+
+
+def call(house: Path, *more: str) -> None:
+    parser = argparse.ArgumentParser()
+    add_commands(parser.add_subparsers())
+    given = [
+        f"--{name}={house / file}"
+        for name, file in (
+            ("person", "person.png"),
+            ("mask", "mask.png"),
+            ("index", "index"),
+            ("model", "model"),
+        )
+    ]
+    args = parser.parse_args(["generate", *given, *SMALL, *more])
+    args.run(args)
+
+
+def test_words_become_a_picture(house, capsys):
+    out = house / "out" / "picture.png"
+    call(house, "--text=a navy shirt", f"--pose={house / 'pose.json'}", "--top-k=9", f"--out={out}")
+    written = capsys.readouterr().out
+    assert "all 3 garments" in written
+    assert all(name in written for name in ("navy", "red", "green"))
+    before, after = np.array(Image.open(house / "person.png")), np.array(Image.open(out))
+    inside = np.array(Image.open(house / "mask.png")) > 127
+    assert np.array_equal(before[~inside], after[~inside])
+    assert (before != after)[inside].mean() > 0.9
+
+
+def test_a_category_narrows_and_the_whole_picture_can_be_had(house, capsys):
+    out = house / "whole.png"
+    call(house, "--text=green", "--category=dresses", "--whole", "--levels=1 2", f"--out={out}")
+    written = capsys.readouterr().out
+    assert "green" in written and "navy" not in written
+    assert Image.open(out).size == (48, 64)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--text= ", "--out=a.png"], "--text is empty"),
+        (["--text=a", "--out=a.docx"], "no picture's ending"),
+        (["--text=a", "--out=a.png", "--levels=9"], "'9'"),
+        (["--text=a", "--out=a.png", "--category=hats"], "hats"),
+    ],
+)
+def test_errors_come_before_the_work(house, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        call(house, *arguments)
