@@ -23,6 +23,7 @@ from .inversion import InversionAdapter, InversionAdapterConfig
 logger = logging.getLogger(__name__)
 
 StateDict = dict[str, torch.Tensor]
+WORDS = 16
 HEAD_WIDTH = 80
 """Of CLIP ViT-H/14's attention heads; the tensors do not tell the number of heads."""
 
@@ -87,10 +88,10 @@ def load_adapter(
 def adapter_config(
     state_dict: Mapping[str, torch.Tensor], metadata: Mapping[str, str]
 ) -> InversionAdapterConfig:
-    """Sizes of an adapter from its tensors, `heads` and `output_width` from metadata if there.
+    """Sizes of an adapter from its tensors; `heads` and `words` from the metadata if there.
 
-    Without metadata a head is 80 wide, and a pseudo-word as wide as SD2's text tower (1024) if the
-    output divides by it, else as SD1's (768).
+    Without metadata a head is 80 wide and a garment has 16 pseudo-words, as in all published
+    adapters.
 
     Raises:
         KeyError: a tensor of the adapter is missing. ValueError: the sizes do not add up.
@@ -98,14 +99,12 @@ def adapter_config(
     width = state_dict["post_layernorm.weight"].shape[0]
     hidden = state_dict["layers.0.weight"].shape[0]
     output = state_dict["layers.6.weight"].shape[0]
-    heads = int(metadata.get("heads", 0)) or width // HEAD_WIDTH
-    guess = 1024 if output % 1024 == 0 else 768
-    output_width = int(metadata.get("output_width", 0)) or guess
-    if not heads or width % heads or output % output_width:
+    heads = int(metadata.get("heads", 0)) or max(1, width // HEAD_WIDTH)
+    words = int(metadata.get("words", WORDS))
+    if width % heads or output % words:
         raise ValueError(
-            f"width {width} with {heads} heads, {output} outputs with pseudo-words of "
-            f"{output_width}: neither divides evenly; put `heads` and `output_width` into the "
-            "file's metadata."
+            f"width {width} with {heads} heads, {output} outputs with {words} pseudo-words: one "
+            "does not divide evenly; put `heads` and `words` into the file's metadata."
         )
     if metadata.get("preprocess", PREPROCESS[0]) not in PREPROCESS:
         raise ValueError(
@@ -118,8 +117,8 @@ def adapter_config(
         layers=len({name.split(".")[1] for name in state_dict if name.startswith("encoder_l")}),
         mlp_width=state_dict["encoder_layers.0.mlp.fc1.weight"].shape[0],
         hidden=hidden,
-        words=output // output_width,
-        output_width=output_width,
+        words=words,
+        output_width=output // words,
     )
 
 
