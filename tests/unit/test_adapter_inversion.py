@@ -70,4 +70,3 @@ def test_every_row_of_the_features_matters():
     changed = features.clone()
     changed[:, 1:] = 0
     assert not torch.allclose(adapter(features), adapter(changed), atol=1e-3)
-

@@ -186,18 +186,38 @@ def interrupted(catalogue: Path, folder: Path, done: int, encoder=None) -> None:
         )
 
 
-def test_rows_that_no_longer_hold_are_encoded_anew(catalogue, tmp_path):
-    """A photo changed, one gone, one new, other captions: the index is that of the catalogue."""
-    interrupted(catalogue, tmp_path / "index", 8)
-    Image.new("RGB", (50, 50), "red").save(catalogue / "005.png")
-    (catalogue / "001.png").rename(catalogue / "999.png")
+def repaint(catalogue: Path) -> None:
+    Image.new("RGB", (24, 32), "red").save(catalogue / "005.png")
+
+
+def rename(catalogue: Path) -> None:
+    (catalogue / "003.png").rename(catalogue / "999.png")
+
+
+def shrink(catalogue: Path) -> None:
+    for photo in sorted(catalogue.glob("*.png"))[2:]:
+        photo.unlink()
+
+
+def describe(catalogue: Path) -> None:
     (catalogue / "garments.csv").write_text("file,caption\n000.png,first\n")
+
+
+@pytest.mark.parametrize(
+    ("change", "resumed"), [(repaint, 5), (rename, 3), (shrink, 2), (describe, 8)]
+)
+def test_the_catalogue_changes_between_two_tries(catalogue, tmp_path, change, resumed):
+    """Rows that no longer hold are encoded anew; the index is that of the catalogue as it is."""
+    interrupted(catalogue, tmp_path / "index", 8)
+    change(catalogue)
     report = build_index(catalogue, tmp_path / "index", ColourEncoder())
     build_index(catalogue, tmp_path / "whole", ColourEncoder())
-    index = GarmentIndex.open(tmp_path / "index")
-    assert report.resumed == 1
-    assert contents(index) == contents(GarmentIndex.open(tmp_path / "whole"))
-    assert index.garments[0].caption == "first"
+    index, whole = GarmentIndex.open(tmp_path / "index"), GarmentIndex.open(tmp_path / "whole")
+    assert report.resumed == resumed
+    assert contents(index) == contents(whole)
+    for kind, entry in whole.manifest["files"].items():
+        assert index.manifest["files"][kind]["bytes"] == entry["bytes"]
+    assert index.garments[0].caption == ("first" if change is describe else "")
 
 
 def test_a_draft_of_another_encoder_is_not_taken_up(catalogue, tmp_path):

@@ -161,15 +161,22 @@ def test_records_that_leave_the_catalogue(folder, file):
         index.photo(index.garments[0])
 
 
-def test_hostile_thumbnail(folder):
-    """A thumbnail that would unpack to a huge picture, or is none."""
+@pytest.mark.parametrize("size", [257, None])
+def test_hostile_thumbnail(folder, size):
+    """A thumbnail that is larger than thumbnails are, or is none."""
     path = path_of(folder, "thumbnails")
+    path.write_bytes(bytes(5000))
+    if size:
+        Image.new("RGB", (2, size)).save(path, "JPEG")
+    length = path.stat().st_size
+    records = path_of(folder, "garments")
+    lines = [json.loads(line) for line in records.read_text().splitlines()]
+    records.write_text("".join(json.dumps(r | {"thumbnail": [0, length]}) + "\n" for r in lines))
+    for kind in ("garments", "thumbnails"):
+        accept(folder, kind)
     index = GarmentIndex.open(folder)
-    Image.new("RGB", (300, 300)).save(path, "JPEG")
-    with pytest.raises(ValueError, match=r"thumbnails-.*'000.png'.*\(300, 300\)|truncated"):
-        index.thumbnail(index.garments[0])
-    path.write_bytes(bytes(10_000))
-    with pytest.raises(ValueError, match="thumbnails-.*'000.png'"):
+    message = rf"\(2, {size}\)" if size else "cannot identify"
+    with pytest.raises(ValueError, match=rf"thumbnails-.*'000\.png'.*{message}.*--overwrite"):
         index.thumbnail(index.garments[0])
 
 

@@ -71,9 +71,9 @@ def test_exif_orientation(tmp_path, orientation):
 
 
 def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path):
-    values = np.array([[0, 257, 32768, 65535]], dtype=np.uint16)
+    values = np.array([[0, 257, 32768, 65278, 65535]], dtype=np.uint16)
     pixels = np.asarray(saved(Image.fromarray(values), tmp_path / "16.png"))
-    np.testing.assert_array_equal(pixels[0, :, 0], [0, 1, 128, 255])
+    np.testing.assert_array_equal(pixels[0, :, 0], [0, 1, 128, 254, 255])
     np.testing.assert_array_equal(
         np.asarray(to_rgb_on_white(Image.fromarray(values.astype(np.int32)))), pixels
     )
@@ -137,6 +137,13 @@ def test_truncated(tmp_path, format):
     path = tmp_path / f"half.{format}"
     path.write_bytes(PHOTOS[format][: len(PHOTOS[format]) // 2])
     with pytest.raises(ValueError, match="half.*damaged"):
+        open_photo(path)
+
+
+def test_broken_chunk(tmp_path):
+    path = tmp_path / "chunk.png"
+    path.write_bytes(PHOTOS["PNG"].replace(b"IEND", b"I\0ND"))
+    with pytest.raises(ValueError, match="chunk.png is damaged.*broken PNG"):
         open_photo(path)
 
 

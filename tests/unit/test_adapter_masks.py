@@ -1,0 +1,142 @@
+"""Inpainting masks: the official ones bit for bit, and the right rules."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fashion_rag.adapter.masks import LABELS, MODES, inpainting_mask
+from fashion_rag.adapter.pose import keypoints_from_dresscode
+from fashion_rag.cli import main
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+GOLDEN = np.load(Path(__file__).parent.parent / "data" / "mask_pose_upper.npz")
+MAP = GOLDEN["label_map"]
+KEYPOINTS = keypoints_from_dresscode(GOLDEN["keypoints"])
+CATEGORIES = ("dresses", "upper_body", "lower_body")
+
+
+def drawn(**boxes: tuple[int, int, int, int]) -> np.ndarray:
+    """A label map (512, 384) of boxes: name=(left, top, right, bottom)."""
+    labels = np.zeros((512, 384), np.uint8)
+    for name, (left, top, right, bottom) in boxes.items():
+        labels[top:bottom, left:right] = LABELS[name]
+    return labels
+
+
+def standing(**changes: tuple[float, float] | None) -> np.ndarray:
+    """Keypoints of a person who stands upright; j4=None: without joint 4 (OpenPose)."""
+    points = np.zeros((18, 3))
+    places = {2: (150, 130), 3: (120, 210), 4: (110, 290), 5: (230, 130), 6: (260, 210)}
+    places |= {7: (270, 290)} | {int(name[1:]): place for name, place in changes.items()}
+    for joint, place in places.items():
+        points[joint] = (0, 0, 0) if place is None else (*place, 1)
+    return points
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("paper", [True, False])
+def test_golden(mode, paper):
+    found = inpainting_mask(MAP, KEYPOINTS, "upper_body", mode, paper=paper)
+    np.testing.assert_array_equal(found, GOLDEN[mode])
+
+
+def test_a_skirt_is_covered_where_the_official_mask_leaves_it():
+    labels = drawn(skirt=(130, 250, 250, 400), left_leg=(150, 400, 190, 480))
+    skirt = labels == LABELS["skirt"]
+    assert inpainting_mask(labels, None, "lower_body", "mask")[skirt].all()
+    official = inpainting_mask(labels, standing(), "lower_body", "mask", paper=True)
+    assert official[skirt].mean() < 0.15
+
+
+def test_a_dress_replaces_separates():
+    labels = drawn(upper_clothes=(140, 130, 240, 260), pants=(140, 260, 240, 450))
+    assert inpainting_mask(labels, standing(), "dresses", "mask")[labels > 0].all()
+
+
+def test_missing_wrists_never_draw_to_the_corner():
+    labels = drawn(upper_clothes=(140, 130, 240, 260))
+    keypoints = standing(j4=None, j7=None)
+    assert not inpainting_mask(labels, keypoints, "upper_body", "mask")[:60, :60].any()
+    official = inpainting_mask(labels, keypoints, "upper_body", "mask", paper=True)
+    assert official[:20, :20].any()
+
+
+def test_hands_face_and_hair_stay():
+    labels = drawn(
+        upper_clothes=(140, 130, 240, 260),
+        face=(170, 50, 210, 100),
+        hair=(160, 30, 220, 50),
+        left_arm=(300, 280, 330, 320),
+        pants=(140, 260, 240, 450),
+    )
+    for mode in MODES:
+        mask = inpainting_mask(labels, standing(), "upper_body", mode)
+        for name in ("face", "hair", "left_arm", "pants"):
+            assert not mask[labels == LABELS[name]].any(), (mode, name)
+
+
+def test_the_neck_is_repainted():
+    labels = drawn(upper_clothes=(140, 130, 240, 260), face=(170, 50, 210, 132))
+    mask = inpainting_mask(labels, standing(), "upper_body", "mask")
+    assert mask[115:130, 180:200].all() and not mask[50:99, 170:210].any()
+
+
+def test_lengths_follow_the_picture():
+    labels = drawn(upper_clothes=(140, 130, 240, 260), face=(170, 50, 210, 100))
+    small = inpainting_mask(labels, standing(), "upper_body", "mask")
+    large = inpainting_mask(labels.repeat(2, 0).repeat(2, 1), standing(), "upper_body", "mask")
+    assert abs(large.mean() / small.mean() - 1) < 0.02
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), category=st.sampled_from(CATEGORIES), paper=st.booleans())
+def test_any_person_at_any_size(data, category, paper):
+    height, width = data.draw(st.integers(16, 200)), data.draw(st.integers(16, 200))
+    seed = data.draw(st.integers(0, 2**32 - 1))
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, 18, (height // 4 + 1, width // 4 + 1), dtype=np.uint8)
+    labels = labels.repeat(4, 0).repeat(4, 1)[:height, :width]
+    keypoints = np.column_stack([random.uniform(0, 600, (18, 2)), random.random(18) > 0.3])
+    try:
+        mask = inpainting_mask(labels, keypoints, category, "mask", paper=paper)
+    except ValueError as error:
+        assert "nothing of the category" in str(error)
+        return
+    box = inpainting_mask(labels, keypoints, category, paper=paper)
+    assert mask.shape == labels.shape and set(np.unique(mask)) <= {0, 1}
+    assert (mask <= box).all()
+    kept = [LABELS[n] for n in ("hair", "hat", "left_shoe", "right_shoe", "bag", "scarf")]
+    assert not box[np.isin(labels, kept)].any()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((MAP, KEYPOINTS, "shoes"), "'shoes'"),
+        ((MAP, KEYPOINTS, "dresses", "circle"), "'circle'"),
+        ((MAP / 2, KEYPOINTS, "dresses"), "float64"),
+        ((MAP, KEYPOINTS[:17], "dresses"), r"\(17, 3\)"),
+        ((np.zeros_like(MAP), None, "lower_body"), "nothing of the category"),
+    ],
+)
+def test_bad_input(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        inpainting_mask(*arguments)
+
+
+def test_command(tmp_path, capsys):
+    labels, keypoints, out = (tmp_path / n for n in ("labels.png", "pose.json", "mask.png"))
+    Image.fromarray(MAP).save(labels)
+    keypoints.write_text(json.dumps({"keypoints": GOLDEN["keypoints"].tolist()}))
+    command = ["mask", "--labels", str(labels), "--keypoints", str(keypoints)]
+    command += ["--category", "upper_body", "--out", str(out)]
+    assert main([*command, "--paper"]) == 0
+    np.testing.assert_array_equal(np.asarray(Image.open(out)), 255 * GOLDEN["bounding_box"])
+    assert "%" in capsys.readouterr().out
+    assert main([*command, "--category", "hats"]) == 1
+    assert "'hats'" in capsys.readouterr().err

@@ -1,0 +1,145 @@
+"""Keypoints of every source, and the pose map against the official one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fashion_rag.adapter.pose import (
+    keypoints_from_dresscode,
+    keypoints_from_pose_keypoint,
+    pose_map,
+    present,
+    read_pose,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+GOLDEN = np.load(Path(__file__).parent.parent / "data" / "mask_pose_upper.npz")
+FRAME = (512, 384)
+
+
+def person(x: float = 100, y: float = 100, size: float = 50, confidence: float = 1.0) -> dict:
+    joints = [[x + size * (i % 3) / 2, y + size * (i // 3) / 5, confidence] for i in range(18)]
+    return {"pose_keypoints_2d": np.array(joints).flatten().tolist()}
+
+
+def frame(*people: dict, width: int = 384, height: int = 512) -> dict:
+    return {"people": list(people), "canvas_width": width, "canvas_height": height}
+
+
+@pytest.mark.parametrize("paper", [True, False])
+def test_golden(record_figure, paper):
+    keypoints = keypoints_from_dresscode(GOLDEN["keypoints"])
+    found = pose_map(keypoints, FRAME, FRAME, paper)
+    error = np.abs(found.numpy() - GOLDEN["pose_latent"]).max()
+    record_figure("pose map, official, max abs", float(error), 1e-6)
+    assert not found[4].any() and not found[10].any()  # missing joints
+
+
+@pytest.mark.parametrize("size", [(512, 384), (256, 192), (640, 640)])
+def test_against_a_plain_drawing(size):
+    """Heat drawn at the picture's size and resized by torch."""
+    height, width = size
+    keypoints = keypoints_from_dresscode(GOLDEN["keypoints"])
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    expected = torch.zeros(18, height, width, dtype=torch.float64)
+    for channel in np.flatnonzero(present(keypoints)):
+        x, y = keypoints[channel, 0] * width / 384, keypoints[channel, 1] * height / 512
+        distance = (columns - x) ** 2 + (rows - y) ** 2
+        heat = torch.exp(-distance / (9 * height / 512) ** 2)
+        expected[channel] = heat / (heat.max() + 1.19e-7)
+    small = torch.nn.functional.interpolate(
+        expected[None], size=(height // 8, width // 8), mode="bilinear"
+    )[0]
+    assert (pose_map(keypoints, FRAME, size) - small).abs().max() < 1e-5
+
+
+def test_outside_the_picture_only_the_official_map_is_raised():
+    keypoints = np.zeros((18, 3))
+    keypoints[0] = (-12.0, 200.0, 1.0)
+    faint = pose_map(keypoints, FRAME, FRAME).max()
+    assert 0 < faint < 0.1 < 4 * faint < pose_map(keypoints, FRAME, FRAME, paper=True).max()
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    values=st.lists(
+        st.tuples(st.floats(-600, 900), st.floats(-600, 900), st.floats(0, 1)),
+        min_size=18,
+        max_size=18,
+    ),
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+)
+def test_a_pose_map_is_always_heat(values, height, width):
+    keypoints = np.array(values)
+    heat = pose_map(keypoints, FRAME, (8 * height, 8 * width))
+    assert heat.shape == (18, height, width) and heat.dtype == torch.float32
+    assert heat.isfinite().all() and 0 <= heat.min() and heat.max() <= 1
+    assert not heat[~torch.from_numpy(present(keypoints))].any()
+
+
+def test_pixels_and_shares_of_the_canvas_are_told_apart():
+    pixels, size = keypoints_from_pose_keypoint(frame(person()))
+    shares = person(x=100 / 384, y=100 / 512, size=50)
+    flat = np.array(shares["pose_keypoints_2d"]).reshape(18, 3)
+    flat[:, 0] = 100 / 384 + (pixels[:, 0] - 100) / 384
+    flat[:, 1] = 100 / 512 + (pixels[:, 1] - 100) / 512
+    shares["pose_keypoints_2d"] = flat.flatten().tolist()
+    found, same = keypoints_from_pose_keypoint(frame(shares))
+    assert size == same == FRAME
+    np.testing.assert_allclose(found, pixels)
+
+
+def test_the_largest_person_comes_first():
+    small, large = person(x=10, size=40), person(x=200, size=90)
+    both = frame(small, large)
+    for number, x in ((0, 200), (1, 10)):
+        keypoints, _ = keypoints_from_pose_keypoint(both, number)
+        assert keypoints[:, 0].min() == x
+    assert keypoints_from_pose_keypoint(both, 2) is None
+
+
+def test_nobody_and_weak_joints():
+    assert keypoints_from_pose_keypoint(frame()) is None
+    assert keypoints_from_pose_keypoint(frame(person(confidence=0.29))) is None
+    keypoints, _ = keypoints_from_pose_keypoint(frame(person(confidence=0.3)))
+    assert present(keypoints).all()
+
+
+def test_none_of_dwpose_counts_as_missing():
+    body = person()
+    body["pose_keypoints_2d"][:3] = [None, None, None]
+    keypoints, _ = keypoints_from_pose_keypoint(frame(body))
+    assert not present(keypoints)[0] and present(keypoints)[1:].all()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (frame({"pose_keypoints_2d": [1.0] * 51}), "51 body values"),
+        ({"people": [person()]}, "canvas"),
+        ({"animals": []}, "neither `people`"),
+        ([[1, 2]] * 17, "18 rows"),
+        ({"keypoints": "many"}, "18 rows"),
+    ],
+)
+def test_what_is_no_pose_is_named(tmp_path, content, message):
+    path = tmp_path / "pose.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=message) as error:
+        read_pose(path)
+    assert str(path) in str(error.value)
+
+
+def test_pose_files(tmp_path):
+    path = tmp_path / "pose.json"
+    path.write_text(json.dumps([frame(person())]))
+    keypoints, size = read_pose(path)
+    assert size == FRAME and present(keypoints).all()
+    path.write_text(json.dumps({"keypoints": GOLDEN["keypoints"].tolist()}))
+    assert present(read_pose(path)[0]).sum() == 16
