@@ -264,6 +264,33 @@ def load_unet(path: str, options: dict[str, Any]) -> comfy.model_patcher.ModelPa
     return with_pose_channels(model) if channels > 9 else model
 
 
+def check_control_width(conditioning: list) -> None:
+    """Compare the text width of every ControlNet on a CONDITIONING with the conditioning's own.
+
+    Raises:
+        ValueError: they differ; the host would only fail in a matrix product while sampling.
+    """
+    for embeddings, values in conditioning:
+        control = values.get("control")
+        while control is not None:
+            reads = _context_width(getattr(control, "control_model", None))
+            if reads not in (None, embeddings.shape[-1]):
+                raise ValueError(
+                    f"The ControlNet reads text of width {reads}, the conditioning has width "
+                    f"{embeddings.shape[-1]}: load a ControlNet made for the same model "
+                    "(1024: Stable Diffusion 2.1, 768: Stable Diffusion 1.5)."
+                )
+            control = control.previous_controlnet
+
+
+def _context_width(control_model: torch.nn.Module | None) -> int | None:
+    # None: it reads no text (T2I adapters), or is only made while sampling (control LoRAs).
+    if control_model is None:
+        return None
+    keys = (m for name, m in control_model.named_modules() if name.endswith("attn2.to_k"))
+    return next((key.in_features for key in keys), None)
+
+
 def with_pose_channels(model: comfy.model_patcher.ModelPatcher) -> comfy.model_patcher.ModelPatcher:
     """Let a 27-channel model read the pose map of its conditioning (zero where there is none)."""
     model = model.clone()

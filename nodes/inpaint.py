@@ -10,7 +10,7 @@ from comfy_api.latest import io
 
 from ..adapter.inpainting import composite, prepare_inpainting
 from ..adapter.pose import keypoints_from_pose_keypoint, pose_map
-from .host import POSE_KEY
+from .host import POSE_KEY, check_control_width
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +75,8 @@ class FashionInpaintConditioning(io.ComfyNode):
     def execute(
         cls, positive, negative, vae, image, mask, noise_mask, person, pose=None
     ) -> io.NodeOutput:
+        for conditioning in (positive, negative):
+            check_control_width(conditioning)
         inputs = prepare_inpainting(image, mask)
         masked_latent = vae.encode(inputs.masked_image)
         values = {"concat_latent_image": masked_latent, "concat_mask": inputs.latent_mask}

@@ -101,7 +101,7 @@ class GarmentIndexBuild(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, catalogue=None, encoder=None, index_name=None) -> bool | str:
+    def validate_inputs(cls, catalogue=None, encoder=None) -> bool | str:
         checks = [folders.exists_or_message("catalogues", catalogue)]
         if encoder != folders.HOST_ENCODER:
             checks.append(folders.exists_or_message("encoders", encoder))

@@ -141,23 +141,30 @@ class ProbeUNet(io.ComfyNode):
 
 
 class ProbeControlNet(io.ComfyNode):
-    """An untrained ControlNet of the same sizes as a loaded U-Net."""
+    """An untrained ControlNet of the same sizes as a loaded U-Net.
+
+    width: that of the text it reads; 0 is the U-Net's own.
+    """
 
     @classmethod
     def define_schema(cls):
         return io.Schema(
             node_id="ProbeControlNet",
             category=CATEGORY,
-            inputs=[io.Model.Input("model")],
+            inputs=[
+                io.Model.Input("model"),
+                io.Int.Input("width", default=0, optional=True),
+            ],
             outputs=[io.ControlNet.Output()],
         )
 
     @classmethod
-    def execute(cls, model):
+    def execute(cls, model, width=0):
         config = dict(model.model.model_config.unet_config)
         for key in ("out_channels", "disable_unet_model_creation"):
             config.pop(key, None)
         config.update(in_channels=4, hint_channels=3, dtype=torch.float32)
+        config["context_dim"] = width or config["context_dim"]
         config["operations"] = comfy.ops.disable_weight_init
         control = comfy.cldm.cldm.ControlNet(**config)
         generator = torch.Generator().manual_seed(0)

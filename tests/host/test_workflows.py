@@ -1,0 +1,257 @@
+"""The shipped workflows: sound as files, valid in every host, and the main one runs."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+from itertools import combinations
+from typing import Any
+from urllib.parse import urlparse
+
+import numpy as np
+import pytest
+from comfy_cli.workflow_to_api import convert_ui_to_api
+from PIL import Image
+
+from .. import workflows
+from .client import Graph, Node
+from .graphs import Dress
+
+LOADERS = {
+    "CLIPVisionLoader": ["clip_name"],
+    "CheckpointLoaderSimple": ["ckpt_name"],
+    "ControlNetLoader": ["control_net_name"],
+    "FashionUNetLoader": ["unet_name"],
+    "GarmentIndexBuild": ["catalogue", "encoder"],
+    "GarmentIndexLoader": ["index_name"],
+    "InversionAdapterLoader": ["adapter_name"],
+    "LoadImage": ["image"],
+}
+"""The inputs that name a user's files: they alone may be missing in a fresh host."""
+FOLDERS = {
+    "CLIPVisionLoader": "clip_vision",
+    "CheckpointLoaderSimple": "checkpoints",
+    "ControlNetLoader": "controlnet",
+    "FashionUNetLoader": "diffusion_models",
+    "InversionAdapterLoader": "fashion_rag/adapters",
+}
+NOTES = {"MarkdownNote", "Note"}
+TITLE = 30  # pixels of a node's title, which the page draws above its position
+
+every_workflow = pytest.mark.parametrize("name", workflows.NAMES)
+
+
+def test_there_is_one_for_every_task():
+    assert workflows.NAMES == [
+        "build_index",
+        "fashion_rag_controlnet_pose",
+        "fashion_rag_dwpose",
+        "fashion_rag_paper",
+        "retrieve_only",
+        "text_to_outfit_inpainting",
+    ]
+
+
+@every_workflow
+def test_links_agree_with_the_slots_at_both_ends(name):
+    workflow = workflows.read(name)
+    nodes = {node["id"]: node for node in workflow["nodes"]}
+    assert workflow["version"] == 0.4
+    assert workflow["last_node_id"] == max(nodes)
+    assert workflow["last_link_id"] == max(link[0] for link in workflow["links"])
+    for number, source, output, target, slot, kind in workflow["links"]:
+        assert number in nodes[source]["outputs"][output]["links"]
+        assert nodes[source]["outputs"][output]["type"] == kind
+        assert nodes[target]["inputs"][slot]["link"] == number
+        assert nodes[target]["inputs"][slot]["type"] in (kind, "*")
+    ends = [slot["link"] for node in nodes.values() for slot in node["inputs"] if slot["link"]]
+    assert sorted(ends) == sorted(link[0] for link in workflow["links"])
+
+
+@every_workflow
+def test_nodes_do_not_overlap_and_groups_hold_theirs(name):
+    workflow = workflows.read(name)
+    boxes = {}
+    for node in workflow["nodes"]:
+        (x, y), (width, height) = node["pos"], node["size"]
+        boxes[f"{node['id']} {node['type']}"] = (x, y - TITLE, x + width, y + height)
+    for (one, a), (other, b) in combinations(boxes.items(), 2):
+        apart = a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
+        assert apart, f"{one} and {other} overlap"
+    for node, box in boxes.items():
+        inside = 0
+        for group in workflow["groups"]:
+            x, y, width, height = group["bounding"]
+            if box[0] >= x and box[1] >= y and box[2] <= x + width and box[3] <= y + height:
+                inside += 1
+        assert inside == (node.split()[1] not in NOTES), f"{node} lies in {inside} groups"
+
+
+@every_workflow
+def test_files_have_a_place_a_licence_and_a_link(name):
+    """Notes name every file; the missing-model dialog gets a link for every safetensors file."""
+    workflow = workflows.read(name)
+    notes = "\n".join(n["widgets_values"][0] for n in workflow["nodes"] if n["type"] in NOTES)
+    for node in workflow["nodes"]:
+        folder = FOLDERS.get(node["type"])
+        if folder is None:
+            continue
+        file = node["widgets_values"][0]
+        line = next(line for line in notes.splitlines() if line.startswith("|") and file in line)
+        assert f"**{folder}**" in line
+        models = node["properties"].get("models", [])
+        if file.endswith(".pth"):
+            assert "non-commercial" in line and not models
+            continue
+        (model,) = models
+        assert (model["name"], model["directory"]) == (file, folder)
+        url = urlparse(model["url"])
+        assert (url.scheme, url.netloc) == ("https", "huggingface.co")
+        assert url.path.endswith(".safetensors") and model["url"] in line
+
+
+@every_workflow
+def test_nodes_name_their_pack(name):
+    """What the Manager goes by to install what is missing."""
+    for node in workflows.read(name)["nodes"]:
+        if node["type"] in NOTES:
+            continue
+        pack = workflows.OTHER_PACKS.get(node["type"], node["properties"]["cnr_id"])
+        assert node["properties"]["cnr_id"] == pack
+        assert node["properties"]["Node name for S&R"] == node["type"]
+        assert node["properties"]["ver"]
+
+
+@every_workflow
+def test_thumbnail(name):
+    path = workflows.FOLDER / f"{name}.jpg"
+    assert path.stat().st_size < 120_000
+    with Image.open(path) as picture:
+        assert picture.format == "JPEG" and min(picture.size) >= 400
+
+
+@pytest.fixture(scope="module")
+def schemas(bare) -> dict[str, Any]:
+    return bare.client.json("/object_info")
+
+
+@pytest.mark.host
+@every_workflow
+def test_widgets_are_in_the_order_of_the_schema(schemas, name):
+    for node in workflows.read(name)["nodes"]:
+        if node["type"] in NOTES | set(workflows.OTHER_PACKS):
+            continue
+        schema, names, values = schemas[node["type"]], [], 0
+        for section in ("required", "optional"):
+            for key, (kind, *options) in schema["input"].get(section, {}).items():
+                if not (isinstance(kind, list) or kind in _WIDGETS):
+                    continue
+                names.append(key)
+                options = options[0] if options else {}
+                names += ["upload"] if options.get("image_upload") else []
+                extra = ("control_after_generate", "image_upload")
+                values += 1 + any(options.get(option) for option in extra)
+        assert [slot["name"] for slot in node["inputs"] if "widget" in slot] == names
+        assert len(node["widgets_values"]) == values, node["type"]
+        ends = [slot["type"] for slot in node["outputs"]][: len(schema["output"])]
+        assert ends == schema["output"]
+
+
+_WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
+
+
+@pytest.mark.host
+@every_workflow
+def test_host_finds_nothing_wrong_but_missing_files(bare, schemas, name):
+    """The server's own validation: node classes, required inputs, types, ranges, options."""
+    graph = without(convert_ui_to_api(workflows.read(name), schemas), workflows.OTHER_PACKS)
+    outputs = [n for n in graph.values() if schemas[n["class_type"]]["output_node"]]
+    assert outputs
+    with pytest.raises(urllib.error.HTTPError) as refusal:
+        bare.client.post("/prompt", {"prompt": graph, "client_id": bare.client.id})
+    body = json.loads(refusal.value.read())
+    assert body["error"]["type"] == "prompt_outputs_failed_validation", body["error"]
+    for number, wrong in body["node_errors"].items():
+        kind = graph[number]["class_type"]
+        for error in wrong["errors"]:
+            assert error["type"] in ("value_not_in_list", "custom_validation_failed"), error
+            assert error["extra_info"]["input_name"] in LOADERS.get(kind, []), error
+
+
+def without(graph: dict[str, Any], classes: dict[str, str]) -> dict[str, Any]:
+    """The graph less nodes of these classes, less what can't do without them (previews)."""
+    gone = {number for number, node in graph.items() if node["class_type"] in classes}
+    left = {}
+    for number, node in graph.items():
+        if number in gone:
+            continue
+        lost = [k for k, v in node["inputs"].items() if isinstance(v, list) and v[0] in gone]
+        if lost and node["class_type"] == "PreviewImage":
+            continue
+        assert set(lost) <= {"pose"}, f"{node['class_type']} needs {lost}"
+        left[number] = {
+            **node,
+            "inputs": {k: v for k, v in node["inputs"].items() if k not in lost},
+        }
+    return left
+
+
+@pytest.mark.host
+def test_main_workflow_runs_on_the_standin(server, index):
+    """Read from the shipped file: only the loaders and the files' names are other ones."""
+    workflow = workflows.read("text_to_outfit_inpainting")
+    workflows.set_widgets(workflow, "GarmentIndexLoader", index_name=index)
+    workflows.set_widgets(workflow, "LoadImage", image=painted(server))
+    workflows.set_widgets(workflow, "ImageScaleToTotalPixels", megapixels=0.03)
+    workflows.set_widgets(workflow, "KSampler", steps=2)
+    workflow = workflows.on_model_folder(workflow, "standin")
+    graph = Graph(convert_ui_to_api(workflow, server.client.json("/object_info")))
+    result = server.client.run(graph)
+    (picture,) = server.client.images(result, graph.node("SaveImage"))
+    (sheet,) = server.client.images(result, graph.node("TextGarmentRetrieve"))
+    assert sheet.std() > 0
+    photo = np.asarray(Image.open(server.base / "input" / "1.jpg").convert("RGB"))
+    mask = np.asarray(Image.open(server.base / "input" / "1_mask.png").convert("L")) >= 128
+    assert picture.shape == photo.shape
+    np.testing.assert_array_equal(picture[~mask], photo[~mask])
+    assert np.any(picture[mask] != photo[mask])
+
+
+def painted(server) -> str:
+    """A photo with its mask, as the page's mask editor saves it: transparent where painted."""
+    photo = Image.open(server.base / "input" / "1.jpg").convert("RGB")
+    mask = Image.open(server.base / "input" / "1_mask.png").convert("L")
+    photo.putalpha(mask.point(lambda value: 255 - value))
+    photo.save(server.base / "input" / "painted.png")
+    return "painted.png"
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("before", [True, False])
+def test_controlnet_of_another_width_is_refused_with_both_widths(server, index, before):
+    """Before the conditioning, as shipped, by the pack; after it by the host, while sampling."""
+    graph = Dress(index=index)
+    control = graph.add("ProbeControlNet", model=graph.models, width=96)
+    ends: Any = graph.inputs
+    if before:
+        ends = {0: graph.words[0], 1: graph.empty[0]}
+    applied = graph.add(
+        "ControlNetApplyAdvanced",
+        positive=ends[0],
+        negative=ends[1],
+        control_net=control,
+        image=graph.photo,
+        strength=1.0,
+        start_percent=0.0,
+        end_percent=1.0,
+    )
+    if before:
+        graph[graph.inputs.number]["inputs"].update(positive=applied[0], negative=applied[1])
+        graph.finish(graph.sample())
+    else:
+        latent = graph.inputs[2]
+        graph.inputs = Node(applied.number)
+        graph.finish(graph.sample(latent_image=latent))
+    message = server.client.error_of(graph)
+    assert "96" in message and "64" in message
+    assert ("The ControlNet reads text of width 96" in message) == before

@@ -1,0 +1,82 @@
+"""The shipped workflows, and how tests run one on a stand-in model."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+from .hosts import PACK
+
+FOLDER = PACK / "workflows"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
+OTHER_PACKS = {"DWPreprocessor": "comfyui_controlnet_aux"}
+"""Nodes that are neither ours nor the host's, and the pack that each belongs to."""
+
+_LOADED = {
+    ("CheckpointLoaderSimple", 0): 0,
+    ("CheckpointLoaderSimple", 1): 1,
+    ("CheckpointLoaderSimple", 2): 2,
+    ("CLIPVisionLoader", 0): 3,
+    ("InversionAdapterLoader", 0): 4,
+}
+_OUTPUTS = {
+    "model": "MODEL",
+    "clip": "CLIP",
+    "vae": "VAE",
+    "clip_vision": "CLIP_VISION",
+    "adapter": "FASHIONRAG_ADAPTER",
+}
+
+
+def read(name: str) -> dict[str, Any]:
+    """A shipped workflow in the format of the page."""
+    return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def set_widgets(workflow: dict[str, Any], node_type: str, **values: Any) -> None:
+    """Set widgets of the one node of this type, by their names."""
+    (node,) = [node for node in workflow["nodes"] if node["type"] == node_type]
+    names = [slot["name"] for slot in node["inputs"] if "widget" in slot]
+    if node_type == "KSampler":
+        names.insert(1, "control_after_generate")
+    for name, value in values.items():
+        node["widgets_values"][names.index(name)] = value
+
+
+def on_model_folder(workflow: dict[str, Any], name: str) -> dict[str, Any]:
+    """The workflow with the model folder `name` in place of its three loaders."""
+    workflow = copy.deepcopy(workflow)
+    types = {node["id"]: node["type"] for node in workflow["nodes"]}
+    outputs = [{"name": n, "type": t, "links": []} for n, t in _OUTPUTS.items()]
+    number = workflow["last_node_id"] = workflow["last_node_id"] + 1
+    for link in workflow["links"]:
+        slot = _LOADED.get((types[link[1]], link[2]))
+        if slot is not None:
+            link[1:3] = number, slot
+            outputs[slot]["links"].append(link[0])
+    replaced = {node_type for node_type, _ in _LOADED}
+    workflow["nodes"] = [node for node in workflow["nodes"] if node["type"] not in replaced]
+    workflow["nodes"].append(
+        {
+            "id": number,
+            "type": "FashionRAGLoader",
+            "pos": [0, 0],
+            "size": [460, 200],
+            "flags": {},
+            "order": 0,
+            "mode": 0,
+            "inputs": [
+                {
+                    "name": "model_name",
+                    "type": "COMBO",
+                    "widget": {"name": "model_name"},
+                    "link": None,
+                }
+            ],
+            "outputs": outputs,
+            "properties": {"Node name for S&R": "FashionRAGLoader"},
+            "widgets_values": [name],
+        }
+    )
+    return workflow
