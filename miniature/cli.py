@@ -1,0 +1,54 @@
+"""`fashion-rag miniature ...`"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import time
+from pathlib import Path
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    """Add the subcommand `miniature`."""
+    miniature = commands.add_parser("miniature", help="the drawn Dress Code").add_subparsers(
+        dest="action", required=True, metavar="ACTION"
+    )
+    render = miniature.add_parser(
+        "render", help="draw people and garments in Dress Code's folder layout"
+    )
+    render.add_argument("--out", type=Path, required=True, help="a new folder, or one to complete")
+    render.add_argument("--count", type=int, default=8000, help="pairs to draw (default: 8000)")
+    render.add_argument("--test", type=int, help="how many of them are held out (default: 1 in 4)")
+    render.add_argument(
+        "--seed", type=int, default=0, help="another seed, another world (default: 0)"
+    )
+    render.add_argument(
+        "--size", type=_size, default=(384, 512), metavar="WxH", help="3:4 (default: 384x512)"
+    )
+    render.add_argument("--processes", type=int, help="default: one for each core")
+    render.set_defaults(run=_render)
+
+
+def _size(text: str) -> tuple[int, int]:
+    if not re.fullmatch(r"\d{1,5}x\d{1,5}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT, such as 384x512")
+    width, height = text.split("x")
+    return int(width), int(height)
+
+
+def _render(args: argparse.Namespace) -> None:
+    from .dresscode import render
+
+    start = time.monotonic()
+
+    def progress(done: int, total: int) -> None:
+        if sys.stderr.isatty() or done == total:
+            left = (time.monotonic() - start) / done * (total - done)
+            sys.stderr.write(f"\r{done} of {total} pairs, {left:.0f} s left ")
+
+    test = args.count // 4 if args.test is None else args.test
+    render(args.out, args.count, test, args.seed, args.size, args.processes, progress)
+    seconds = time.monotonic() - start
+    sys.stderr.write("\n")
+    sys.stdout.write(f"{args.count} pairs ({test} held out) in {args.out}, {seconds:.0f} s\n")
