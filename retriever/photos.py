@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 MAX_PIXELS = 80_000_000
 """Larger photos are refused: below Pillow's own warning, above any product photo."""
 
 _FORMATS = ("JPEG", "PNG", "WEBP")
 # What Pillow's readers of these formats raise on damaged files, beside OSError and ValueError.
-_DAMAGE = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error, IndexError)
+_DAMAGE = (OSError, ValueError, SyntaxError, EOFError, struct.error)
+
+# ImageOps.exif_transpose also writes the other tags anew, and fails where one of them is odd.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def open_photo(path: Path) -> Image.Image:
@@ -44,7 +54,9 @@ def open_photo(path: Path) -> Image.Image:
 
 def to_rgb_on_white(image: Image.Image) -> Image.Image:
     """A new RGB picture: EXIF rotation applied, transparency on white, 16 bit scaled to 8."""
-    image = ImageOps.exif_transpose(image)
+    upright = _UPRIGHT.get(_orientation(image))
+    if upright is not None:
+        image = image.transpose(upright)
     if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion clips it to white
         values = np.asarray(image, dtype=np.float64)
         return Image.fromarray((values / 257).round().clip(0, 255).astype(np.uint8)).convert("RGB")
@@ -53,3 +65,10 @@ def to_rgb_on_white(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image).convert("RGB")
     return image.convert("RGB")
+
+
+def _orientation(image: Image.Image) -> int | None:
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation)
+    except _DAMAGE:  # the picture itself may well be whole
+        return None

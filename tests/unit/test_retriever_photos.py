@@ -141,10 +141,22 @@ def test_truncated(tmp_path, format):
 
 
 def test_broken_chunk(tmp_path):
+    """Pillow reports a chunk of a wrong length as a SyntaxError."""
     path = tmp_path / "chunk.png"
-    path.write_bytes(PHOTOS["PNG"].replace(b"IEND", b"I\0ND"))
+    content = bytearray(PHOTOS["PNG"])
+    place = content.index(b"IDAT")
+    content[place - 4 : place] = (100).to_bytes(4, "big")
+    path.write_bytes(content)
     with pytest.raises(ValueError, match="chunk.png is damaged.*broken PNG"):
         open_photo(path)
+
+
+def test_damaged_exif_does_not_cost_the_photo(tmp_path):
+    path = tmp_path / "exif.webp"
+    content = PHOTOS["WEBP"]
+    place = content.index(b"EXIF") + 8
+    path.write_bytes(content[:place] + b"XX" + content[place + 2 :])
+    assert open_photo(path).size == (30, 40)
 
 
 def test_other_formats_are_refused(tmp_path):
