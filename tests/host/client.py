@@ -45,14 +45,10 @@ class Graph(dict):
         self[number] = {"class_type": class_type, "inputs": inputs}
         return Node(number)
 
-    def number(self, class_type: str) -> str:
-        """The number of the one node of this class."""
+    def node(self, class_type: str) -> Node:
+        """The one node of this class."""
         (number,) = [n for n, node in self.items() if node["class_type"] == class_type]
-        return number
-
-    def link(self, class_type: str, output: int = 0) -> list:
-        """A link to an output of the one node of this class."""
-        return Node(self.number(class_type))[output]
+        return Node(number)
 
 
 @dataclass

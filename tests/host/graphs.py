@@ -34,7 +34,7 @@ class Dress(Graph):
         self.found = self.retrieve(self.index, text, category, top_k)
         self.words = self.invert(garments=self.found[0])
         self.empty = self.add("CLIPTextEncode", clip=self.models[1], text="")
-        self.photo = self.add("LoadImage", image=f"{person}.jpg")
+        self.photo = self.add("LoadImage", image=f"{person}.png")
         self.mask = self.add("LoadImageMask", image=f"{person}_mask.png", channel="red")
         if size:
             self.photo, self.mask = self.scaled(self.photo, self.mask, size)

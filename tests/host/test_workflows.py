@@ -28,13 +28,6 @@ LOADERS = {
     "LoadImage": ["image"],
 }
 """The inputs that name a user's files: they alone may be missing in a fresh host."""
-FOLDERS = {
-    "CLIPVisionLoader": "clip_vision",
-    "CheckpointLoaderSimple": "checkpoints",
-    "ControlNetLoader": "controlnet",
-    "FashionUNetLoader": "diffusion_models",
-    "InversionAdapterLoader": "fashion_rag/adapters",
-}
 NOTES = {"MarkdownNote", "Note"}
 TITLE = 30  # pixels of a node's title, which the page draws above its position
 
@@ -93,7 +86,7 @@ def test_files_have_a_place_a_licence_and_a_link(name):
     workflow = workflows.read(name)
     notes = "\n".join(n["widgets_values"][0] for n in workflow["nodes"] if n["type"] in NOTES)
     for node in workflow["nodes"]:
-        folder = FOLDERS.get(node["type"])
+        folder = workflows.FOLDERS.get(node["type"])
         if folder is None:
             continue
         file = node["widgets_values"][0]
@@ -210,7 +203,7 @@ def test_main_workflow_runs_on_the_standin(server, index):
     (picture,) = server.client.images(result, graph.node("SaveImage"))
     (sheet,) = server.client.images(result, graph.node("TextGarmentRetrieve"))
     assert sheet.std() > 0
-    photo = np.asarray(Image.open(server.base / "input" / "1.jpg").convert("RGB"))
+    photo = np.asarray(Image.open(server.base / "input" / "1.png").convert("RGB"))
     mask = np.asarray(Image.open(server.base / "input" / "1_mask.png").convert("L")) >= 128
     assert picture.shape == photo.shape
     np.testing.assert_array_equal(picture[~mask], photo[~mask])
@@ -219,7 +212,7 @@ def test_main_workflow_runs_on_the_standin(server, index):
 
 def painted(server) -> str:
     """A photo with its mask, as the page's mask editor saves it: transparent where painted."""
-    photo = Image.open(server.base / "input" / "1.jpg").convert("RGB")
+    photo = Image.open(server.base / "input" / "1.png").convert("RGB")
     mask = Image.open(server.base / "input" / "1_mask.png").convert("L")
     photo.putalpha(mask.point(lambda value: 255 - value))
     photo.save(server.base / "input" / "painted.png")
