@@ -128,21 +128,23 @@ class Chart:
         px = ((columns + (mask.x + 0.5 - canvas.x)) / canvas.scale).astype(np.float32)
         py = ((rows + (mask.y + 0.5 - canvas.y)) / canvas.scale).astype(np.float32)
 
-        # How far between the band's two rows, from the distances to them.
-        table = np.concatenate([left, aside], axis=1).astype(np.float32)
-        above, below = (
-            (py - row[:, 1]) * row[:, 2] - (px - row[:, 0]) * row[:, 3]
-            for row in (table[band], table[band + 1])
-        )
+        # How far between the band's two rows: by the distances to their lines.
+        ax, ay = aside.astype(np.float32).T
+        offset = (left[:, 1] * ax - left[:, 0] * ay).astype(np.float32)
+        above, below = (py * ax[i] - px * ay[i] - offset[i] for i in (band, band + 1))
         gap = above - below
         f = np.clip(above / np.where(np.abs(gap) < 1e-6, 1e-6, gap), -2, 3)
-        columns = [left, aside, span, self.low[:, None], self.high[:, None], self.v[:, None]]
-        table = np.concatenate(columns, axis=1).astype(np.float32)
-        step = np.diff(table, axis=0)
-        lx, ly, ax, ay, span, low, high, v = (table[band] + step[band] * f[:, None]).T
-        along = (px - lx) * ax + (py - ly) * ay
+
+        def between(values: np.ndarray) -> np.ndarray:
+            values = values.astype(np.float32)
+            return values[band] + np.diff(values)[band] * f
+
+        ax, ay = between(ax), between(ay)
+        along = (px - between(left[:, 0])) * ax + (py - between(left[:, 1])) * ay
+        span, low, high = between(span[:, 0]), between(self.low), between(self.high)
         x = low + np.clip(along / np.maximum(span, 1e-6), 0, 1) * (high - low)
-        return x + np.minimum(along, 0) + np.maximum(along - span, 0), v, ax, ay
+        x += np.minimum(along, 0) + np.maximum(along - span, 0)
+        return x, between(self.v), ax, ay
 
     def _bands(self, canvas: Canvas, mask: Mask, aside: np.ndarray) -> np.ndarray:
         """For each pixel (h, w) the row of the chart that lies just above it."""

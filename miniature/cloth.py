@@ -119,7 +119,7 @@ def lay(
     dark = np.clip((0.8 - tone) * 0.6, 0, 0.8)[:, None]
     rgb *= 1 - (1 - np.asarray(shade, np.float32)) * dark
     rgb += (1 - rgb) * np.clip((tone - 0.83) * gloss, 0, 0.5)[:, None]
-    canvas.paint(mask, pixels, rgb, label)
+    canvas.paint(mask, pixels, rgb, label=label)
 
 
 def _relief(
@@ -151,7 +151,8 @@ def contour(
 ) -> None:
     """A thin darker line just inside the edge of a part; `whole` joins its end to its start."""
     line = np.concatenate([outline, outline[:2]]) if whole else outline
-    canvas.fill(canvas.mask(stroke(line, width)).inside(mask), colour, 0.45)
+    edge = canvas.mask(stroke(line, width)).inside(mask)
+    canvas.paint(edge, np.flatnonzero(edge.alpha), np.asarray(colour, np.float32), opacity=0.45)
 
 
 def cast_shadow(

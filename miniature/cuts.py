@@ -69,7 +69,7 @@ NECKLINES = {
 }
 #: Rest height of the seam between bodice and skirt.
 WAISTS = {"sheath dress": 1.55, "A-line dress": 1.55, "empire dress": 1.12}
-WAISTBAND = (1.5, 1.65)
+WAISTBAND = (1.45, 1.64)
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class Cut:
         """From the end of the shoulder round the right armhole to the armpit (n, 2)."""
         armpit = (float(self.half_width(0.66)), self.top - 0.02)
         if self.sleeve != "none":
-            return curve([(0.74, shoulder(0.74) - 0.02), (0.73, 0.3), (0.7, 0.5), armpit], 5)
+            return curve([(0.64, shoulder(0.64)), (0.71, 0.16), (0.7, 0.46), armpit], 5)
         strap = 0.09 if self.neckline == "straps" else 0.2
         tip = min(max(NECKLINES[self.neckline][0] + strap, 0.5), 0.68)
         return curve([(tip, shoulder(tip) - 0.01), (tip - 0.03, 0.25), (tip, 0.48), armpit], 5)
@@ -182,7 +182,7 @@ class Cut:
 
     def leg_sides(self, leg: Chart) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Heights, and rest x of the outer and the inner edge of a trouser leg, both unsigned."""
-        v = np.linspace(WAISTBAND[0], min(self.hem, leg.v[-1]), 40)
+        v = np.linspace(1.5, min(self.hem, leg.v[-1]), 40)
         stand = points(LEGS[self.name]).T
         low, high = np.interp(v, leg.v, leg.low), np.interp(v, leg.v, leg.high)
         outer = np.maximum(-low, high) + np.interp(v, stand[0], stand[1])

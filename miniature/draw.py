@@ -22,7 +22,7 @@ from .world import Garment, Scene
 
 #: Width and height that the views are laid out in: the frame of Dress Code's keypoints.
 FRAME = (384, 512)
-#: Behind the trunk's upper edge a bare arm is drawn before the garment, from here on after it.
+#: A bare shoulder lies under the edge of the garment; from here on the arm lies over it.
 _BARE_ARM_IN_FRONT = 0.7
 
 
@@ -82,10 +82,10 @@ def draw_model(garment: Garment, scene: Scene, size: tuple[int, int] = FRAME) ->
     head = Head(canvas, figure, person)
     front = [side for side in (0, 1) if not figure.pose.arms[side].behind]
     draw_back_hair(head)
-    for side in {0, 1}.difference(front):
-        _draw_arm(canvas, figure, person, upper, side)
     draw_legs(canvas, figure, person)
     draw_torso(canvas, figure, person)
+    for side in {0, 1}.difference(front):
+        _draw_arm(canvas, figure, person, upper, side)
     if not upper.sleeved:
         for side in front:
             draw_arm(canvas, figure, person, side)
@@ -127,7 +127,7 @@ def _wear(canvas: Canvas, figure: Figure, piece: Garment, tucked: bool = False) 
 
 
 def _draw_arm(canvas: Canvas, figure: Figure, person: Person, upper: Wearing, side: int) -> None:
-    """An arm and its sleeve, before the trunk; of a bare arm in front only the lower part."""
+    """An arm and its sleeve; of a bare arm in front of the trunk only the lower part."""
     arm = figure.arms[side]
     if upper.sleeved:
         start = SLEEVE_ENDS[upper.cut.sleeve] - 0.2

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from .body import SIGNS, Figure
+from .body import ELBOW, SIGNS, Figure
 from .cloth import Sides, cast_shadow, contour, lay
 from .cuts import NECKLINES, PANTS, SLEEVE_TOP, Cut, shoulder
 from .fabrics import Fabric
 from .raster import Canvas, Colour, Mask
-from .shapes import box, curve, stroke
+from .shapes import box, curve, points, stroke
 from .trims import cuff, leg_trims, trunk_trims, waistband
 
 
@@ -125,6 +125,11 @@ class Wearing:
         v = np.concatenate([[-0.4, SLEEVE_TOP / 2], v])
         sides = Sides(v, low, high) if sign > 0 else Sides(v, -high, -low)
         posed = self.figure.pose.arms[side]
-        folds = [fold.mirrored(sign) for fold in cut.sleeve_folds(abs(posed.fore - posed.upper))]
+        bend = abs(posed.fore - posed.upper)
+        folds = [fold.mirrored(sign) for fold in cut.sleeve_folds(bend)]
         mask = self.part(arm, self._sleeve(side), sides, self.fabric, folds)
+        if bend > 50 and v[-1] > ELBOW:
+            crease = arm.at(curve(points("-.2,1.26 -.08,1.25 .06,1.22") * (sign, 1)))
+            dark = self.canvas.mask(stroke(crease, 0.07, 1, 0), blur=0.015)
+            self.canvas.fill(dark.inside(mask), self.fabric.line, 0.5)
         cuff(self, arm, mask)

@@ -146,4 +146,4 @@ def _curls(head: Head) -> None:
         radius = (0.4, 0.5, 0.56)[i % 3]
         spot = (radius * np.cos(angle), -0.1 - radius * np.sin(angle) * 0.92)
         ring = curve(points("-.05,0 0,-.045 .05,0") + spot)
-        head.fill(stroke(ring, 0.022, 0, 0), tone, 0.6)
+        head.fill(stroke(ring, 0.022, 0, 0), tone, 0.4)

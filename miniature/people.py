@@ -203,12 +203,12 @@ def _draw_hand(canvas: Canvas, figure: Figure, person: Person, side: int) -> Non
         return wrist + turned(shape * (0.95 * sign, 0.95), -angle * 0.9)
 
     middle = place(np.array([(0, 0.2)]))[0]
-    root = canvas.mask(place(ellipse((0, -0.02), 0.07, 0.05)))
+    root = canvas.mask(place(ellipse((0, -0.03), 0.1, 0.075)))
     for shape in (_HAND, _THUMB):
         outline = place(shape)
         mask = canvas.mask(outline)
         skin, label = person.skin, ARMS[side]
-        round_fill(canvas, mask, middle, (0.2, 0.45), skin, SKIN_SHADE, label, depth=0.4)
+        round_fill(canvas, mask, middle, (0.2, 3.0), skin, SKIN_SHADE, label, depth=0.45)
         contour(canvas, mask.outside(root), outline, person.skin_edge, 0.014)
     for x in (-0.02, 0.03, 0.07):
         finger = place(curve([(x, 0.27), (x * 0.9, 0.38), (x * 0.6, 0.48)]))

@@ -60,6 +60,13 @@ class Canvas:
     """
 
     def __init__(self, width: int, height: int, view: tuple[float, float, float]):
+        try:
+            import aggdraw
+        except ImportError as error:
+            raise ImportError(
+                "Drawing the miniature world needs aggdraw: pip install 'fashion-rag[miniature]'."
+            ) from error
+        self._agg = aggdraw
         self.width, self.height = width, height
         self.scale, self.x, self.y = view
         self.rgb = np.ones((height, width, 3), np.float32)
@@ -88,15 +95,13 @@ class Canvas:
 
     def mask(self, *polygons: Sequence, blur: float = 0.0) -> Mask:
         """Coverage of the union of polygons (n, 2) in units; `blur` in units softens its edge."""
-        import aggdraw
-
         outlines = [self.pixels(polygon) for polygon in polygons]
         margin = 2.5 * blur * self.scale + 1
         x0, y0, x1, y1 = self._window(np.concatenate(outlines), margin)
         if x0 >= x1 or y0 >= y1:
             return Mask(x0, y0, np.zeros((0, 0), np.float32))
-        draw = aggdraw.Draw("L", (x1 - x0, y1 - y0), 0)
-        brush = aggdraw.Brush(255)
+        draw = self._agg.Draw("L", (x1 - x0, y1 - y0), 0)
+        brush = self._agg.Brush(255)
         for outline in outlines:
             draw.polygon((outline - (x0, y0)).ravel().tolist(), None, brush)
         cover = np.frombuffer(draw.tobytes(), np.uint8).reshape(y1 - y0, x1 - x0)
@@ -121,16 +126,26 @@ class Canvas:
         if label is not None:
             self.labels[mask.window][mask.alpha >= 0.5] = label
 
-    def paint(self, mask: Mask, pixels: np.ndarray, rgb: np.ndarray, label: int | None) -> None:
-        """Lay colours (n, 3) over some of the mask's pixels, given as indices (n,) into it."""
-        rows, columns = np.divmod(pixels, mask.alpha.shape[1])
+    def paint(
+        self,
+        mask: Mask,
+        pixels: np.ndarray,
+        rgb: np.ndarray,
+        opacity: float = 1.0,
+        label: int | None = None,
+    ) -> None:
+        """Lay one colour (3,), or colours (n, 3), over some of the mask's pixels.
+
+        `pixels` (n,) are indices into the flattened mask.
+        """
         alpha = mask.alpha.ravel()[pixels]
-        rows, columns = rows + mask.y, columns + mask.x
-        under = self.rgb[rows, columns]
-        self.rgb[rows, columns] = under + (rgb - under) * alpha[:, None]
+        rows, columns = np.divmod(pixels, mask.alpha.shape[1])
+        places = (rows + mask.y) * self.width + (columns + mask.x)
+        picture = self.rgb.reshape(-1, 3)
+        under = picture[places]
+        picture[places] = under + (rgb - under) * (alpha * opacity)[:, None]
         if label is not None:
-            solid = alpha >= 0.5
-            self.labels[rows[solid], columns[solid]] = label
+            self.labels.reshape(-1)[places[alpha >= 0.5]] = label
 
     def multiply(self, mask: Mask, tint: Colour, opacity: float = 1.0) -> None:
         """Darken what lies under the mask by a tint, as a cast shadow does."""

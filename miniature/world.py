@@ -83,8 +83,14 @@ HEMS: dict[str, dict[str, float]] = {
 REPEATS = {"dresses": (0.50, 0.85), "upper_body": (0.38, 0.66), "lower_body": (0.42, 0.72)}
 #: Tops that are worn inside a waistband as well as over it.
 _TUCKABLE = ("t-shirt", "shirt", "tank top")
-#: Motifs that need more room for one repeat.
-_REPEAT_FACTOR = {"flowers": 1.35, "dots": 1.2, "diamonds": 1.1, "checks": 1.1}
+#: Motifs that need more room for one repeat, or less.
+_REPEAT_FACTOR = {
+    "flowers": 1.35,
+    "dots": 1.2,
+    "diamonds": 1.1,
+    "checks": 1.1,
+    "vertical stripes": 0.8,
+}
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import pytest
 
 pytest.importorskip("aggdraw")
 
+from fashion_rag.adapter.masks import MODES, inpainting_mask  # noqa: E402
 from fashion_rag.miniature import cuts, world  # noqa: E402
 from fashion_rag.miniature.body import Figure  # noqa: E402
 from fashion_rag.miniature.cuts import DRESS, LEGS, NECKLINES, PANTS, SIDES, SKIRT, UPPER  # noqa: E402
@@ -91,6 +92,18 @@ def test_labels_and_keypoints_agree_with_the_picture(number):
     for joint in (8, 11):
         if seen[joint]:
             assert photo.labels[int(y[joint] / 4), int(x[joint] / 4)] != 0
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_inpainting_mask_covers_the_garment_and_spares_the_face(mode):
+    for number in (0, 1, 2, 600_004, 600_005):
+        garment = world.make_garment(3, number)
+        photo = model_of(number, (192, 256))
+        mask = inpainting_mask(photo.labels, photo.keypoints, garment.category, mode)
+        assert mask[photo.labels == garment.shape.label].mean() > 0.99
+        assert 0.1 < mask.mean() < 0.8
+        hair = photo.labels == 2
+        assert not mask[hair].any()
 
 
 def test_every_cut_neckline_and_trim_can_be_drawn():
