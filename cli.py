@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from . import generate
 from .adapter import cli as adapter_cli
+from .demo import cli as demo_cli
 from .miniature import cli as miniature_cli
 from .retriever import cli as retriever_cli
 
@@ -25,6 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
     adapter_cli.add_commands(commands)
     generate.add_commands(commands)
     miniature_cli.add_commands(commands)
+    demo_cli.add_commands(commands)
     return parser
 
 

@@ -17,7 +17,7 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
-EXTRAS = {"demo": "demo", "test": "test"}
+COMMANDS = {"demo": "", "test": "[test]"}  # and the extra that each needs
 # 24 garment photos and 4 people, MIT; what the package itself requires is not needed.
 PICTURES = "openvto==0.1.7"
 
@@ -25,7 +25,7 @@ PICTURES = "openvto==0.1.7"
 def main() -> int:
     if sys.version_info < (3, 10):  # noqa: UP036
         return stop(f"Python 3.10 or newer is needed; this is {sys.version.split()[0]}.")
-    if len(sys.argv) < 2 or sys.argv[1] not in EXTRAS:
+    if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:
         return stop(__doc__)
     command, arguments = sys.argv[1], sys.argv[2:]
     python = environment()
@@ -65,7 +65,7 @@ def install(python: str, command: str) -> None:
         # Both, so that pip picks two that fit together.
         pip(python, "torch", "torchvision")
     say("installing the pack and its requirements")
-    pip(python, "--editable", f"{ROOT}[{EXTRAS[command]}]")
+    pip(python, "--editable", f"{ROOT}{COMMANDS[command]}")
     pip(python, "--no-deps", PICTURES)
     stamp.write_text(wanted.hexdigest())
 

@@ -6,10 +6,18 @@ import copy
 import json
 from typing import Any
 
-from .hosts import PACK
+from fashion_rag.demo.hosts import PACK
 
 FOLDER = PACK / "workflows"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
+FOLDERS = {
+    "CLIPVisionLoader": "clip_vision",
+    "CheckpointLoaderSimple": "checkpoints",
+    "ControlNetLoader": "controlnet",
+    "FashionUNetLoader": "diffusion_models",
+    "InversionAdapterLoader": "fashion_rag/adapters",
+}
+"""Where the file of a loader's only name lies, under `models`."""
 OTHER_PACKS = {"DWPreprocessor": "comfyui_controlnet_aux"}
 """Nodes that are neither ours nor the host's, and the pack that each belongs to."""
 

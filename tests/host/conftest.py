@@ -9,14 +9,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from fashion_rag.demo.client import Node
+from fashion_rag.demo.hosts import HOW_TO_GET_ONE, Host, find_hosts, optional_packages
+from fashion_rag.demo.server import Server
 from PIL import Image
 
-from ..hosts import HOW_TO_GET_ONE, Host, find_hosts, optional_packages
-from .client import Node
 from .graphs import build
-from .server import Server
 
 DATA = Path(__file__).parent.parent / "data"
+PROBES = Path(__file__).parent / "probe_nodes"
 NO_OPENVTO = (
     "the photos of openvto are missing, the main job is skipped: "
     "pip install --no-deps openvto==0.1.7"
@@ -77,7 +78,9 @@ def standin(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def bare(host: Host, tmp_path_factory) -> Iterator[Server]:
     """A server without any optional package."""
-    server = Server(host, tmp_path_factory.mktemp("bare"), flags=("--cache-classic",))
+    server = Server(
+        host, tmp_path_factory.mktemp("bare"), flags=("--cache-classic",), other_packs=(PROBES,)
+    )
     yield server.start()
     server.stop()
 
@@ -87,7 +90,7 @@ def server(host: Host, tmp_path_factory, standin: Path, openvto: Path) -> Iterat
     """A server with the optional packages, the stand-in, openvto's garments and people."""
     base = tmp_path_factory.mktemp("base")
     flags = ("--cache-classic", "--preview-method=latent2rgb")
-    server = Server(host, base, optional_packages(host.python), flags)
+    server = Server(host, base, optional_packages(host.python), flags, (PROBES,))
     shutil.copytree(standin, server.store / "models" / "standin")
     shutil.copytree(standin / "encoder", server.store / "encoders" / "standin")
     shutil.copytree(openvto / "clothes", server.store / "catalogues" / "openvto")

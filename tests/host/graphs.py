@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .client import Graph, Node
+from fashion_rag.demo.client import Graph, Node
+
 from .contract import PAPER_PROMPT
 
 TEXT = "blue denim jacket with metal buttons"

@@ -8,8 +8,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+from fashion_rag.demo.client import Client, Graph
 
-from .client import Client, Graph
 from .graphs import build
 
 pytestmark = pytest.mark.host

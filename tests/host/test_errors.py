@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from fashion_rag.demo.client import Graph
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from .client import Graph
 from .graphs import TEXT, Dress, build
 
 pytestmark = pytest.mark.host

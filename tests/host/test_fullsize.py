@@ -13,16 +13,18 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from fashion_rag.demo.client import Graph
+from fashion_rag.demo.hosts import Host
+from fashion_rag.demo.server import Server, link_or_copy
 from PIL import Image
 from safetensors.torch import load_file
 from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
 from ..fullsize import full_size_folder
-from ..hosts import Host
 from ..reference import Adapter, Reference, pose_map
-from .client import Graph
 from .contract import PAPER_PROMPT
-from .server import Server, link_or_copy
+
+PROBES = Path(__file__).parent / "probe_nodes"
 
 pytestmark = [pytest.mark.host, pytest.mark.fullsize]
 
@@ -124,7 +126,7 @@ def folder() -> Path:
 @pytest.fixture(scope="module")
 def run(host: Host, folder: Path, tmp_path_factory, note) -> Iterator[dict]:
     """What the graph left, by name, and where its pictures lie."""
-    server = Server(host, tmp_path_factory.mktemp("fullsize"), flags=FLAGS)
+    server = Server(host, tmp_path_factory.mktemp("fullsize"), flags=FLAGS, other_packs=(PROBES,))
     unets = server.base / "models" / "diffusion_models"
     for target in (unets, server.store / "models"):
         target.mkdir(parents=True)

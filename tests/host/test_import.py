@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from fashion_rag.demo.server import PACK_FOLDER
 
 from .contract import NODES
-from .server import PACK_FOLDER
 
 pytestmark = pytest.mark.host
 

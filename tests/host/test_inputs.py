@@ -7,9 +7,9 @@ import json
 
 import numpy as np
 import pytest
+from fashion_rag.demo.client import Node
 from safetensors.numpy import load_file
 
-from .client import Node
 from .graphs import Dress
 
 pytestmark = pytest.mark.host

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fashion_rag.demo.client import Graph
 from fashion_rag.retriever.encoders import load_encoder
 from fashion_rag.retriever.index import GarmentIndex
 from fashion_rag.retriever.search import search
 from PIL import Image
 from safetensors.numpy import load_file
 
-from .client import Graph
 from .graphs import TEXT, Dress, build
 
 pytestmark = pytest.mark.host

@@ -11,10 +11,10 @@ from urllib.parse import urlparse
 import numpy as np
 import pytest
 from comfy_cli.workflow_to_api import convert_ui_to_api
+from fashion_rag.demo.client import Graph, Node
 from PIL import Image
 
 from .. import workflows
-from .client import Graph, Node
 from .graphs import Dress
 
 LOADERS = {

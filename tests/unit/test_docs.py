@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
+from fashion_rag.demo.hosts import PACK
 
 from ..host.contract import NODES
-from ..hosts import PACK
 
 
 @pytest.mark.parametrize("name", NODES)

@@ -66,8 +66,9 @@ def test_exif_orientation(tmp_path, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     image = Image.fromarray(np.ascontiguousarray(stored))
-    pixels = np.asarray(saved(image, tmp_path / "o.png", exif=exif))
-    np.testing.assert_array_equal(pixels, upright)
+    photo = saved(image, tmp_path / "o.png", exif=exif)
+    np.testing.assert_array_equal(np.asarray(photo), upright)
+    np.testing.assert_array_equal(np.asarray(to_rgb_on_white(photo)), upright)
 
 
 def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path):

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import websocket
 from PIL import Image
 
 if TYPE_CHECKING:
@@ -172,8 +171,10 @@ class Client:
             for entry in result.outputs[node.number]["images"]
         ]
 
-    def listen(self) -> websocket.WebSocket:
+    def listen(self):
         """The websocket of this client: progress, previews, executed nodes."""
+        import websocket
+
         return websocket.create_connection(
             f"ws://{self.address}/ws?clientId={self.id}", timeout=RUN_SECONDS
         )

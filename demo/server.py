@@ -13,12 +13,11 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from ..hosts import PACK, Host
 from .client import Client
+from .hosts import PACK, Host
 
 START_SECONDS = 120
 PACK_FOLDER = "ComfyUI-FashionRAG"
-PROBES = Path(__file__).with_name("probe_nodes")
 
 
 class Server:
@@ -29,17 +28,24 @@ class Server:
         base: its base folder (custom_nodes, models, input, output), made here.
         packages: a folder of optional packages for PYTHONPATH.
         flags: further command line flags; those that the host lacks are left out.
+        other_packs: folders of further custom nodes.
     """
 
     def __init__(
-        self, host: Host, base: Path, packages: Path | None = None, flags: tuple[str, ...] = ()
+        self,
+        host: Host,
+        base: Path,
+        packages: Path | None = None,
+        flags: tuple[str, ...] = (),
+        other_packs: tuple[Path, ...] = (),
     ):
         self.host, self.base, self.packages, self.flags = host, base, packages, flags
         self.log_file = base / "server.log"
         for name in ("custom_nodes", "models", "input", "output", "temp", "user"):
             (base / name).mkdir(parents=True, exist_ok=True)
-        for source, name in ((PACK, PACK_FOLDER), (PROBES, "probe_nodes")):
-            link_or_copy(source, base / "custom_nodes" / name)
+        link_or_copy(PACK, base / "custom_nodes" / PACK_FOLDER)
+        for source in other_packs:
+            link_or_copy(source, base / "custom_nodes" / source.name)
         self.process: subprocess.Popen | None = None
 
     @property
