@@ -18,6 +18,7 @@ import json
 import multiprocessing
 import os
 import random
+import signal
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from functools import partial
@@ -107,8 +108,10 @@ def _each(draw: Callable[[int], None], items: list[int], processes: int | None) 
     if processes == 1:
         yield from map(draw, items)
         return
-    # Spawned, so that it is the same everywhere and copies no thread or lock of the caller.
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+    # Spawned, so that it is the same everywhere and copies no thread or lock of the caller; deaf to
+    # Ctrl-C, which the caller answers for all.
+    deaf = (signal.SIGINT, signal.SIG_IGN)
+    with multiprocessing.get_context("spawn").Pool(processes, signal.signal, deaf) as pool:
         yield from pool.imap_unordered(draw, items, chunksize=8)
 
 
