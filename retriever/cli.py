@@ -81,6 +81,7 @@ def _encoder(args: argparse.Namespace) -> OpenClipEncoder:
 def _build(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
+    encoder = _encoder(args)
     with tqdm(unit=" garments", dynamic_ncols=True) as bar:
 
         def progress(done: int, total: int) -> None:
@@ -92,7 +93,7 @@ def _build(args: argparse.Namespace) -> None:
         report = build_index(
             args.catalogue,
             args.index,
-            _encoder(args),
+            encoder,
             overwrite=args.overwrite,
             batch_size=args.batch_size,
             progress=progress,

@@ -59,12 +59,13 @@ def to_rgb_on_white(image: Image.Image) -> Image.Image:
         image = image.transpose(upright)
     if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion clips it to white
         values = np.asarray(image, dtype=np.float64)
-        return Image.fromarray((values / 257).round().clip(0, 255).astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
+        image = Image.fromarray((values / 257).round().clip(0, 255).astype(np.uint8))
+    elif image.has_transparency_data:
         image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    rgb = image.convert("RGB")
+    rgb.info.clear()  # it still tells the orientation, which must not be applied again
+    return rgb
 
 
 def _orientation(image: Image.Image) -> int | None:
