@@ -212,7 +212,7 @@ def draw_sheet(
 ) -> Image.Image:
     """Garments with their scores above; person, mask and result below; what it is at the foot."""
     masked = Image.composite(Image.new("RGB", SIZE, "#e0558a"), scene.person, scene.mask)
-    tiles = [(index.photo(hit.garment), f"{hit.score:.3f}  {hit.garment.caption}") for hit in hits]
+    tiles = [(index.photo(hit.garment), f"{hit.score:.3f}\n{hit.garment.caption}") for hit in hits]
     tiles += [(scene.person, "The person"), (masked, "The inpainting mask")]
     tiles += [(result, f"Painted by {painter}")]
     sheet = contact_sheet(tiles, columns=3, title=f"“{text}”")

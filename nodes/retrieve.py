@@ -252,10 +252,11 @@ class TextGarmentRetrieve(io.ComfyNode):
         if len(hits) < top_k:
             lines.append(f"top_k is {top_k}, but only {len(hits)} garments are there: all taken.")
         tiles = [
-            (photo, f"{hit.score:.3f}  {hit.garment.caption or hit.garment.id}")
+            (photo, f"{hit.score:.3f}\n{hit.garment.caption or hit.garment.id}")
             for photo, hit in zip(photos, hits, strict=True)
         ]
-        sheet = contact_sheet(tiles, title=f"“{text.strip()}”: cosine similarity")
+        # Three in a row stay legible at the width of a node.
+        sheet = contact_sheet(tiles, columns=3, title=f"“{text.strip()}”: cosine similarity")
         preview = torch.from_numpy(np.asarray(sheet, dtype=np.float32) / 255)[None]
         return io.NodeOutput(
             garments, garments.images, "\n".join(lines), ui=ui.PreviewImage(preview, cls=cls)

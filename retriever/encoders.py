@@ -141,6 +141,11 @@ def _read_config(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             f"{path} describes a tower that is fetched from the hub when it is loaded: use a model "
             "whose configuration holds the whole architecture."
         )
+    if "trust_remote_code" in text_cfg.get("tokenizer_kwargs", {}):
+        raise ValueError(
+            f"{path} asks for trust_remote_code: its tokenizer would run code from the folder, "
+            "which is never done. Use an encoder with a standard tokenizer."
+        )
     if "hf_tokenizer_name" in text_cfg and not any(
         (folder / name).is_file() for name in TOKENIZER_FILES
     ):

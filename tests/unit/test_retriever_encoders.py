@@ -215,3 +215,9 @@ class CardReader(ColourEncoder):
 @pytest.mark.parametrize(("mixed_up", "right"), [(0, 8), (2, 6), (8, 0)])
 def test_color_check(mixed_up, right):
     assert check_text_image_pair(CardReader(mixed_up)) == right
+
+
+def test_a_tokenizer_with_code_is_refused(broken):
+    rewrite(broken, model_cfg__text_cfg__tokenizer_kwargs={"trust_remote_code": True})
+    with pytest.raises(ValueError, match="trust_remote_code"):
+        load_encoder(broken)
