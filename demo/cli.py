@@ -130,23 +130,29 @@ def paint_headless(scene: Scene, hits: list[Hit], index: GarmentIndex) -> Image.
 
 def paint_in_host(host: Host, scene: Scene, text: str) -> Image.Image:
     """Post the graph to a ComfyUI server of its own and fetch the picture."""
-    server = Server(host, scene.folder / "comfyui", optional_packages(host.python))
-    shutil.copytree(scene.models, server.store / "models" / "standin")
-    shutil.copytree(scene.models / "encoder", server.store / "encoders" / "encoder")
-    shutil.copytree(scene.catalogue, server.store / "catalogues" / "openvto")
-    shutil.copytree(scene.folder / "index", server.store / "indexes" / "openvto")
-    scene.person.save(server.base / "input" / "person.png")
-    scene.mask.convert("RGB").save(server.base / "input" / "mask.png")
+    server = make_server(host, scene)
     try:
         client = server.start().client
-        graph, saved = _graph(text)
+        graph, saved = main_graph(text)
         (picture,) = client.images(client.run(graph), saved)
     finally:
         server.stop()
     return Image.fromarray(picture)
 
 
-def _graph(text: str) -> tuple[Graph, Node]:
+def make_server(host: Host, scene: Scene, flags: tuple[str, ...] = ()) -> Server:
+    """A server, not yet started, that has the scene's models, index and pictures."""
+    server = Server(host, scene.folder / "comfyui", optional_packages(host.python), flags)
+    shutil.copytree(scene.models, server.store / "models" / "standin")
+    shutil.copytree(scene.models / "encoder", server.store / "encoders" / "encoder")
+    shutil.copytree(scene.catalogue, server.store / "catalogues" / "openvto")
+    shutil.copytree(scene.folder / "index", server.store / "indexes" / "openvto")
+    scene.person.save(server.base / "input" / "person.png")
+    scene.mask.convert("RGB").save(server.base / "input" / "mask.png")
+    return server
+
+
+def main_graph(text: str, steps: int = STEPS) -> tuple[Graph, Node]:
     """The main graph in API form, and the node that saves its picture."""
     graph = Graph()
     models = graph.add("FashionRAGLoader", model_name="standin")
@@ -186,7 +192,7 @@ def _graph(text: str) -> tuple[Graph, Node]:
         negative=inputs[1],
         latent_image=inputs[2],
         seed=0,
-        steps=STEPS,
+        steps=steps,
         cfg=7.5,
         sampler_name="ddim",
         scheduler="ddim_uniform",
