@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from .. import hosts
+from fashion_rag.demo import hosts
 
 
 def comfyui(folder: Path, version: str = "0.28.0") -> Path:
