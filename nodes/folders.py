@@ -5,11 +5,14 @@ Nodes offer the names found there, one level deep, and open nothing else: a work
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 import folder_paths
+
+logger = logging.getLogger(__name__)
 
 KEY = "fashion_rag"
 HOST_ENCODER = "host"
@@ -42,10 +45,14 @@ def entries(kind: str) -> dict[str, Path]:
     for root in roots(kind):
         if not root.is_dir():
             continue
-        with os.scandir(root) as scan:
-            for entry in scan:
-                if not entry.name.startswith(".") and _IS_ENTRY[kind](entry):
-                    found.setdefault(entry.name, Path(entry.path))
+        try:
+            with os.scandir(root) as scan:
+                for entry in scan:
+                    if not entry.name.startswith(".") and _IS_ENTRY[kind](entry):
+                        found.setdefault(entry.name, Path(entry.path))
+        except OSError as error:
+            # Schemas are made of this: an unreadable folder must not cost the user every node.
+            logger.warning("%s can't be listed: %s", root, error)
     return dict(sorted(found.items(), key=lambda item: item[0].casefold()))
 
 
