@@ -1,0 +1,33 @@
+import { app } from "../../scripts/app.js";
+
+// ComfyUI shows pictures that a node returns, but not its text: the report of a build, the name
+// of a saved embedding.
+const NODES = ["GarmentIndexBuild", "GarmentTokensSave"];
+
+app.registerExtension({
+  name: "FashionRAG.report",
+  nodeCreated(node) {
+    if (!NODES.includes(node.comfyClass)) return;
+    const report = document.createElement("div");
+    report.className = "fashion-rag-report";
+    Object.assign(report.style, {
+      boxSizing: "border-box",
+      padding: "4px 8px",
+      overflow: "auto",
+      whiteSpace: "pre-wrap",
+      overflowWrap: "anywhere",
+      userSelect: "text",
+      fontSize: "12px",
+      color: "var(--input-text)",
+    });
+    node.addDOMWidget("report", "fashion_rag_report", report, {
+      serialize: false,
+      getMinHeight: () => 60,
+    });
+    const { onExecuted } = node;
+    node.onExecuted = function (output) {
+      onExecuted?.apply(this, arguments);
+      report.textContent = output?.text?.join("") ?? "";
+    };
+  },
+});
