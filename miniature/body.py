@@ -279,16 +279,21 @@ class Figure:
 
     @staticmethod
     def _around(left: np.ndarray, right: np.ndarray, rest: np.ndarray) -> Chart:
-        """The chart of what hangs around both legs: level, and no narrower than at rest."""
+        """The chart of what hangs around both legs: level, and no narrower than at rest.
+
+        Its rows reach beyond the legs, so that a wide stance widens a skirt over its whole width.
+        """
         v = _BODY_ROWS
         below = step(2.3, 3.4, v)
         level = (left + right)[:, 1] / 2
-        gap = np.maximum(rest - (right - left)[:, 0] / 2, 0) * below
+        room = np.maximum(1.1 - rest, 0) * below
+        room += np.maximum(rest - (right - left)[:, 0] / 2, 0) * below
+        whole = rest + np.maximum(1.1 - rest, 0) * below
         sides = []
-        for edge, sign in ((left, -1), (right, 1)):
+        for edge, sign in zip((left, right), SIGNS, strict=True):
             height = level + (edge[:, 1] - level) * (1 - 0.75 * below)
-            sides.append(np.stack([edge[:, 0] + sign * gap, height], axis=1))
-        return Chart(v, *sides, -rest, rest, reach=1.5)
+            sides.append(np.stack([edge[:, 0] + sign * room, height], axis=1))
+        return Chart(v, *sides, -whole, whole, reach=1.2)
 
     def _arm(self, side: int, sign: int, shoulder: np.ndarray, hip: np.ndarray) -> Chart:
         arm = self.pose.arms[side]

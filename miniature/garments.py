@@ -105,7 +105,7 @@ class Wearing:
             outline = self._leg(side)
             mask = self.part(leg, outline, Sides(v, *edges), self.fabric, folds, wrap=(2.5, 3.2))
             leg_trims(self, leg, mask, sign)
-        v = np.linspace(1.5, 2.6, 16)
+        v = np.linspace(1.5, 2.3, 12)
         half = np.interp(v, body.v, body.high) + 0.02
         hips = [np.stack([x, v], axis=1) for x in (half, -half)]
         self.mask = self.canvas.mask(body.at(np.concatenate([hips[0], hips[1][::-1]])))

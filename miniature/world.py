@@ -81,6 +81,8 @@ HEMS: dict[str, dict[str, float]] = {
 }
 #: Sizes of one repeat of a pattern, in head heights: wide enough to survive 96 x 128 pixels.
 REPEATS = {"dresses": (0.50, 0.85), "upper_body": (0.38, 0.66), "lower_body": (0.42, 0.72)}
+#: Cuts in which nobody steps wide.
+_NARROW = ("pencil skirt", "sheath dress")
 #: Tops that are worn inside a waistband as well as over it.
 _TUCKABLE = ("t-shirt", "shirt", "tank top")
 #: Motifs that need more room for one repeat, or less.
@@ -345,6 +347,9 @@ def make_scene(seed: int, number: int) -> Scene:
     feminine = category == "dresses" or garment.cut.endswith("skirt") or garment.cut == "blouse"
     broad = not feminine and rng.random() < 0.45
     person, pose, backdrop = _person(rng, broad), _pose(rng), _backdrop(rng)
+    if garment.cut in _NARROW:
+        legs = (replace(leg, thigh=leg.thigh * 0.4, shin=leg.shin * 0.4) for leg in pose.legs)
+        pose = replace(pose, legs=tuple(legs))
     sole = 6.1 + 3.4 * (person.build.legs - 1) + rng.uniform(0.2, 0.45)
     other, tucked = None, False
     if category == "upper_body":
