@@ -13,67 +13,67 @@ import hashlib
 import os
 import subprocess
 import sys
-import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
-COMMANDS = {"demo": "", "test": "[test]"}  # and the extra that each needs
+EXTRAS = {"demo": "", "test": "[test]"}
 # 24 garment photos and 4 people, MIT; what the package itself requires is not needed.
 PICTURES = "openvto==0.1.7"
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     if sys.version_info < (3, 10):  # noqa: UP036
         return stop(f"Python 3.10 or newer is needed; this is {sys.version.split()[0]}.")
-    if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:
+    if not arguments or arguments[0] not in EXTRAS:
         return stop(__doc__)
-    command, arguments = sys.argv[1], sys.argv[2:]
+    command, *rest = arguments
     python = environment()
     install(python, command)
     if command == "demo":
-        return run(python, "-m", "fashion_rag", "demo", *arguments)
-    checked = run(python, "-m", "ruff", "check", str(ROOT))
-    tested = run(python, "-m", "pytest", "-rs", "--durations=10", *arguments)
+        return run(python, "-m", "fashion_rag", "demo", *rest)
+    checked = run(python, "-m", "ruff", "check", cwd=ROOT)
+    tested = run(python, "-m", "pytest", "-rs", "--durations=10", *rest, cwd=ROOT)
     return tested or checked
 
 
 def environment() -> str:
     """The Python to use: the active virtual environment's, or that of `.venv`, made if need be."""
-    if sys.prefix != sys.base_prefix or "CONDA_PREFIX" in os.environ:
+    # conda's base environment is no project's own, and often active unasked.
+    conda = os.environ.get("CONDA_DEFAULT_ENV", "base") != "base"
+    if sys.prefix != sys.base_prefix or (conda and sys.prefix == os.environ.get("CONDA_PREFIX")):
         return sys.executable
     folder = ROOT / ".venv"
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     if not python.is_file():
         say(f"making a virtual environment in {folder}")
-        venv.create(folder, with_pip=True)
+        need(sys.executable, "-m", "venv", "--without-pip", str(folder))
     return str(python)
 
 
 def install(python: str, command: str) -> None:
     """Install what the command needs, unless that was done with these very requirements."""
-    prefix = output(python, "-c", "import sys; print(sys.prefix)")
+    prefix = subprocess.run(
+        [python, "-c", "import sys; print(sys.prefix)"], capture_output=True, text=True, check=True
+    ).stdout.strip()
     stamp = Path(prefix) / f".fashion-rag-{command}"
-    wanted = hashlib.sha256()
-    for part in (ROOT / "requirements.txt", ROOT / "pyproject.toml", Path(__file__)):
-        wanted.update(part.read_bytes())
-    wanted.update(str(ROOT).encode())
+    wanted = hashlib.sha256(str(ROOT).encode())
+    for name in ("requirements.txt", "pyproject.toml", "quickstart.py"):
+        wanted.update((ROOT / name).read_bytes())
     if stamp.is_file() and stamp.read_text() == wanted.hexdigest():
         return
-    missing = [name for name in ("torch", "torchvision") if not has(python, name)]
-    if missing:
-        say("installing " + " and ".join(missing) + " (the largest download, several minutes)")
-        # Both, so that pip picks two that fit together.
-        pip(python, "torch", "torchvision")
+    if not has(python, "pip"):
+        if not has(python, "ensurepip"):
+            sys.exit(stop("This Python has no pip; on Debian or Ubuntu: apt install python3-venv"))
+        need(python, "-m", "ensurepip", "--upgrade")
+    pip = (python, "-m", "pip", "install", "--disable-pip-version-check")
+    if not (has(python, "torch") and has(python, "torchvision")):
+        say("installing torch and torchvision (the largest download, several minutes)")
+        # Both at once, so that pip picks two that fit together.
+        need(*pip, "torch", "torchvision")
     say("installing the pack and its requirements")
-    pip(python, "--editable", f"{ROOT}{COMMANDS[command]}")
-    pip(python, "--no-deps", PICTURES)
+    need(*pip, "--quiet", "--editable", f"{ROOT}{EXTRAS[command]}")
+    need(*pip, "--quiet", "--no-deps", PICTURES)
     stamp.write_text(wanted.hexdigest())
-
-
-def pip(python: str, *arguments: str) -> None:
-    code = run(python, "-m", "pip", "install", "--quiet", *arguments)
-    if code:
-        sys.exit(stop(f"pip install {' '.join(arguments)} failed; see its message above.", code))
 
 
 def has(python: str, name: str) -> bool:
@@ -81,12 +81,14 @@ def has(python: str, name: str) -> bool:
     return run(python, "-c", check) == 0
 
 
-def run(*command: str) -> int:
-    return subprocess.run(command, cwd=ROOT).returncode
+def need(*command: str) -> None:
+    code = run(*command)
+    if code:
+        sys.exit(stop(f"{' '.join(command)} failed; see its message above.", code))
 
 
-def output(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+def run(*command: str, cwd: Path | None = None) -> int:
+    return subprocess.run(command, cwd=cwd).returncode
 
 
 def say(text: str) -> None:
@@ -99,4 +101,7 @@ def stop(text: str, code: int = 2) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(130)
