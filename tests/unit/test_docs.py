@@ -1,13 +1,35 @@
-"""Help pages and README against the nodes' contract."""
+"""Help pages, translations and README against the nodes' contract."""
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
 from fashion_rag.demo.hosts import PACK
 
 from ..host.contract import NODES
+
+LOCALES = PACK / "locales"
+LANGUAGES = sorted(path.name for path in LOCALES.iterdir())
+# What a translation must leave as it is: places in prompts, weights, files and folders.
+LITERAL = re.compile(
+    r"\(?\{\w+\}(?::[\d.]+\))?|models/[\w/]+|[\w.-]+\.(?:safetensors|jsonl?|csv|pth)"
+)
+
+
+def slots(node: dict) -> list[str]:
+    return [slot for kind in ("required", "optional") for slot, _, _ in node.get(kind, [])]
+
+
+def texts(node: dict) -> dict[str, str]:
+    """Every text of a node's translation, by its place."""
+    found = {key: node[key] for key in ("display_name", "description")}
+    for kind in ("inputs", "outputs"):
+        for slot, entry in node[kind].items():
+            assert set(entry) == {"name", "tooltip"}
+            found |= {f"{kind}.{slot}.{key}": text for key, text in entry.items()}
+    return found
 
 
 @pytest.mark.parametrize("name", NODES)
@@ -16,15 +38,30 @@ def test_a_help_page_names_every_input_and_output(name):
     inputs, outputs = page.split("## Inputs")[1].split("## Outputs")
     rows = re.findall(r"^\| `(\w+)`", inputs, re.MULTILINE)
     contract = NODES[name]
-    assert rows == [
-        slot for kind in ("required", "optional") for slot, _, _ in contract.get(kind, [])
-    ]
+    assert rows == slots(contract)
     rows = re.findall(r"^\| `(\w+)` \| (\w+)", outputs, re.MULTILINE)
     assert rows == [(slot, kind) for slot, kind in contract["outputs"]]
 
 
 def test_no_help_page_is_left_over():
     assert {path.stem for path in (PACK / "web" / "docs").glob("*.md")} == set(NODES)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_translation_has_every_node_input_and_output(language):
+    nodes = json.loads((LOCALES / language / "nodeDefs.json").read_text(encoding="utf-8"))
+    english = json.loads((LOCALES / "en" / "nodeDefs.json").read_text(encoding="utf-8"))
+    assert list(nodes) == list(NODES)
+    for name, contract in NODES.items():
+        assert list(nodes[name]["inputs"]) == slots(contract)
+        assert list(nodes[name]["outputs"]) == [str(i) for i in range(len(contract["outputs"]))]
+        original = texts(english[name])
+        for place, text in texts(nodes[name]).items():
+            assert text.strip(), f"{name}.{place} is empty"
+            assert set(LITERAL.findall(text)) == set(LITERAL.findall(original[place])), text
+            if not place.endswith("tooltip"):
+                # The page reads tooltips as they are, all else as vue-i18n messages.
+                assert not set(text) & set("{}@|"), f"{name}.{place}: {text}"
 
 
 def test_the_readme_names_every_workflow_and_its_links_hold():
