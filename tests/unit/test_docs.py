@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 
 import pytest
+from fashion_rag.cli import build_parser
 from fashion_rag.demo.hosts import PACK
 
 from ..host.contract import NODES
@@ -70,3 +72,19 @@ def test_the_readme_names_every_workflow_and_its_links_hold():
         assert f"`{workflow.stem}`" in readme
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", readme):
         assert (PACK / target).exists(), target
+
+
+def test_the_readme_names_every_node():
+    english = json.loads((LOCALES / "en" / "nodeDefs.json").read_text(encoding="utf-8"))
+    readme = (PACK / "README.md").read_text(encoding="utf-8")
+    rows = readme.split("## Nodes")[1].split("\n## ")[0]
+    named = re.findall(r"^\| ([^|]+?) \|", rows, re.MULTILINE)
+    assert named[1:] == [english[name]["display_name"] for name in NODES]
+
+
+def test_the_readmes_commands_are_understood():
+    readme = (PACK / "README.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^fashion-rag (.+)$", readme, re.MULTILINE)
+    assert len(commands) >= 7
+    for command in commands:
+        build_parser().parse_args(shlex.split(command))
