@@ -5,23 +5,28 @@ The server is stopped before the reference is loaded, so that only one of them i
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator
+import os
+import shutil
 from pathlib import Path
 
+import diffusers
 import numpy as np
 import pytest
 import torch
+import transformers
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from fashion_rag.demo.client import Graph
-from fashion_rag.demo.hosts import Host
+from fashion_rag.demo.hosts import Host, cache_folder
 from fashion_rag.demo.server import Server, link_or_copy
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
+from .. import fullsize, reference
 from ..fullsize import full_size_folder
-from ..reference import Adapter, Reference, pose_map
+from ..reference import training_alphas
 from .contract import PAPER_PROMPT
 
 PROBES = Path(__file__).parent / "probe_nodes"
@@ -31,7 +36,11 @@ pytestmark = [pytest.mark.host, pytest.mark.fullsize]
 WIDTH, HEIGHT, SEED, SCALE = 96, 128, 1234, 7.5
 CATEGORY = "upper_body"
 PHOTO, MASK, GARMENTS = "photo.png", "mask.png", ("garment_0.png", "garment_1.png")
+UNET = Path("full size") / "diffusion_pytorch_model.safetensors"
+CROP, NOISE = "crop.png", "noise.latent"
+FOUR_STEPS = (751, 501, 251, 1)
 SIGMA = 9 * HEIGHT / 512
+LATENT_SCALE = 0.18215
 FLAGS = ("--cache-classic", "--force-fp32", "--fp32-text-enc")
 
 
@@ -56,7 +65,7 @@ def draw(folder: Path) -> np.ndarray:
 def parity_graph(keypoints: np.ndarray) -> Graph:
     graph = Graph()
     models = graph.add("FashionRAGLoader", model_name="full size")
-    unet = graph.add("FashionUNetLoader", unet_name="unet.safetensors", weight_dtype="default")
+    unet = graph.add("FashionUNetLoader", unet_name=str(UNET), weight_dtype="default")
     first, second = (graph.add("LoadImage", image=name) for name in GARMENTS)
     words = graph.add(
         "GarmentTextualInversion",
@@ -96,53 +105,63 @@ def parity_graph(keypoints: np.ndarray) -> Graph:
         "scheduler": "ddim_uniform",
         "denoise": 1.0,
     }
-    four = graph.add(
-        "KSampler", model=graph.add("ProbeUNet", model=unet, name="unet"), steps=4, **sampling
-    )
-    ten = graph.add("KSampler", model=models, steps=10, **sampling)
-    decoded = graph.add("VAEDecode", samples=four, vae=models[2])
-    graph.add(
-        "ProbeVision",
-        clip_vision=models[3],
-        image=graph.add("LoadImage", image="crop.png"),
-        name="vision",
-    )
+    recorded = graph.add("ProbeUNet", model=unet, name="unet")
+    vision = {"clip_vision": models[3], "image": graph.add("LoadImage", image=CROP)[0]}
+    graph.add("ProbeVision", name="vision", **vision)
+    noise = graph.add("LoadLatent", latent=NOISE)
     for name, value in (
-        ("tokens", words[1]),
+        ("words", words[1]),
         ("context", words),
-        ("four", four),
-        ("ten", ten),
-        ("decoded", decoded),
+        ("four", graph.add("KSampler", model=recorded, steps=4, **sampling)),
+        ("ten", graph.add("KSampler", model=models, steps=10, **sampling)),
+        ("decoded", graph.add("VAEDecode", samples=noise, vae=models[2])),
     ):
         graph.add("ProbeSave", value=value, name=name)
     return graph
 
 
-@pytest.fixture(scope="module")
-def folder() -> Path:
-    return full_size_folder()
+def starting_noise() -> torch.Tensor:
+    """What KSampler draws for the seed."""
+    shape = (1, 4, HEIGHT // 8, WIDTH // 8)
+    return torch.randn(shape, generator=torch.manual_seed(SEED))
+
+
+def first_input(noise: torch.Tensor) -> torch.Tensor:
+    """What the host's U-Net sees of it at the first of 4 steps: scaled by s / sqrt(1 + s^2)."""
+    alpha = training_alphas()[FOUR_STEPS[0]]
+    return noise * (1 - alpha).sqrt()
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory) -> tuple[Path, np.ndarray]:
+    """A folder with the pictures and the noise, and the keypoints."""
+    folder = tmp_path_factory.mktemp("drawn")
+    keypoints = draw(folder)
+    crop_of(Image.open(folder / GARMENTS[0])).save(folder / CROP)
+    latent = {"latent_tensor": starting_noise(), "latent_format_version_0": torch.tensor([])}
+    save_file(latent, folder / NOISE)
+    return folder, keypoints
 
 
 @pytest.fixture(scope="module")
-def run(host: Host, folder: Path, tmp_path_factory, note) -> Iterator[dict]:
-    """What the graph left, by name, and where its pictures lie."""
+def run(host: Host, drawn, tmp_path_factory, note) -> dict[str, dict[str, torch.Tensor]]:
+    """The tensors that the graph left, by name."""
+    folder, keypoints = drawn
     server = Server(host, tmp_path_factory.mktemp("fullsize"), flags=FLAGS, other_packs=(PROBES,))
     unets = server.base / "models" / "diffusion_models"
     for target in (unets, server.store / "models"):
         target.mkdir(parents=True)
-    link_or_copy(folder, server.store / "models" / "full size")
-    (weights,) = (folder / "unet").glob("*.safetensors")
-    (unets / "unet.safetensors").symlink_to(weights)
-    inputs = server.base / "input"
-    keypoints = draw(inputs)
-    crop_of(Image.open(inputs / GARMENTS[0])).save(inputs / "crop.png")
+    models = full_size_folder()
+    link_or_copy(models, server.store / "models" / "full size")
+    link_or_copy(models / "unet", unets / UNET.parent)
+    shutil.copytree(folder, server.base / "input", dirs_exist_ok=True)
     try:
         result = server.start().client.run(parity_graph(keypoints), seconds=480)
     finally:
         server.stop()
     note(f"{host.version}  full size, {WIDTH}x{HEIGHT}, 4 and 10 steps: {result.seconds:.0f} s")
     files = (server.base / "output").glob("*.safetensors")
-    return {"input": inputs, "keypoints": keypoints} | {f.stem: load_file(f) for f in files}
+    return {file.stem: load_file(file) for file in files}
 
 
 def crop_of(photo: Image.Image) -> Image.Image:
@@ -150,36 +169,66 @@ def crop_of(photo: Image.Image) -> Image.Image:
     return photo.resize((224, 298), Image.BICUBIC).crop((0, 37, 224, 261))
 
 
-@pytest.fixture(scope="module")
-def reference(run, folder) -> Reference:
-    with torch.no_grad():
-        return Reference(
-            unet=UNet2DConditionModel.from_pretrained(folder / "unet"),
-            vae=AutoencoderKL.from_pretrained(folder / "vae"),
-            text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder"),
-            tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
-            image_encoder=CLIPVisionModelWithProjection.from_pretrained(folder / "image_encoder"),
-            adapter=Adapter(folder / "inversion_adapter.safetensors", heads=16),
-        )
-
-
-@pytest.fixture(scope="module")
-def context(run, reference) -> torch.Tensor:
-    photos = [Image.open(run["input"] / name) for name in GARMENTS]
-    with torch.no_grad():
-        return reference.text(CATEGORY, reference.garment_words(photos))
-
-
-@pytest.fixture(scope="module")
-def channels(run, reference) -> tuple[torch.Tensor, torch.Tensor]:
-    """The reference's inpainting channels and pose map."""
-    image = torch.from_numpy(np.array(Image.open(run["input"] / PHOTO), np.float32) / 127.5 - 1)
-    mask = torch.from_numpy(
-        np.array(Image.open(run["input"] / MASK).convert("L"), np.float32) / 255
+@pytest.fixture(scope="session")
+def kept(drawn) -> Path:
+    """Where the reference's tensors are kept; named by all that they depend on."""
+    digest = hashlib.sha256()
+    for module in (fullsize, reference):
+        digest.update(Path(module.__file__).read_bytes())
+    digest.update(Path(__file__).read_bytes())
+    digest.update(
+        f"{torch.__version__} {diffusers.__version__} {transformers.__version__}".encode()
     )
-    with torch.no_grad():
-        inpainting = reference.inpainting(image.permute(2, 0, 1)[None], mask[None, None])
-    return inpainting, pose_map(run["keypoints"], HEIGHT, WIDTH, SIGMA)
+    for file in sorted(drawn[0].iterdir()):
+        digest.update(file.read_bytes())
+    return cache_folder() / f"reference-{digest.hexdigest()[:12]}.safetensors"
+
+
+@pytest.fixture
+def expected(run, drawn, kept) -> dict[str, torch.Tensor]:
+    """The reference's tensors, made once. `run` comes first: its server has ended by now."""
+    if not kept.is_file():
+        with torch.no_grad():
+            tensors = reference_tensors(*drawn)
+        partial = kept.with_suffix(f".{os.getpid()}")
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
+        partial.replace(kept)
+    return load_file(kept)
+
+
+def reference_tensors(folder: Path, keypoints: np.ndarray) -> dict[str, torch.Tensor]:
+    """The whole method on the drawn input, by the reference."""
+    models = full_size_folder()
+    method = reference.Reference(
+        unet=UNet2DConditionModel.from_pretrained(models / "unet"),
+        vae=AutoencoderKL.from_pretrained(models / "vae"),
+        text_encoder=CLIPTextModel.from_pretrained(models / "text_encoder"),
+        tokenizer=CLIPTokenizer.from_pretrained(models / "tokenizer"),
+        image_encoder=CLIPVisionModelWithProjection.from_pretrained(models / "image_encoder"),
+        adapter=reference.Adapter(models / "inversion_adapter.safetensors", heads=16),
+    )
+    features = method.vision([Image.open(folder / name) for name in GARMENTS])
+    words = method.adapter(features).reshape(-1, 1024)
+    context, empty = method.text(CATEGORY, words), method.text("")
+    image = torch.from_numpy(np.array(Image.open(folder / PHOTO), np.float32) / 127.5 - 1)
+    mask = torch.from_numpy(np.array(Image.open(folder / MASK).convert("L"), np.float32) / 255)
+    inpainting = method.inpainting(image.permute(2, 0, 1)[None], mask[None, None])
+    pose = reference.pose_map(keypoints, HEIGHT, WIDTH, SIGMA)
+    noise = starting_noise()
+    step, latents = FOUR_STEPS[0], first_input(noise)
+    return {
+        "vision": features[:1],
+        "words": words,
+        "context": context,
+        "empty": empty,
+        "inpainting": inpainting,
+        "pose": pose,
+        "conditional": method.predict(latents, step, inpainting, pose, context),
+        "unconditional": method.predict(latents, step, inpainting, torch.zeros_like(pose), empty),
+        "four": method.sample(noise, inpainting, pose, context, steps=4, scale=SCALE),
+        "ten": method.sample(noise, inpainting, pose, context, steps=10, scale=SCALE),
+        "decoded": method.decode(noise * LATENT_SCALE),
+    }
 
 
 def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
@@ -190,80 +239,66 @@ def largest(found: torch.Tensor, expected: torch.Tensor) -> float:
     return (found - expected).abs().max().item()
 
 
-@torch.no_grad()
-def test_vision(host, run, reference, record_figure):
-    photo = Image.open(run["input"] / GARMENTS[0])
+@pytest.fixture
+def figure(host, record_figure):
+    """`record_figure` with the host's version."""
+    return lambda what, *values: record_figure(f"ComfyUI {host.version}: {what}", *values)
+
+
+def test_vision(run, expected, figure):
     found = run["vision"]["last_hidden_state"]
-    what = f"ComfyUI {host.version}: vision last_hidden_state, relative"
-    record_figure(what, relative(found, reference.vision([photo])), 1e-3)
+    figure("vision last_hidden_state, relative", relative(found, expected["vision"]), 1e-3)
 
 
-@torch.no_grad()
-def test_pseudo_words(host, run, reference, record_figure):
-    photos = [Image.open(run["input"] / name) for name in GARMENTS]
-    (found,) = run["tokens"].values()
-    expected = reference.garment_words(photos)
+def test_pseudo_words(run, expected, figure):
+    (found,) = run["words"].values()
     assert found.shape == (2 * 16, 1024)
-    what = f"ComfyUI {host.version}: pseudo-words from photos, relative"
-    record_figure(what, relative(found, expected), 1e-4)
+    figure("pseudo-words from photos, relative", relative(found, expected["words"]), 1e-5)
     assert relative(found[:16], found[16:]) > 0.01
 
 
-@torch.no_grad()
-def test_text_encoder_with_pseudo_words(host, run, context, record_figure):
-    what = f"ComfyUI {host.version}: text encoder with pseudo-words, max abs"
-    record_figure(what, largest(run["context"]["0.0"], context), 1e-4)
+def test_text_encoder_with_pseudo_words(run, expected, figure):
+    found = run["context"]["0.0"]
+    figure("text encoder with pseudo-words, max abs", largest(found, expected["context"]), 1e-4)
 
 
-@torch.no_grad()
-def test_unet_inputs(host, run, reference, context, channels, record_figure):
-    """A row a half; channels: noise 4, mask 1, masked-image latents 4, pose 18."""
-    inpainting, pose = channels
-    for step, timestep in enumerate((751, 501, 251, 1)):
+def test_unet_inputs(run, expected, figure):
+    """Channels: noise 4, mask 1, masked-image latents 4, pose 18; one row a guidance half."""
+    for step, timestep in enumerate(FOUR_STEPS):
         assert run[f"unet_{step}"]["timesteps"].tolist() == [timestep, timestep]
-    x, texts = run["unet_0"]["x"], run["unet_0"]["context"]
-    conditional = int(x[1, 9:].any())
-    assert not x[1 - conditional, 9:].any()
-    assert torch.equal(x[:, 4:5], inpainting[:, :1].expand(2, -1, -1, -1))
-    name = f"ComfyUI {host.version}"
-    for row in x:
-        record_figure(
-            f"{name}: masked-image latents, max abs", largest(row[5:9], inpainting[0, 1:]), 1e-4
-        )
-    record_figure(f"{name}: pose map, max abs", largest(x[conditional, 9:], pose[0]), 1e-6)
-    record_figure(f"{name}: context, max abs", largest(texts[conditional], context[0]), 1e-4)
-    empty = reference.text("")[0]
-    record_figure(f"{name}: empty context, max abs", largest(texts[1 - conditional], empty), 1e-4)
+    x, context = run["unet_0"]["x"], run["unet_0"]["context"]
+    row = conditional_row(run)
+    assert not x[1 - row, 9:].any()
+    assert torch.equal(x[:, 4:5], expected["inpainting"][:, :1].expand(2, -1, -1, -1))
+    latents = expected["inpainting"][:, 1:].expand(2, -1, -1, -1)
+    figure("masked-image latents, max abs", largest(x[:, 5:9], latents), 1e-4)
+    figure("pose map, max abs", largest(x[row, 9:], expected["pose"][0]), 1e-6)
+    figure("context, max abs", largest(context[row], expected["context"][0]), 1e-4)
+    figure("empty context, max abs", largest(context[1 - row], expected["empty"][0]), 1e-4)
 
 
-@torch.no_grad()
-def test_one_prediction(host, run, reference, context, channels, record_figure):
-    """The U-Net's first output against the reference's, which makes every input but the noise."""
-    inpainting, pose = channels
-    call = run["unet_0"]
-    conditional = int(call["x"][1, 9:].any())
-    for row, what, text, map_ in (
-        (conditional, "conditional", context, pose),
-        (1 - conditional, "unconditional", reference.text(""), torch.zeros_like(pose)),
-    ):
-        expected = reference.predict(call["x"][row : row + 1, :4], 751, inpainting, map_, text)
-        name = f"ComfyUI {host.version}: one U-Net prediction, {what} half, relative"
-        record_figure(name, relative(call["output"][row], expected[0]), 1e-5)
+def conditional_row(run) -> int:
+    """The row of the U-Net's batch that has a pose."""
+    return int(run["unet_0"]["x"][1, 9:].any())
 
 
-@torch.no_grad()
-@pytest.mark.parametrize(("name", "steps", "limit"), [("four", 4, 0.03), ("ten", 10, 0.01)])
-def test_final_latents(host, run, reference, context, channels, record_figure, name, steps, limit):
-    noise = torch.randn(1, 4, HEIGHT // 8, WIDTH // 8, generator=torch.manual_seed(SEED))
-    expected = reference.sample(noise, *channels, context, steps=steps, scale=SCALE)
-    what = f"ComfyUI {host.version}: latents after {steps} steps, relative"
-    record_figure(what, relative(run[name]["samples"], expected / 0.18215), limit)
+def test_one_prediction(run, expected, figure):
+    """The U-Net's first output; the reference makes every input itself."""
+    call, row = run["unet_0"], conditional_row(run)
+    noisy = first_input(starting_noise()).expand(2, -1, -1, -1)
+    figure("noisy latents of the first step, max abs", largest(call["x"][:, :4], noisy), 1e-6)
+    for place, half in ((row, "conditional"), (1 - row, "unconditional")):
+        found = call["output"][place]
+        figure(f"one U-Net prediction, {half}, relative", relative(found, expected[half][0]), 1e-5)
 
 
-@torch.no_grad()
-def test_decoded_picture(host, run, reference, record_figure):
+@pytest.mark.parametrize(("name", "limit"), [("four", 0.03), ("ten", 0.01)])
+def test_final_latents(run, expected, figure, name, limit):
+    found = run[name]["samples"] * LATENT_SCALE
+    figure(f"latents after {name} steps, relative", relative(found, expected[name]), limit)
+
+
+def test_decoded_picture(run, expected, figure):
     (found,) = run["decoded"].values()
-    latents = run["four"]["samples"] * 0.18215
-    expected = (reference.decode(latents) / 2 + 0.5).clamp(0, 1).movedim(1, -1)
-    what = f"ComfyUI {host.version}: decoded picture, max abs"
-    record_figure(what, 2 * largest(found, expected), 1e-3)
+    wanted = expected["decoded"].clamp(-1, 1).movedim(1, -1)
+    figure("decoded picture, max abs", largest(found * 2 - 1, wanted), 1e-3)

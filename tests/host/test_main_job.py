@@ -139,6 +139,25 @@ def test_saved_tokens_are_an_embedding(server, index):
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
+def test_token_ids_are_the_official_ones(server, index):
+    """The host's tokens of the paper's prompts; the pseudo-words stand where `$` does."""
+    official = json.loads((DATA / "prompt_ids.json").read_text("utf-8"))
+    prompts = {
+        "dresses_n1_input_ids": "a photo of a model wearing a dress made of " + " $ " * 16,
+        "upper_body_n3_input_ids": "a photo of a model wearing an upper body garment made of "
+        + " $ " * 48,
+        "uncond_input_ids": "",
+    }
+    graph = Graph()
+    models = graph.add("FashionRAGLoader", model_name="standin")
+    shown = {
+        name: graph.add("ProbeIds", clip=models[1], text=text) for name, text in prompts.items()
+    }
+    result = server.client.run(graph)
+    for name, node in shown.items():
+        assert json.loads(server.client.text(result, node)) == official[name]
+
+
 def test_prompt_as_encoded_is_shown(server, index):
     graph = Dress(index=index, category="lower_body")
     shown = graph.add("ProbeText", value=graph.words[2])

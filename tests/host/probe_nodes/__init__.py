@@ -88,6 +88,24 @@ class ProbeText(io.ComfyNode):
         return io.NodeOutput(ui={"text": [value]})
 
 
+class ProbeIds(io.ComfyNode):
+    """Shows the token ids that the host makes of a text."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="ProbeIds",
+            category=CATEGORY,
+            is_output_node=True,
+            inputs=[io.Clip.Input("clip"), io.String.Input("text")],
+        )
+
+    @classmethod
+    def execute(cls, clip, text):
+        ((window,),) = clip.tokenize(text).values()
+        return io.NodeOutput(ui={"text": [json.dumps([token for token, _ in window])]})
+
+
 class ProbeVision(io.ComfyNode):
     """The vision tower's output for pixels that need no resizing any more."""
 
@@ -175,7 +193,7 @@ class ProbeControlNet(io.ComfyNode):
 
 class Probes(ComfyExtension):
     async def get_node_list(self):
-        return [ProbePose, ProbeSave, ProbeText, ProbeVision, ProbeUNet, ProbeControlNet]
+        return [ProbePose, ProbeSave, ProbeText, ProbeIds, ProbeVision, ProbeUNet, ProbeControlNet]
 
 
 async def comfy_entrypoint():
