@@ -227,7 +227,8 @@ def _garment(rng: random.Random, number: int, category: str) -> Garment:
     trim = rng.choice(trims)
     colour, base = pick_colour(rng)
     pattern = "plain" if rng.random() < 0.3 else rng.choice(tuple(MOTIFS))
-    print_word, print_colour = _contrasting(rng, base, 0.28)
+    # Half of a check is a mixture of its two colours.
+    print_word, print_colour = _contrasting(rng, base, 0.34 if pattern == "checks" else 0.28)
     trim_word, trim_colour = _contrasting(rng, base, 0.25)
     repeat = rng.uniform(*REPEATS[category]) * _REPEAT_FACTOR.get(pattern, 1.0)
     hem = HEMS[category][length] + rng.uniform(-0.06, 0.06)
