@@ -83,7 +83,7 @@ def _generate(args: argparse.Namespace) -> None:
         raise ValueError(f"--out {args.out} has no picture's ending: use .png or .jpg.")
     levels = None if args.levels is None else parse_levels(args.levels)
     person, mask = open_photo(args.person), open_photo(args.mask).convert("L")
-    keypoints = None if args.pose is None else _keypoints(args.pose, args.pose_person, person.size)
+    keypoints = None if args.pose is None else photo_keypoints(args.pose, args.pose_person, person.size)
 
     index = GarmentIndex.open(args.index, args.catalogue)
     encoder = load_encoder(args.encoder or args.model / "encoder")
@@ -127,7 +127,7 @@ def _generate(args: argparse.Namespace) -> None:
     sys.stdout.write(f"wrote {args.out} ({picture.width}x{picture.height})\n")
 
 
-def _keypoints(path: Path, number: int, size: tuple[int, int]) -> np.ndarray | None:
+def photo_keypoints(path: Path, number: int, size: tuple[int, int]) -> np.ndarray | None:
     """Keypoints (18, 3) in pixels of a photo of `size` (width, height); None, with a warning,
     where the file has no such person."""
     found = read_pose(path, number)

@@ -13,8 +13,8 @@ from fashion_rag.adapter import prompts
 from fashion_rag.adapter.checkpoints import load_tensors, unet_diffusers_to_ldm
 from fashion_rag.adapter.depth import context_at, cross_attentions, parse_levels
 from fashion_rag.adapter.framing import frame, unframe
-from fashion_rag.adapter.generate import read_pose
 from fashion_rag.adapter.pipeline import FashionRAGPipeline
+from fashion_rag.generate import photo_keypoints
 from fashion_rag.miniature.standin import make_standin
 from PIL import Image
 from safetensors.torch import save_file
@@ -297,13 +297,15 @@ def test_pose_files_of_either_kind(tmp_path, caplog):
     }
     path = tmp_path / "pose.json"
     path.write_text(json.dumps([dwpose]))
-    assert np.allclose(read_pose(path, 0, (200, 200))[:, :2], [[2 * i, 8 * i] for i in range(18)])
+    assert np.allclose(
+        photo_keypoints(path, 0, (200, 200))[:, :2], [[2 * i, 8 * i] for i in range(18)]
+    )
     with caplog.at_level(logging.WARNING):
-        assert read_pose(path, 1, (200, 200)) is None
+        assert photo_keypoints(path, 1, (200, 200)) is None
     assert "numbered 1" in caplog.text
     path.write_text(json.dumps({"keypoints": [[38.4 * 2, 51.2 * 3, 0, 0]] * 18}))
-    assert np.allclose(read_pose(path, 0, (100, 100)), [[20, 30, 1]] * 18)
-    for content, message in (("{}", "neither"), ("no", "no JSON")):
+    assert np.allclose(photo_keypoints(path, 0, (100, 100)), [[20, 30, 1]] * 18)
+    for content, message in (("{}", "neither"), ("no", "holds no pose")):
         path.write_text(content)
         with pytest.raises(ValueError, match=message):
-            read_pose(path, 0, (100, 100))
+            photo_keypoints(path, 0, (100, 100))
