@@ -83,7 +83,9 @@ def _generate(args: argparse.Namespace) -> None:
         raise ValueError(f"--out {args.out} has no picture's ending: use .png or .jpg.")
     levels = None if args.levels is None else parse_levels(args.levels)
     person, mask = open_photo(args.person), open_photo(args.mask).convert("L")
-    keypoints = None if args.pose is None else photo_keypoints(args.pose, args.pose_person, person.size)
+    keypoints = (
+        None if args.pose is None else photo_keypoints(args.pose, args.pose_person, person.size)
+    )
 
     index = GarmentIndex.open(args.index, args.catalogue)
     encoder = load_encoder(args.encoder or args.model / "encoder")
