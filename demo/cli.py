@@ -24,7 +24,7 @@ from ..retriever.encoders import load_encoder
 from ..retriever.index import GarmentIndex
 from ..retriever.search import Hit, search
 from ..retriever.sheet import contact_sheet
-from .client import Graph, Node
+from .client import Graph, Node, Refused
 from .hosts import Host, find_hosts, optional_packages
 from .server import Server
 
@@ -33,6 +33,7 @@ DATA = Path(__file__).parent.parent / "tests" / "data"
 TOP_K = 3
 STEPS = 10
 SIZE = (384, 512)
+OLDEST = (0, 28)  # the oldest ComfyUI supported, as in pyproject.toml
 NOTICE = "Untrained stand-in weights: this shows the plumbing, not the quality."
 
 
@@ -60,25 +61,44 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run the main job and write the sheet."""
-    hosts = [] if args.no_comfyui else find_hosts()
+    """Run the main job and write the sheet.
+
+    Raises:
+        ValueError: the ComfyUI that was found failed; the message holds its own.
+    """
+    host = None if args.no_comfyui else choose_host()
+    painter = f"ComfyUI {host.version}" if host else "the headless pipeline"
     with tempfile.TemporaryDirectory() as folder:
         scene = make_scene(Path(folder))
         hits, index = retrieve(scene, args.text)
-        if hosts:
-            say(f"painting in ComfyUI {hosts[0].version}")
-            painter, result = (
-                f"ComfyUI {hosts[0].version}",
-                paint_in_host(hosts[0], scene, args.text),
+        say(f"painting with {painter}")
+        try:
+            result = (
+                paint_in_host(host, scene, args.text)
+                if host
+                else paint_headless(scene, hits, index)
             )
-        else:
-            say("no ComfyUI found (COMFYUI_PATH names one): painting with the headless pipeline")
-            painter = "the headless pipeline"
-            result = paint_headless(scene, hits, index)
+        except (RuntimeError, Refused) as error:
+            if host is None:
+                raise
+            raise ValueError(f"{host.root}: {error}\nWithout it: --no-comfyui") from error
         sheet = draw_sheet(args.text, scene, hits, index, result, painter)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(args.out)
     sys.stdout.write(f"wrote {args.out}\n{NOTICE}\n")
+
+
+def choose_host() -> Host | None:
+    """The first ComfyUI found that the pack supports."""
+    hosts = find_hosts()
+    for host in hosts:
+        if tuple(map(int, host.version.split(".")[:2])) >= OLDEST:
+            return host
+        wanted = ".".join(map(str, OLDEST))
+        say(f"{host.root} is ComfyUI {host.version}, too old: {wanted} is needed")
+    if not hosts:
+        say("no ComfyUI found; COMFYUI_PATH names one")
+    return None
 
 
 def make_scene(folder: Path) -> Scene:
