@@ -21,6 +21,7 @@ class Dress(Graph):
         self,
         *,
         index: str = "openvto",
+        model: str = "standin",
         text: str = TEXT,
         category: str = "any",
         top_k: int = 3,
@@ -30,7 +31,7 @@ class Dress(Graph):
         noise_mask: bool = True,
     ):
         super().__init__()
-        self.models = self.add("FashionRAGLoader", model_name="standin")
+        self.models = self.add("FashionRAGLoader", model_name=model)
         self.index = self.add("GarmentIndexLoader", index_name=index)
         self.found = self.retrieve(self.index, text, category, top_k)
         self.words = self.invert(garments=self.found[0])

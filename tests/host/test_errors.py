@@ -88,6 +88,15 @@ def test_index_whose_catalogue_is_gone(server, index):
     says(server.client.error_of(search("of gone")), "'gone'", "catalogues")
 
 
+def test_index_that_names_a_folder_outside(server, broken):
+    """An index from elsewhere reads no file but those of a registered catalogue."""
+    path = broken / "manifest.json"
+    manifest = json.loads(path.read_text("utf-8"))
+    manifest["catalogue"] |= {"name": "../../../input", "path": str(server.base / "input")}
+    path.write_text(json.dumps(manifest), "utf-8")
+    says(server.client.error_of(search(broken.name)), "'../../../input'", "catalogues")
+
+
 def test_index_that_is_there_is_kept(server, index):
     says(server.client.error_of(build(index)), index, "overwrite")
 

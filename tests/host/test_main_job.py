@@ -59,7 +59,7 @@ def test_a_dressed_person(server, index, poses, person, openvto, note):
         index=index,
         text=f"{TEXT}, {person}",
         person=person,
-        size=(384, 512),
+        size=(384, 512) if person == "1" else (192, 256),
         pose=json.dumps([poses[person]]),
     )
     graph.photo, graph.mask = graph.node("LoadImage"), graph.node("LoadImageMask")

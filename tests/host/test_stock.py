@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from fashion_rag.miniature.standin import MINIATURE, write_model_folder
 from safetensors.torch import load_file, save_file
 
 from .graphs import Dress
@@ -87,6 +89,15 @@ def test_controlnet(server, index, plain):
 def test_pose_acts(server, index, poses, plain):
     posed = picture(server, Dress(index=index, pose=json.dumps([poses["1"]])))
     assert np.any(posed != plain)
+
+
+def test_nine_channels(server, index, poses):
+    """A stock inpainting U-Net takes the same conditioning and knows nothing of the pose."""
+    sizes = replace(MINIATURE, unet={**MINIATURE.unet, "in_channels": 9})
+    write_model_folder(server.store / "models" / "nine", sizes)
+    without = picture(server, Dress(index=index, model="nine"))
+    posed = picture(server, Dress(index=index, model="nine", pose=json.dumps([poses["1"]])))
+    np.testing.assert_array_equal(posed, without)
 
 
 def test_previews_arrive_while_sampling(server, index):

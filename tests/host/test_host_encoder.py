@@ -1,0 +1,133 @@
+"""Retrieval with the host's own pair of CLIP towers, without any optional package."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fashion_rag.demo.client import Graph
+from fashion_rag.retriever.color_check import CARDS
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
+
+pytestmark = pytest.mark.host
+MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
+STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
+
+
+@pytest.fixture(scope="session")
+def pair(standin: Path, tmp_path_factory) -> Path:
+    """The stand-in with projections that bring every colour card to its name, and no more.
+
+    The text projection is random; the visual one solves for it on the eight cards.
+    """
+    folder = tmp_path_factory.mktemp("pair") / "pair"
+    shutil.copytree(standin, folder)
+    text = CLIPTextModel.from_pretrained(folder / "text_encoder").eval()
+    vision = CLIPVisionModelWithProjection.from_pretrained(folder / "image_encoder").eval()
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    width = text.config.hidden_size
+    projection = torch.randn(width, width, generator=torch.manual_seed(0)) / width**0.5
+    size = vision.config.image_size
+    with torch.no_grad():
+        names = [tokenizer(f"the color {name}", return_tensors="pt").input_ids for name in CARDS]
+        texts = torch.cat([text(ids).last_hidden_state[:, -1] for ids in names])
+        flat = [Image.new("RGB", (size, size), colour) for colour in CARDS.values()]
+        pixels = [torch.from_numpy(np.array(card)).permute(2, 0, 1) / 255 for card in flat]
+        images = (torch.stack(pixels) - MEAN) / STD
+        images = vision.vision_model(images).pooler_output
+    solved = torch.linalg.lstsq(images, texts @ projection.T, driver="gelsd").solution.T
+    for part, name, weight in (
+        ("text_encoder", "text_projection.weight", projection),
+        ("image_encoder", "visual_projection.weight", solved),
+    ):
+        path = folder / part / "model.safetensors"
+        save_file(load_file(path) | {name: weight.contiguous()}, path)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def towers(bare, pair, standin) -> None:
+    """The pair and the stand-in in the host, and a catalogue of garments of one colour each."""
+    for folder in (pair, standin):
+        name = "pair" if folder == pair else "standin"
+        shutil.copytree(folder, bare.store / "models" / name, dirs_exist_ok=True)
+    catalogue = bare.store / "catalogues" / "colours"
+    catalogue.mkdir(parents=True)
+    for name, colour in CARDS.items():
+        Image.new("RGB", (256, 256), colour).save(catalogue / f"{name}.png")
+
+
+def build(name: str, clip: str = "pair", vision: str = "pair") -> Graph:
+    graph = Graph()
+    text, image = (graph.add("FashionRAGLoader", model_name=folder) for folder in (clip, vision))
+    inputs = {"catalogue": "colours", "encoder": "host", "clip": text[1], "clip_vision": image[3]}
+    graph.add("GarmentIndexBuild", index_name=name, overwrite=True, batch_size=3, **inputs)
+    return graph
+
+
+def search(index: str, text: str, model: str | None = "pair") -> tuple[Graph, str]:
+    """A graph that loads an index with a pair (or none) and shows what it finds, and where."""
+    graph = Graph()
+    towers = {}
+    if model:
+        models = graph.add("FashionRAGLoader", model_name=model)
+        towers = {"clip": models[1], "clip_vision": models[3]}
+    loaded = graph.add("GarmentIndexLoader", index_name=index, **towers)
+    found = graph.add("TextGarmentRetrieve", index=loaded, text=text, category="any", top_k=8)
+    return graph, graph.add("ProbeText", value=found[2])
+
+
+@pytest.fixture(scope="module")
+def colours(bare, towers) -> str:
+    bare.client.run(build("colours"))
+    return "colours"
+
+
+def test_the_index_records_the_check(bare, colours):
+    manifest = json.loads((bare.store / "indexes" / colours / "manifest.json").read_text("utf-8"))
+    assert manifest["encoder"]["name"] == "host"
+    assert manifest["encoder"]["color_check"] >= 7
+
+
+@pytest.mark.parametrize("name", ["blue", "yellow"])
+def test_words_find_their_colour(bare, colours, name):
+    graph, shown = search(colours, f"the color {name}")
+    lines = bare.client.text(bare.client.run(graph), shown).splitlines()
+    assert len(lines) == 8
+    assert lines[0].split()[1] == f"{name}.png"
+    assert float(lines[0].split()[0]) > float(lines[1].split()[0])
+
+
+def test_towers_that_do_not_belong_together(bare, towers):
+    """The text tower of the pair with another vision tower."""
+    error = bare.client.error_of(build("of two", "pair", "standin"))
+    assert "of 8 colour cards" in error and "512-inpainting-ema.safetensors" in error
+    assert not (bare.store / "indexes" / "of two" / "manifest.json").exists()
+
+
+def test_checkpoint_without_the_projection(bare, towers):
+    error = bare.client.error_of(build("of none", "standin", "pair"))
+    assert "text projection" in error and "512-inpainting-ema.safetensors" in error
+
+
+def test_index_of_another_pair(bare, colours, pair):
+    """A pair of the same sizes with other weights."""
+    other = bare.store / "models" / "other"
+    shutil.copytree(pair, other)
+    path = other / "image_encoder" / "model.safetensors"
+    weights = load_file(path)
+    weights["visual_projection.weight"] *= 1.5
+    save_file(weights, path)
+    error = bare.client.error_of(search(colours, "a coat", "other")[0])
+    assert "host" in error and "build" in error.lower()
+
+
+def test_index_without_its_pair(bare, colours):
+    error = bare.client.error_of(search(colours, "a coat", None)[0])
+    assert "clip" in error and "clip_vision" in error
