@@ -254,9 +254,7 @@ def test_unfit_parts_are_named(folder, pipeline, tmp_path):
     parts = {name: getattr(pipeline, name) for name in ("unet", "vae", "tokenizer", "scheduler")}
     golden = Path(__file__).parent.parent / "data" / "adapter_tiny.safetensors"
     weights, _ = load_tensors(golden)
-    save_file(
-        weights, tmp_path / "narrow.safetensors", metadata={"heads": "4", "output_width": "32"}
-    )
+    save_file(weights, tmp_path / "narrow.safetensors", metadata={"heads": "4", "words": "4"})
     with pytest.raises(ValueError, match="output width is 32, the text encoder's 64"):
         FashionRAGPipeline.from_pretrained(folder, adapter=tmp_path / "narrow.safetensors")
     assert all(parts.values())
