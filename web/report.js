@@ -20,10 +20,12 @@ app.registerExtension({
       fontSize: "12px",
       color: "var(--input-text)",
     });
-    node.addDOMWidget("report", "fashion_rag_report", report, {
+    const widget = node.addDOMWidget("report", "fashion_rag_report", report, {
       serialize: false,
       getMinHeight: () => 60,
     });
+    // Nor in a saved workflow, where it would stand among the values of the node's inputs.
+    widget.serialize = false;
     const { onExecuted } = node;
     node.onExecuted = function (output) {
       onExecuted?.apply(this, arguments);
