@@ -139,8 +139,10 @@ def test_widgets_are_in_the_order_of_the_schema(schemas, name):
             for key, (kind, *options) in schema["input"].get(section, {}).items():
                 if not (isinstance(kind, list) or kind in _WIDGETS):
                     continue
-                names.append(key)
                 options = options[0] if options else {}
+                if options.get("forceInput"):
+                    continue
+                names.append(key)
                 names += ["upload"] if options.get("image_upload") else []
                 extra = ("control_after_generate", "image_upload")
                 values += 1 + any(options.get(option) for option in extra)
