@@ -233,7 +233,7 @@ def test_half_precision_runs(folder, person, mask):
     assert half(person, mask, [garment("navy")], **SMALL).size == person.size
 
 
-def test_unfit_parts_are_named(folder, pipeline, tmp_path):
+def test_unfit_parts_are_named(folder, tmp_path):
     with pytest.raises(FileNotFoundError, match="unet, vae"):
         FashionRAGPipeline.from_pretrained(tmp_path)
     with pytest.raises(FileNotFoundError, match="nowhere"):
@@ -251,13 +251,11 @@ def test_unfit_parts_are_named(folder, pipeline, tmp_path):
         with pytest.raises(ValueError, match=message):
             FashionRAGPipeline.from_pretrained(folder, unet=tmp_path / f"{name}.safetensors")
 
-    parts = {name: getattr(pipeline, name) for name in ("unet", "vae", "tokenizer", "scheduler")}
     golden = Path(__file__).parent.parent / "data" / "adapter_tiny.safetensors"
     weights, _ = load_tensors(golden)
     save_file(weights, tmp_path / "narrow.safetensors", metadata={"heads": "4", "words": "4"})
     with pytest.raises(ValueError, match="output width is 32, the text encoder's 64"):
         FashionRAGPipeline.from_pretrained(folder, adapter=tmp_path / "narrow.safetensors")
-    assert all(parts.values())
 
 
 def test_unfit_arguments_are_named(pipeline, person, mask):
