@@ -1,0 +1,331 @@
+"""A query: what is looked for, and how the garments are chosen from what is near.
+
+The node Text Garment Retrieve, `fashion-rag index search` and Python all go through `retrieve`.
+
+Every query becomes one unit vector q, and every score is the cosine similarity of a garment's
+photo and q, whatever q was made of:
+
+    t   the text: encoded whole (`together`), or the normalised mean of its noun chunks, each
+        encoded by itself (`singly`)
+    i   the reference images: the normalised mean of their embeddings
+    p   t or i alone where the other is missing, else (1 - image_weight) t + image_weight i,
+        normalised
+    q   p - negative_weight n, normalised, with n the embedding of the negative text; p without one
+
+`singly` ranks as the mean over the chunks of the garment's cosine similarity to each chunk does,
+since that mean is the cosine similarity to t times a constant.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+
+from .backends import SearchBackend
+from .encoders import Encoder
+from .filters import Filter, parse_filter
+from .search import Hit
+
+CHUNKS = ("together", "singly")
+MAX_POOL = 4096
+"""The most garments that one query may draw from or ask for."""
+
+_CANCELLED = 0.05  # a shorter sum of unit vectors points nowhere in particular
+_SEPARATOR = re.compile(r"[,;\n]")
+
+
+@dataclass(frozen=True)
+class Query:
+    """What to look for.
+
+    text: in plain words; may be empty where there are images. Its noun chunks are the parts
+        between commas, semicolons and line ends; the paper joins 1, 2 or 3 of them by ", ".
+    chunks: `together` encodes the text whole, as the paper does with its chunks; `singly` encodes
+        every chunk by itself and takes their mean, so that none outweighs the others.
+    negative: what the garment should not look like; negative_weight: from 0 (ignored) to 2.
+    images: reference photos, RGB; image_weight: from 0 (the text alone) to 1 (the images alone).
+    category: search this category alone; None: all.
+    where: a filter over the catalogue's columns, see filters.py; empty: all.
+    k: how many garments, 1 or more.
+    diversity: from 0 (the best) to 1: maximal marginal relevance (Carbonell and Goldstein, SIGIR
+        1998) with lambda = 1 - diversity over the `draw_from` best, or the 64 or 8 k best: the
+        next garment is the one of the highest (1 - diversity) * score - diversity * (highest
+        cosine similarity to a garment that is taken already).
+    draw_from: 0, or draw the k from so many best, without replacement, with probabilities
+        proportional to exp(score / temperature). seed: the same seed, the same draw.
+    temperature: 0 (the best) or more, in units of cosine similarity.
+    pinned: ids of garments that are taken in any case, first and in this order, whatever the
+        filters say; they count towards k. excluded: ids of garments that are never taken.
+    min_score: garments of a lower cosine similarity are left out (not the pinned ones).
+
+    Raises:
+        ValueError: a value out of range; nothing to look for; an id both pinned and excluded; a
+            filter that can't be read.
+    """
+
+    text: str = ""
+    chunks: str = "together"
+    negative: str = ""
+    negative_weight: float = 0.5
+    images: tuple[Image.Image, ...] = ()
+    image_weight: float = 0.5
+    category: str | None = None
+    where: str = ""
+    k: int = 3
+    diversity: float = 0.0
+    draw_from: int = 0
+    seed: int = 0
+    temperature: float = 0.05
+    pinned: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
+    min_score: float = -1.0
+
+    def __post_init__(self):
+        for name in ("images", "pinned", "excluded"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if not self.text.strip() and not self.images:
+            raise ValueError("The text is empty: say what the garment looks like, or show it.")
+        if self.chunks not in CHUNKS:
+            raise ValueError(f"chunks is {self.chunks!r}: expected one of {', '.join(CHUNKS)}.")
+        if self.chunks == "singly" and self.text.strip() and not self.noun_chunks:
+            raise ValueError(f"The text {self.text!r} has no noun chunk: expected words.")
+        _check_range("negative_weight", self.negative_weight, 0, 2)
+        _check_range("image_weight", self.image_weight, 0, 1)
+        _check_range("diversity", self.diversity, 0, 1)
+        _check_range("temperature", self.temperature, 0, math.inf)
+        _check_range("min_score", self.min_score, -1, 1)
+        _check_range("k", self.k, 1, MAX_POOL)
+        _check_range("draw_from", self.draw_from, 0, MAX_POOL)
+        _check_range("seed", self.seed, 0, 2**64 - 1)
+        if 0 < self.draw_from < self.k:
+            raise ValueError(
+                f"draw_from is {self.draw_from}, but {self.k} garments are asked for: draw from at "
+                "least as many, or set it to 0 to take the best."
+            )
+        if len(set(self.pinned)) > self.k:
+            raise ValueError(
+                f"{len(set(self.pinned))} garments are pinned, but only {self.k} are asked for: "
+                "ask for more, or pin fewer."
+            )
+        both = sorted(set(self.pinned) & set(self.excluded))
+        if both:
+            raise ValueError(f"{_names(both)} is both pinned and excluded: choose one.")
+        self.filter  # noqa: B018  a filter that can't be read is an error of the query
+
+    @property
+    def noun_chunks(self) -> tuple[str, ...]:
+        """The parts of the text between commas, semicolons and line ends, without empty ones."""
+        return tuple(part.strip() for part in _SEPARATOR.split(self.text) if part.strip())
+
+    @property
+    def filter(self) -> Filter | None:
+        """`where`, parsed; None where it is empty."""
+        return parse_filter(self.where) if self.where.strip() else None
+
+    @property
+    def pool(self) -> int:
+        """How many of the best garments are chosen among, pinned and excluded ones aside."""
+        if self.draw_from:
+            return self.draw_from
+        return max(64, 8 * self.k) if self.diversity else self.k
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a query found.
+
+    hits: the pinned garments in their order, then the others, best score first. vector: (dim,)
+    float32, the query's q. note: why there are fewer hits than asked for, or empty.
+    """
+
+    query: Query
+    hits: list[Hit]
+    vector: np.ndarray
+    note: str = ""
+
+
+def retrieve(backend: SearchBackend, encoder: Encoder, queries: Sequence[Query]) -> list[Result]:
+    """Answer many queries at once; each is answered as it would be alone.
+
+    All texts are encoded in one batch and all images in another; queries that search the same
+    garments share one search.
+
+    Raises:
+        ValueError: another encoder than the index's, a category or column that it has not, pinned
+            or excluded ids that it does not hold, a text and a negative text that cancel out.
+    """
+    backend.check_encoder(encoder)
+    if not queries:
+        return []
+    vectors = query_vectors(encoder, queries)
+    groups: dict[tuple[str | None, str, int], list[int]] = {}
+    for number, query in enumerate(queries):
+        # Ids that are dropped afterwards are asked for in addition.
+        count = query.pool + len(set(query.pinned) | set(query.excluded))
+        groups.setdefault((query.category, query.where.strip(), count), []).append(number)
+    results: dict[int, Result] = {}
+    for (category, _, count), numbers in groups.items():
+        found = backend.nearest(vectors[numbers], count, category, queries[numbers[0]].filter)
+        for number, scores, rows in zip(numbers, *found, strict=True):
+            there = rows >= 0
+            results[number] = _choose(
+                backend, queries[number], vectors[number], scores[there], rows[there]
+            )
+    return [results[number] for number in range(len(queries))]
+
+
+def query_vectors(encoder: Encoder, queries: Sequence[Query]) -> np.ndarray:
+    """The vector q of every query (see above), (n, dim) float32 of unit length.
+
+    Raises:
+        ValueError: a text and a negative text that cancel out.
+    """
+    wanted = [(*_texts_of(query), query.negative.strip()) for query in queries]
+    texts = list(dict.fromkeys(text for parts in wanted for text in parts if text))
+    images = [image for query in queries for image in query.images]
+    # float32 sums of the same vectors differ with their number; float64 ones don't show it.
+    embedded = encoder.encode_texts(texts).double() if texts else None
+    pictured = encoder.encode_images(images).double() if images else None
+    place = {text: number for number, text in enumerate(texts)}
+    vectors, start = [], 0
+    for query, (*parts, negative) in zip(queries, wanted, strict=True):
+        sides = []
+        if parts:
+            weight = 1 - query.image_weight if query.images else 1.0
+            text = _unit(embedded[[place[part] for part in parts]].mean(dim=0), "text")
+            sides.append(weight * text)
+        if query.images:
+            weight = query.image_weight if parts else 1.0
+            mean = pictured[start : start + len(query.images)].mean(dim=0)
+            sides.append(weight * _unit(mean, "reference images"))
+            start += len(query.images)
+        vector = _unit(sum(sides), "text and reference image")
+        if negative and query.negative_weight:
+            vector = vector - query.negative_weight * embedded[place[negative]]
+            vector = _unit(vector, f"text and negative text {negative!r}")
+        vectors.append(vector)
+    return torch.stack(vectors).float().numpy()
+
+
+def _texts_of(query: Query) -> tuple[str, ...]:
+    if query.chunks == "singly":
+        return query.noun_chunks
+    return (query.text,) if query.text.strip() else ()
+
+
+def _unit(vector: torch.Tensor, what: str) -> torch.Tensor:
+    length = vector.norm().item()
+    if not length > _CANCELLED:  # also catches NaN
+        raise ValueError(
+            f"The {what} cancel out, nothing is left to look for: choose other words or a smaller "
+            "weight."
+        )
+    return vector / length
+
+
+def _choose(
+    backend: SearchBackend,
+    query: Query,
+    vector: np.ndarray,
+    scores: np.ndarray,
+    rows: np.ndarray,
+) -> Result:
+    """Choose among the nearest garments, given best first."""
+    pinned = _rows_of(backend, query.pinned, "pinned")
+    excluded = _rows_of(backend, query.excluded, "excluded")
+    left = ~np.isin(rows, np.concatenate([pinned, excluded]))
+    scores, rows = scores[left][: query.pool], rows[left][: query.pool]
+    good = scores >= query.min_score
+    near, rows = scores[good], rows[good]
+    wanted = min(query.k - len(pinned), len(rows))
+    relevance = near.astype(np.float64)
+    if query.draw_from and query.temperature:
+        # The k highest of these sums are a draw of k without replacement (Gumbel-top-k).
+        relevance += query.temperature * _gumbel(query.seed, len(rows))
+    if query.diversity and wanted:
+        vectors = backend.vectors_at(np.concatenate([pinned, rows]))
+        taken = _most_diverse(relevance, vectors, len(pinned), wanted, query.diversity)
+    else:
+        taken = (-relevance).argsort(kind="stable")[:wanted]
+    taken = np.sort(taken)
+    rows, chosen = np.concatenate([pinned, rows[taken]]), near[taken]
+    if len(pinned):
+        exact = backend.vectors_at(pinned).astype(np.float64) @ vector.astype(np.float64)
+        chosen = np.concatenate([exact.astype(np.float32), chosen])
+    found = zip(backend.garments_at(rows), chosen.tolist(), rows.tolist(), strict=True)
+    hits = [Hit(garment, score, row) for garment, score, row in found]
+    return Result(query, hits, vector, _note(query, len(hits), scores))
+
+
+def _rows_of(backend: SearchBackend, ids: Sequence[str], what: str) -> np.ndarray:
+    ids = list(dict.fromkeys(ids))
+    rows = backend.rows_of_ids(ids)
+    missing = [name for name, row in zip(ids, rows.tolist(), strict=True) if row < 0]
+    if missing:
+        raise ValueError(
+            f"{_names(missing)} is {what}, but no garment of the index has that id: the ids are "
+            "those of the catalogue's table, or the file names relative to the catalogue."
+        )
+    return rows
+
+
+def _gumbel(seed: int, count: int) -> np.ndarray:
+    # Of the generator only the raw uniform numbers are taken: they are the same everywhere.
+    uniform = np.random.Generator(np.random.PCG64(seed)).random(count)
+    return -np.log(-np.log(np.clip(uniform, 1e-300, 1 - 1e-16)))
+
+
+def _most_diverse(
+    relevance: np.ndarray, vectors: np.ndarray, pinned: int, count: int, diversity: float
+) -> np.ndarray:
+    """Positions in `relevance` by maximal marginal relevance, in the order they are taken.
+
+    vectors: those of the pinned garments, which count as taken, and then of the candidates.
+    """
+    vectors = vectors.astype(np.float64)
+    candidates = vectors[pinned:]
+    if pinned:
+        nearest = (candidates @ vectors[:pinned].T).max(axis=1)
+        taken = []
+    else:  # there is nothing to differ from yet
+        taken = [int(relevance.argmax())]
+        nearest = candidates @ candidates[taken[0]]
+    while len(taken) < count:
+        value = (1 - diversity) * relevance - diversity * nearest
+        value[taken] = -np.inf
+        taken.append(int(value.argmax()))
+        nearest = np.maximum(nearest, candidates @ candidates[taken[-1]])
+    return np.array(taken, dtype=np.int64)
+
+
+def _note(query: Query, count: int, scores: np.ndarray) -> str:
+    """Why there are fewer than k; scores: of all that were near, best first."""
+    if count == query.k:
+        return ""
+    of = f" of the category {query.category!r}" if query.category else ""
+    of += f" that match {query.where.strip()!r}" if query.where.strip() else ""
+    # In what is asked for in addition to the pool, every garment that there is was seen.
+    note = f"{query.k} garments are asked for, {count} found"
+    if len(scores) and scores[-1] < query.min_score:
+        return (
+            f"{note}: the others{of} have less than the minimum score {query.min_score:g} (the "
+            f"best one of all has {scores[0]:.4f})."
+        )
+    return f"{note}: there are no others{of}."
+
+
+def _check_range(name: str, value: float, low: float, high: float) -> None:
+    if not (isinstance(value, (int, float)) and low <= value <= high):  # also refuses NaN
+        limit = f"from {low:g} to {high:g}" if math.isfinite(high) else f"of {low:g} or more"
+        raise ValueError(f"{name} is {value!r}: expected a number {limit}.")
+
+
+def _names(ids: Sequence[str]) -> str:
+    shown = ", ".join(map(repr, ids[:5]))
+    return shown if len(ids) <= 5 else f"{shown} and {len(ids) - 5} more"
