@@ -1,0 +1,1 @@
+"""Training of the method's models on Dress Code, real or drawn."""
