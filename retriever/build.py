@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import torch
 
 from .catalogue import Catalogue, Reject, read_catalogue
 from .color_check import check_text_image_pair
-from .draft import Draft, Photo
+from .draft import Draft
 from .encoders import Encoder
-from .index import MANIFEST
+from .generation import Fresh, commit, describe_encoder
+from .lock import only_writer
+from .manifest import MANIFEST
+from .reading import Photo, PhotoReader
 
 Progress = Callable[[int, int], None]
 
-LOCK = "build.lock"
 BATCH_PIXELS = 64_000_000
 """A batch is closed early when its photos hold this many pixels (about 200 MB)."""
 
@@ -62,14 +61,20 @@ def build_index(
     overwrite: bool = False,
     batch_size: int = 32,
     progress: Progress | None = None,
+    shard: tuple[int, int] = (1, 1),
+    processes: int = 0,
 ) -> BuildReport:
     """Encode every photo of a catalogue once and write the index `folder`.
+
+    Photos are read, decoded and preprocessed while others are being encoded.
 
     Args:
         overwrite: replace a finished index; the former stays in use until the new one is complete.
         batch_size: photos encoded at a time, fewer where they are large.
         progress: called with (done, total) before the first batch and after each. It may raise to
             cancel the build: what is done is kept, and the next build goes on from there.
+        shard: (3, 8) encodes the third eighth of the catalogue alone, for `merge_indexes`.
+        processes: see PhotoReader; 0 is right inside another program.
 
     Raises:
         FileExistsError: there is a finished index and `overwrite` is off.
@@ -82,24 +87,35 @@ def build_index(
     folder = Path(folder)
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}: expected 1 or more.")
+    if not 1 <= shard[0] <= shard[1]:
+        raise ValueError(f"The shard {shard[0]}/{shard[1]} is none: expected 1/4 to 4/4, say.")
     if (folder / MANIFEST).exists() and not overwrite:
         raise FileExistsError(
             f"{folder} holds a finished index: choose another name, or turn on overwrite "
             "(`--overwrite`) to replace it."
         )
-    catalogue = read_catalogue(catalogue_root)
+    catalogue = _part(read_catalogue(catalogue_root), *shard)
     color_check = check_text_image_pair(encoder)
     folder.mkdir(parents=True, exist_ok=True)
-    with _only_build(folder), Draft(folder, encoder, catalogue) as draft:
+    files = [garment.file for garment in catalogue.garments]
+    with only_writer(folder), Draft(folder, encoder, catalogue.root, files) as draft:
         resumed = len(draft.rows)
         encode_started = time.perf_counter()
-        left_out = _encode_missing(catalogue, draft, encoder, batch_size, progress or _silent)
+        left_out = encode_missing(files, draft, encoder, batch_size, progress, processes)
         encode_seconds = time.perf_counter() - encode_started
         rejects = (*catalogue.rejects, *left_out)
         if not draft.rows:
             listed = "".join(f"\n  {reject.file}: {reject.reason}" for reject in rejects[:5])
             raise ValueError(f"No photo of the catalogue {catalogue.root} can be read:{listed}")
-        draft.commit(rejects, color_check)
+        commit(
+            folder,
+            [Fresh(draft, {garment.file: garment for garment in catalogue.garments})],
+            encoder=describe_encoder(encoder, color_check),
+            catalogue_root=catalogue.root,
+            rejects=rejects,
+            kind={"name": "exact"},
+            extra={"shard": list(shard)} if shard[1] > 1 else None,
+        )
     return BuildReport(
         count=len(draft.rows),
         rejects=rejects,
@@ -110,35 +126,53 @@ def build_index(
     )
 
 
-def _encode_missing(
-    catalogue: Catalogue, draft: Draft, encoder: Encoder, batch_size: int, progress: Progress
+def encode_missing(
+    files: Sequence[str],
+    draft: Draft,
+    encoder: Encoder,
+    batch_size: int,
+    progress: Progress | None,
+    processes: int = 0,
 ) -> list[Reject]:
+    """Encode those of `files` that the draft lacks into it; returns those that can't be read."""
+    progress = progress or _silent
     left_out: list[Reject] = []
-    missing = [garment for garment in catalogue.garments if garment.file not in draft.rows]
-    total = len(catalogue.garments)
-    progress(len(draft.rows), total)
+    missing = [file for file in files if file not in draft.rows]
+    progress(len(draft.rows), len(files))
     photos: list[Photo] = []
     pixels = 0
-    for number, garment in enumerate(missing, start=1):
-        try:
-            photo = Photo.read(catalogue.root, garment.file)
-        except (OSError, ValueError) as error:
-            # The message starts with the photo's path, which the reject names already.
-            reason = str(error).split(garment.file, 1)[-1].lstrip(": ")
-            left_out.append(Reject(garment.file, reason))
-        else:
-            photos.append(photo)
-            pixels += photo.image.width * photo.image.height
-        if len(photos) == batch_size or pixels >= BATCH_PIXELS or number == len(missing):
-            if photos:
-                draft.append(photos, _encode(encoder, photos))
-            photos, pixels = [], 0
-            progress(len(draft.rows) + len(left_out), total)
+    prepare = getattr(encoder, "prepare", None)
+    with PhotoReader(draft.root, prepare, processes) as reader:
+        for number, photo in enumerate(reader.read(missing, batch_size), start=1):
+            if isinstance(photo, Reject):
+                left_out.append(photo)
+            else:
+                photos.append(photo)
+                pixels += photo.pixels
+            if len(photos) == batch_size or pixels >= BATCH_PIXELS or number == len(missing):
+                if photos:
+                    draft.append(photos, _encode(encoder, photos))
+                photos, pixels = [], 0
+                progress(len(draft.rows) + len(left_out), len(files))
     return left_out
 
 
+def _part(catalogue: Catalogue, number: int, of: int) -> Catalogue:
+    count = len(catalogue.garments)
+    garments = catalogue.garments[count * (number - 1) // of : count * number // of]
+    if not garments:
+        raise ValueError(
+            f"The shard {number}/{of} of {catalogue.root} has no garment: it has {count} in all."
+        )
+    return Catalogue(catalogue.root, garments, catalogue.rejects)
+
+
 def _encode(encoder: Encoder, photos: Sequence[Photo]) -> torch.Tensor:
-    embeddings = encoder.encode_images([photo.image for photo in photos])
+    pictures = [photo.picture for photo in photos]
+    if torch.is_tensor(pictures[0]):
+        embeddings = encoder.encode_prepared(torch.stack(pictures))
+    else:
+        embeddings = encoder.encode_images(pictures)
     if embeddings.shape != (len(photos), encoder.dim) or not embeddings.isfinite().all():
         raise ValueError(
             f"The encoder {encoder.name!r} gave embeddings of shape {tuple(embeddings.shape)}, or "
@@ -146,36 +180,6 @@ def _encode(encoder: Encoder, photos: Sequence[Photo]) -> torch.Tensor:
             f"{(len(photos), encoder.dim)}. In half precision, try full precision."
         )
     return embeddings.to(torch.float16)
-
-
-@contextlib.contextmanager
-def _only_build(folder: Path) -> Iterator[None]:
-    """Refuse a second build of the same index; the system frees the lock of one that is killed."""
-    with open(folder / LOCK, "a+b") as file:
-        try:
-            _lock(file)
-        except OSError as error:
-            file.seek(0)
-            builder = file.read().decode("ascii", "replace") or "unknown"
-            raise BlockingIOError(
-                f"{folder} is being built by process {builder}: wait for it, or end it."
-            ) from error
-        file.truncate(0)
-        file.write(str(os.getpid()).encode())
-        file.flush()
-        yield
-
-
-def _lock(file: BinaryIO) -> None:
-    if os.name == "nt":
-        import msvcrt
-
-        file.seek(1 << 20)  # the lock also keeps others from reading the bytes that it covers
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-    else:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _silent(done: int, total: int) -> None:

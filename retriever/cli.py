@@ -10,6 +10,7 @@ from . import hub
 from .build import build_index
 from .encoders import OpenClipEncoder, load_encoder
 from .index import GarmentIndex
+from .manifest import data_files
 from .search import BACKENDS, search
 from .sheet import contact_sheet
 
@@ -105,9 +106,9 @@ def _info(args: argparse.Namespace) -> None:
     index = GarmentIndex.open(args.index)
     manifest = index.manifest
     encoder = manifest["encoder"]
-    counts = {name: len(index.rows_of(name)) for name in index.categories()}
-    counts["without a category"] = len(index) - sum(counts.values())
-    size = sum(entry["bytes"] for entry in manifest["files"].values()) / 1e6
+    counts = index.records.categories()
+    counts["without a category"] = counts.pop("", 0)
+    size = sum(entry["bytes"] for _, entry in data_files(manifest)) / 1e6
     lines = [
         f"{args.index}: {len(index)} garments, {size:.1f} MB, built {manifest['created']}",
         f"encoder    {encoder['name']} ({encoder['fingerprint'][:12]}), dimension "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +25,9 @@ class Encoder(Protocol):
     name: what people call it. dim: width of the embeddings.
     fingerprint: hash of the weights and the preprocessing; equal ones may share an index.
     preprocessing: what happens to a photo, as plain JSON values, for the record.
+
+    An encoder may also have `prepare` and `encode_prepared` (see OpenClipEncoder); the first is
+    then called on other threads, while photos are being encoded.
     """
 
     name: str
@@ -53,11 +56,19 @@ class OpenClipEncoder:
         self._preprocess, self._tokenizer, self._dtype = preprocess, tokenizer, dtype
         self.dim: int = self.encode_texts(["garment"]).shape[1]
 
+    @property
+    def prepare(self) -> Callable[[Image.Image], torch.Tensor]:
+        """RGB photo -> (3, height, width) float32; may be called on any thread."""
+        return self._preprocess
+
     @torch.no_grad()
-    def encode_images(self, photos: Sequence[Image.Image]) -> torch.Tensor:
-        pixels = torch.stack([self._preprocess(photo) for photo in photos])
+    def encode_prepared(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(n, 3, height, width) of `prepare` -> (n, dim) float32 unit vectors on the CPU."""
         features = self.model.encode_image(pixels.to(self.device, self._dtype))
         return torch.nn.functional.normalize(features.float(), dim=-1).cpu()
+
+    def encode_images(self, photos: Sequence[Image.Image]) -> torch.Tensor:
+        return self.encode_prepared(torch.stack([self._preprocess(photo) for photo in photos]))
 
     @torch.no_grad()
     def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:

@@ -1,70 +1,88 @@
 """The index on disk: what a finished build left, opened for reading.
 
-Files of an index folder, all of one generation (a random word in their names):
+Files of an index folder; each is written once and never changed, and has a random word (the
+generation that wrote it) in its name:
 
     manifest.json                what belongs together; replaced last, so it is the commit point
     embeddings-GEN.safetensors   (n, dim) float16 unit vectors, the truth
-    garments-GEN.jsonl           one record a row, in the order of the embeddings
-    thumbnails-GEN.bin           JPEG files one after the other; records hold offset and length
-    vectors-GEN.faiss            derived from the embeddings, rebuilt in memory where missing
+    garments-GEN.sqlite          one record a row, in the order of the embeddings (records.py)
+    thumbnails-GEN.bin           JPEG files one after the other; records hold offset and length.
+                                 An index that was updated has several
+    vectors-GEN.faiss            what an approximate search goes by (kinds.py); derived
+
+Opening maps the embeddings and reads the manifest; records and thumbnails are read on demand.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+from zlib import crc32
 
+import numpy as np
 import torch
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 
 from .catalogue import Garment, safe_path
 from .encoders import Encoder
+from .filters import And, Filter
+from .manifest import (
+    INDEX_SCHEMA,
+    MANIFEST,
+    REMEDY,
+    check_file,
+    data_files,
+    read_manifest,
+)
 from .photos import open_photo
+from .reading import THUMBNAIL_SIZE
+from .records import Records, of_category
 
-INDEX_SCHEMA = 1
-MANIFEST = "manifest.json"
 TENSOR = "embeddings"
-THUMBNAIL_SIZE = 256
-HASHED_AT_OPEN = 4 << 20
-"""Files up to this many bytes are compared with their sha256 when the index is opened."""
-
-_FILES = ("embeddings", "garments", "thumbnails", "faiss")
-_REMEDY = "Build the index again: `fashion-rag index build --overwrite`."
+_FILTERS_KEPT = 32
 
 
 class GarmentIndex:
     """A finished index.
 
-    folder: where it lies. manifest: its manifest.json. garments: the records, by row.
+    folder: where it lies. manifest: its manifest.json. records: what is known of each row.
     embeddings: (n, dim) float16 unit vectors, memory-mapped.
     catalogue_root: the folder of the photos; may be set to where they are on this machine.
+
+    It may be used from several threads. A writer that replaces the index meanwhile doesn't disturb
+    it: it goes on with what it opened.
     """
 
     def __init__(
         self,
         folder: Path,
         manifest: dict[str, Any],
-        garments: list[Garment],
-        thumbnails: list[tuple[int, int]],
+        records: Records,
+        thumbnails: list[BinaryIO],
         embeddings: torch.Tensor,
         catalogue_root: Path,
     ):
         self.folder = folder
         self.manifest = manifest
-        self.garments = garments
+        self.records = records
         self.embeddings = embeddings
         self.catalogue_root = catalogue_root
         self._thumbnails = thumbnails
-        self._rows_of: dict[str, torch.Tensor] = {}
+        self._lock = threading.Lock()
+        self._rows: OrderedDict[Filter, np.ndarray] = OrderedDict()
 
     @classmethod
     def open(cls, folder: Path, catalogue_root: Path | None = None) -> GarmentIndex:
         """Open the index in `folder`.
+
+        Sizes, headers, counts and the manifest's checksum are checked, and the content of small
+        files; `verify` checks all of it.
 
         Args:
             catalogue_root: where the photos are; None takes the place recorded in the manifest.
@@ -87,23 +105,76 @@ class GarmentIndex:
     def _open(
         cls, folder: Path, manifest: dict[str, Any], catalogue_root: Path | None
     ) -> GarmentIndex:
-        paths = {kind: folder / entry["name"] for kind, entry in manifest["files"].items()}
-        for kind, entry in manifest["files"].items():
-            _check_file(paths[kind], entry)
+        files = manifest["files"]
+        for _, entry in data_files(manifest):
+            check_file(folder, entry)
         count, dim = manifest["count"], manifest["encoder"]["dim"]
-        garments, thumbnails = _read_records(paths["garments"], paths["thumbnails"])
-        embeddings = map_embeddings(paths["embeddings"])
-        if len(garments) != count or tuple(embeddings.shape) != (count, dim):
+        records = Records.open(folder / files["garments"]["name"])
+        embeddings = map_embeddings(folder / files["embeddings"]["name"])
+        if len(records) != count or tuple(embeddings.shape) != (count, dim):
             raise ValueError(
                 f"{folder / MANIFEST} says {count} garments of dimension {dim}, the files hold "
-                f"{len(garments)} records and embeddings of shape {tuple(embeddings.shape)}. "
-                f"{_REMEDY}"
+                f"{len(records)} records and embeddings of shape {tuple(embeddings.shape)}. "
+                f"{REMEDY}"
             )
+        # Kept open: the files may be removed while the index is in use.
+        thumbnails = [open(folder / entry["name"], "rb") for entry in files["thumbnails"]]
         root = Path(catalogue_root or manifest["catalogue"]["path"])
-        return cls(folder, manifest, garments, thumbnails, embeddings, root)
+        return cls(folder, manifest, records, thumbnails, embeddings, root)
+
+    @classmethod
+    def in_memory(cls, garments: Sequence[Garment], embeddings: torch.Tensor) -> GarmentIndex:
+        """An index that is not on disk and has no photos.
+
+        Args:
+            garments: n records of different ids.
+            embeddings: (n, dim) unit vectors.
+        """
+        count, dim = embeddings.shape
+        manifest = {
+            "schema": INDEX_SCHEMA,
+            "generation": "",
+            "count": count,
+            "kind": {"name": "exact"},
+            "catalogue": {"name": "", "path": ""},
+            "encoder": {"name": "memory", "fingerprint": "", "dim": dim},
+            "files": {"thumbnails": []},
+            "rejects": [],
+        }
+        return cls(
+            Path("memory"), manifest, Records.in_memory(garments), [], embeddings.half(), Path()
+        )
+
+    def close(self) -> None:
+        """Close the files. The embeddings stay mapped as long as someone holds them."""
+        self.records.close()
+        for file in self._thumbnails:
+            file.close()
 
     def __len__(self) -> int:
-        return len(self.garments)
+        return len(self.embeddings)
+
+    @property
+    def garments(self) -> Sequence[Garment]:
+        """The records by row, each read when it is asked for."""
+        return _Garments(self.records)
+
+    def garment(self, row: int) -> Garment:
+        """The garment of a row.
+
+        Raises:
+            IndexError: there is no such row.
+            ValueError: its record is damaged.
+        """
+        return self.records.record(row).garment
+
+    def row_of(self, garment_id: str) -> int:
+        """The row of a garment.
+
+        Raises:
+            KeyError: there is no garment of that id.
+        """
+        return self.records.row_of(garment_id)
 
     def check_encoder(self, encoder: Encoder) -> None:
         """Raise ValueError unless `encoder` is the one that the index was built with."""
@@ -118,7 +189,41 @@ class GarmentIndex:
 
     def categories(self) -> list[str]:
         """The categories that occur, sorted, without the empty one."""
-        return sorted({garment.category for garment in self.garments} - {""})
+        return [name for name in self._categories if name]
+
+    @cached_property
+    def _categories(self) -> dict[str, int]:
+        return self.records.categories()
+
+    def rows_where(self, condition: Filter | None, category: str | None = None) -> np.ndarray:
+        """The rows of a category (None: of all) that a filter is true of, int64, ascending.
+
+        The array is kept for the next call and must not be written to.
+
+        Raises:
+            ValueError: there is no such category or column; the message lists those there are.
+        """
+        if category is not None:
+            if category not in self._categories:
+                known = ", ".join(map(repr, self.categories())) or "no category at all"
+                raise ValueError(
+                    f"The index {self.folder} has no garments of the category {category!r}; it "
+                    f"has: {known}."
+                )
+            same = of_category(category)
+            condition = same if condition is None else And((same, condition))
+        if condition is None:
+            return np.arange(len(self))
+        with self._lock:
+            rows = self._rows.pop(condition, None)
+        if rows is None:
+            rows = self.records.rows_where(condition)
+            rows.flags.writeable = False
+        with self._lock:
+            self._rows[condition] = rows
+            while len(self._rows) > _FILTERS_KEPT:
+                self._rows.popitem(last=False)
+        return rows
 
     def rows_of(self, category: str) -> torch.Tensor:
         """The rows of a category, int64, ascending.
@@ -126,18 +231,7 @@ class GarmentIndex:
         Raises:
             ValueError: there are none; the message lists the categories that there are.
         """
-        if category not in self._rows_of:
-            rows = [
-                row for row, garment in enumerate(self.garments) if garment.category == category
-            ]
-            if not rows:
-                known = ", ".join(map(repr, self.categories())) or "no category at all"
-                raise ValueError(
-                    f"The index {self.folder} has no garments of the category {category!r}; it "
-                    f"has: {known}."
-                )
-            self._rows_of[category] = torch.tensor(rows)
-        return self._rows_of[category]
+        return torch.from_numpy(self.rows_where(None, category).copy())
 
     def photo(self, garment: Garment) -> Image.Image:
         """The garment's photo from the catalogue, full size, RGB on white.
@@ -150,7 +244,7 @@ class GarmentIndex:
         if not path.is_file():
             raise FileNotFoundError(
                 f"{path} is gone, but the index {self.folder} names it: put the catalogue back at "
-                f"{self.catalogue_root}, or build the index again."
+                f"{self.catalogue_root}, or run `fashion-rag index update`."
             )
         return open_photo(path)
 
@@ -161,158 +255,69 @@ class GarmentIndex:
             KeyError: the garment is not of this index.
             ValueError: the stored thumbnail is damaged.
         """
-        offset, length = self._thumbnails[self._row_of_id[garment.id]]
-        path = self.folder / self.manifest["files"]["thumbnails"]["name"]
-        with open(path, "rb") as file:
-            file.seek(offset)
-            data = file.read(length)
+        path, data = self.thumbnail_file(self.row_of(garment.id))
         try:
             image = Image.open(io.BytesIO(data), formats=("JPEG",))
             if max(image.size) <= THUMBNAIL_SIZE:
                 return image.convert("RGB")
         except OSError as error:
-            raise ValueError(f"{path}: thumbnail of {garment.id!r}: {error}. {_REMEDY}") from error
-        raise ValueError(f"{path}: thumbnail of {garment.id!r} is {image.size}. {_REMEDY}")
+            raise ValueError(f"{path}: thumbnail of {garment.id!r}: {error}. {REMEDY}") from error
+        raise ValueError(f"{path}: thumbnail of {garment.id!r} is {image.size}. {REMEDY}")
 
-    @cached_property
-    def _row_of_id(self) -> dict[str, int]:
-        return {garment.id: row for row, garment in enumerate(self.garments)}
-
-    @cached_property
-    def faiss(self) -> Any:
-        """The exact FAISS index over the embeddings, row for row (half precision, inner product).
+    def thumbnail_file(self, row: int) -> tuple[Path, bytes]:
+        """The thumbnail of a row as a JPEG file's bytes, and the file that holds it.
 
         Raises:
-            ImportError: faiss is missing.
+            ValueError: it is damaged, as its checksum tells, or outside the file.
         """
-        import faiss
-
-        entry = self.manifest["files"].get("faiss")
-        if entry is None:
-            return faiss_index(self.embeddings)
-        vectors = faiss.read_index(str(self.folder / entry["name"]))
-        if (vectors.ntotal, vectors.d) != tuple(self.embeddings.shape):
+        place = self.records.record(row).thumbnail
+        entries = self.manifest["files"]["thumbnails"]
+        if place.file >= len(entries):
             raise ValueError(
-                f"{self.folder / entry['name']} holds {vectors.ntotal} vectors of dimension "
-                f"{vectors.d}, the embeddings are {tuple(self.embeddings.shape)}. {_REMEDY}"
+                f"{self.folder}: row {row} names thumbnail file {place.file} of {len(entries)}. "
+                f"{REMEDY}"
             )
-        return vectors
+        path = self.folder / entries[place.file]["name"]
+        file = self._thumbnails[place.file]
+        data = b""
+        if place.offset + place.length <= entries[place.file]["bytes"]:
+            with self._lock:
+                file.seek(place.offset)
+                data = file.read(place.length)
+        if len(data) != place.length or crc32(data) != place.crc32:
+            raise ValueError(
+                f"{path}: the thumbnail of row {row}, {place.length} bytes from {place.offset}, is "
+                f"damaged. {REMEDY}"
+            )
+        return path, data
+
+    def verify(self) -> None:
+        """Read every file and compare it with its checksum; read every record and thumbnail.
+
+        Raises:
+            FileNotFoundError, ValueError: the first file that is not what it was.
+        """
+        for _, entry in data_files(self.manifest):
+            check_file(self.folder, entry, whole=True)
+        self.records.check()
+        for row in range(len(self)):
+            self.thumbnail_file(row)
 
 
-def faiss_index(embeddings: torch.Tensor) -> Any:
-    """(n, dim) float16 embeddings as a FAISS index of exact scores, without a float32 copy.
+class _Garments(Sequence[Garment]):
+    def __init__(self, records: Records):
+        self._records = records
 
-    Raises:
-        ImportError: faiss is missing.
-    """
-    import faiss
+    def __len__(self) -> int:
+        return len(self._records)
 
-    count, dim = embeddings.shape
-    kind = faiss.ScalarQuantizer.QT_fp16
-    vectors = faiss.IndexScalarQuantizer(dim, kind, faiss.METRIC_INNER_PRODUCT)
-    vectors.is_trained = True
-    for start in range(0, count, 1 << 14):
-        vectors.add(embeddings[start : start + (1 << 14)].float().numpy())
-    return vectors
+    def __getitem__(self, row: int | slice) -> Garment | list[Garment]:
+        if isinstance(row, slice):
+            return [self[number] for number in range(*row.indices(len(self)))]
+        return self._records.record(row + len(self) if row < 0 else row).garment
 
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of the index in `folder`, checked for schema and shape.
-
-    Raises:
-        FileNotFoundError: no index there.
-        ValueError: another schema, or not a manifest.
-    """
-    path = Path(folder) / MANIFEST
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"There is no index in {folder} ({MANIFEST} is missing): build one with "
-            "`fashion-rag index build` or the node Garment Index Build."
-        )
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        schema = manifest["schema"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path} is not the manifest of an index ({error!r}). {_REMEDY}"
-        ) from error
-    if schema != INDEX_SCHEMA:
-        raise ValueError(
-            f"{path} has schema {schema!r}, this version reads schema {INDEX_SCHEMA}. Update the "
-            f"pack, or build the index again: `fashion-rag index build --overwrite`."
-        )
-    if not _is_manifest(manifest):
-        raise ValueError(f"{path} lacks parts of a manifest or has others. {_REMEDY}")
-    return manifest
-
-
-def _is_manifest(manifest: dict[str, Any]) -> bool:
-    match manifest:
-        case {
-            "generation": str(),
-            "count": int(),
-            "catalogue": {"name": str(), "path": str()},
-            "encoder": {"name": str(), "fingerprint": str(), "dim": int()},
-            "files": {"embeddings": {}, "garments": {}, "thumbnails": {}} as files,
-        }:
-            return all(kind in _FILES and _is_file_entry(entry) for kind, entry in files.items())
-    return False
-
-
-def _is_file_entry(entry: Any) -> bool:
-    match entry:
-        case {"name": str(name), "bytes": int(), "sha256": str()}:
-            return name not in ("", ".", "..") and not set(name) & set("/\\:\0")
-    return False
-
-
-def _check_file(path: Path, entry: dict[str, Any]) -> None:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing. {_REMEDY}")
-    size = path.stat().st_size
-    if size != entry["bytes"]:
-        raise ValueError(
-            f"{path} has {size} bytes, {MANIFEST} says {entry['bytes']}: it is truncated or of "
-            f"another build. {_REMEDY}"
-        )
-    if size <= HASHED_AT_OPEN and sha256(path) != entry["sha256"]:
-        raise ValueError(f"{path} is not what {MANIFEST} says: its sha256 differs. {_REMEDY}")
-
-
-def sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _read_records(path: Path, thumbnails: Path) -> tuple[list[Garment], list[tuple[int, int]]]:
-    garments, places = [], []
-    size = thumbnails.stat().st_size
-    with open(path, encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                record = json.loads(line)
-                garment = Garment(*(record[name] for name in Garment.__dataclass_fields__))
-                offset, length = record["thumbnail"]
-            except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(
-                    f"{path} line {number} is not a garment record ({error!r}). {_REMEDY}"
-                ) from error
-            if not _is_garment(garment) or not 0 <= offset <= offset + length <= size:
-                raise ValueError(f"{path} line {number} is not a garment record. {_REMEDY}")
-            garments.append(garment)
-            places.append((offset, length))
-    return garments, places
-
-
-def _is_garment(garment: Garment) -> bool:
-    texts = (garment.id, garment.file, garment.category, garment.caption)
-    metadata = garment.metadata
-    return all(isinstance(text, str) for text in texts) and (
-        isinstance(metadata, dict) and all(isinstance(value, str) for value in metadata.values())
-    )
+    def __iter__(self) -> Iterator[Garment]:
+        return (record.garment for record in self._records)
 
 
 def map_embeddings(path: Path) -> torch.Tensor:
@@ -325,10 +330,10 @@ def map_embeddings(path: Path) -> torch.Tensor:
         with safe_open(path, framework="pt") as file:
             embeddings = file.get_tensor(TENSOR)
     except SafetensorError as error:
-        raise ValueError(f"{path} is damaged ({error}). {_REMEDY}") from error
+        raise ValueError(f"{path} is damaged ({error}). {REMEDY}") from error
     if embeddings.dtype != torch.float16 or embeddings.ndim != 2:
         raise ValueError(
             f"{path} holds {embeddings.dtype} of shape {tuple(embeddings.shape)}, expected float16 "
-            f"of two dimensions. {_REMEDY}"
+            f"of two dimensions. {REMEDY}"
         )
     return embeddings

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import torch
 from fashion_rag.retriever import build as build_module
-from fashion_rag.retriever import draft as draft_module
 from fashion_rag.retriever.build import build_index
 from fashion_rag.retriever.index import GarmentIndex
+from fashion_rag.retriever.manifest import data_files
 from fashion_rag.retriever.search import search
 from PIL import Image
 from safetensors.torch import load_file
@@ -73,8 +73,8 @@ def test_an_index_holds_the_catalogue(catalogue, tmp_path):
     assert manifest["catalogue"] == {"name": "photos", "path": str(catalogue)}
     assert manifest["encoder"]["color_check"] == report.color_check
     assert manifest["encoder"]["preprocessing"] == {"size": 1}
-    hits = [search(index, index.embeddings.float(), 1, backend=name) for name in ("faiss", "torch")]
-    assert [hit.position for (hit,) in hits[0]] == list(range(12)) and hits[0] == hits[1]
+    hits = search(index, index.embeddings.float(), 1)
+    assert [hit.position for (hit,) in hits] == list(range(12))
 
 
 def test_thumbnails_fit_256(tmp_path):
@@ -138,7 +138,7 @@ def test_only_the_files_of_one_generation_stay(catalogue, tmp_path):
     for _ in range(3):
         build_index(catalogue, tmp_path / "index", ColourEncoder(), overwrite=True)
     index = GarmentIndex.open(tmp_path / "index")
-    names = {entry["name"] for entry in index.manifest["files"].values()}
+    names = {entry["name"] for _, entry in data_files(index.manifest)}
     assert {path.name for path in (tmp_path / "index").iterdir()} == names | {
         "manifest.json",
         "build.lock",
@@ -215,8 +215,8 @@ def test_the_catalogue_changes_between_two_tries(catalogue, tmp_path, change, re
     index, whole = GarmentIndex.open(tmp_path / "index"), GarmentIndex.open(tmp_path / "whole")
     assert report.resumed == resumed
     assert contents(index) == contents(whole)
-    for kind, entry in whole.manifest["files"].items():
-        assert index.manifest["files"][kind]["bytes"] == entry["bytes"]
+    sizes = [[e["bytes"] for _, e in data_files(i.manifest)] for i in (index, whole)]
+    assert sizes[0] == sizes[1]
     assert index.garments[0].caption == ("first" if change is describe else "")
 
 
@@ -245,37 +245,39 @@ def test_a_damaged_draft(catalogue, tmp_path, kind, damage):
 
 
 @pytest.mark.parametrize(
-    "moment", ["_write_header", "_write_records", "_write_faiss", "_remove_others", "os.replace"]
+    ("moment", "resumed"),
+    [
+        ("draft.tensor_header", 15),
+        ("generation._write_records", 15),
+        ("generation.file_entry", 15),
+        ("generation.write_manifest", 15),
+        ("manifest.os.replace", 15),
+        ("generation.remove_others", 0),
+    ],
 )
-def test_a_stop_in_the_middle_of_the_commit(catalogue, tmp_path, monkeypatch, moment):
+def test_a_stop_in_the_middle_of_the_commit(catalogue, tmp_path, monkeypatch, moment, resumed):
     """The former index or the new one opens, whole, and the next build has nothing to encode."""
     folder = tmp_path / "index"
     build_index(catalogue, folder, ColourEncoder("former"))
     former = contents(GarmentIndex.open(folder))
     draw_catalogue(catalogue, 15)
 
-    def stop(*_):
+    def stop(*arguments):
+        if moment == "manifest.os.replace" and Path(arguments[1]).name != "manifest.json":
+            return os.rename(*arguments)
         raise CancelledError
 
-    replace = os.replace
     with monkeypatch.context() as patch:
-        if moment == "os.replace":
-            patch.setattr(
-                draft_module.os,
-                "replace",
-                lambda a, b: stop() if Path(b).name == "manifest.json" else replace(a, b),
-            )
-        else:
-            patch.setattr(draft_module.Draft, moment, stop)
+        patch.setattr(f"fashion_rag.retriever.{moment}", stop)
         with pytest.raises(CancelledError):
             build_index(catalogue, folder, ColourEncoder("next"), overwrite=True)
     found = GarmentIndex.open(folder)
-    committed = moment == "_remove_others"
+    committed = moment == "generation.remove_others"
     assert found.manifest["encoder"]["fingerprint"] == ("next" if committed else "former")
     assert committed or contents(found) == former
     report = build_index(catalogue, folder, ColourEncoder("next"), overwrite=True)
-    assert (report.count, report.resumed) == (15, 0 if committed else 15)
-    assert len(list(folder.iterdir())) == 6
+    assert (report.count, report.resumed) == (15, resumed)
+    assert len(list(folder.iterdir())) == 5
 
 
 def test_an_encoder_that_fails(catalogue, tmp_path):
@@ -302,11 +304,8 @@ def test_without_faiss(catalogue, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
     build_index(catalogue, tmp_path / "index", ColourEncoder())
     index = GarmentIndex.open(tmp_path / "index")
-    assert "faiss" not in index.manifest["files"]
-    query = index.embeddings[4:5].float()
-    (hits,) = search(index, query, 3)
-    monkeypatch.undo()
-    assert hits[0].position == 4 and search(index, query, 3, backend="faiss") == [hits]
+    (hits,) = search(index, index.embeddings[4:5].float(), 3)
+    assert hits[0].position == 4 and len(hits) == 3
 
 
 def test_the_catalogue_may_be_a_link_and_read_only(catalogue, tmp_path):

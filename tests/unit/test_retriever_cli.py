@@ -71,7 +71,7 @@ def test_search(shop, capsys, tmp_path):
 
 def test_search_in_a_category(shop, capsys):
     options = ("--encoder", shop / "encoder", "--category", "hats", "-k", "1")
-    for backend in ("torch", "faiss"):
+    for backend in ("auto", "exact"):
         run("index", "search", shop / "index", "hat", *options, "--backend", backend)
     first, second = capsys.readouterr().out.splitlines()
     assert first == second and "001.png" in first

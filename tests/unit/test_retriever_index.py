@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sqlite3
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 import torch
 from fashion_rag.retriever.build import build_index
-from fashion_rag.retriever.index import GarmentIndex, read_manifest, sha256
+from fashion_rag.retriever.filters import parse_filter
+from fashion_rag.retriever.index import GarmentIndex
+from fashion_rag.retriever.manifest import read_manifest, sha256, write_manifest
 from PIL import Image
 from safetensors.torch import save_file
 
 from .retriever_fakes import ColourEncoder, draw_catalogue
 
 torch.set_num_threads(1)
-KINDS = ("embeddings", "garments", "thumbnails", "faiss")
+KINDS = ("embeddings", "garments", "thumbnails")
 
 
 @pytest.fixture(scope="module")
@@ -32,20 +37,30 @@ def folder(built, tmp_path) -> Path:
 
 
 def path_of(folder: Path, kind: str) -> Path:
-    return folder / read_manifest(folder)["files"][kind]["name"]
+    entry = read_manifest(folder)["files"][kind]
+    return folder / (entry[0] if kind == "thumbnails" else entry)["name"]
 
 
 def edit(folder: Path, **changes) -> None:
-    path = folder / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    """Write a manifest whose checksum is right."""
+    write_manifest(folder, json.loads((folder / "manifest.json").read_text()) | changes)
 
 
 def accept(folder: Path, kind: str) -> None:
     """Make the manifest agree with a file that was tampered with."""
     path = path_of(folder, kind)
     files = read_manifest(folder)["files"]
-    files[kind] |= {"bytes": path.stat().st_size, "sha256": sha256(path)}
-    edit(folder, files=files)
+    entry = {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)}
+    edit(folder, files=files | {kind: [entry] if kind == "thumbnails" else entry})
+
+
+def change_record(folder: Path, **columns) -> None:
+    """Tamper with the first record."""
+    with sqlite3.connect(path_of(folder, "garments")) as connection:
+        for name, value in columns.items():
+            connection.execute(f'UPDATE garments SET "{name}" = ? WHERE row = 0', [value])
+    connection.close()
+    accept(folder, "garments")
 
 
 def test_no_index(tmp_path):
@@ -54,17 +69,25 @@ def test_no_index(tmp_path):
             GarmentIndex.open(folder)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", "7", '{"schema": 1}', "\xff"])
+@pytest.mark.parametrize("content", ["", "[]", "{}", "7", '{"schema": 2}', "\xff", "[" * 9999])
 def test_manifest_that_is_none(folder, content):
     (folder / "manifest.json").write_text(content, encoding="latin-1")
     with pytest.raises(ValueError, match=r"manifest\.json.*--overwrite"):
         GarmentIndex.open(folder)
 
 
-@pytest.mark.parametrize("schema", [0, 2, 999, "1", None])
+@pytest.mark.parametrize("schema", [0, 1, 999, "2", None])
 def test_another_schema(folder, schema):
-    edit(folder, schema=schema)
-    with pytest.raises(ValueError, match=f"manifest.json has schema {schema!r}.* reads schema 1"):
+    path = folder / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": schema}))
+    with pytest.raises(ValueError, match=f"manifest.json has schema {schema!r}.* reads schema 2"):
+        GarmentIndex.open(folder)
+
+
+def test_a_manifest_that_was_changed(folder):
+    path = folder / "manifest.json"
+    path.write_text(path.read_text().replace("colour", "coloor"))
+    with pytest.raises(ValueError, match=r"manifest\.json was changed or damaged.*--overwrite"):
         GarmentIndex.open(folder)
 
 
@@ -121,41 +144,110 @@ def test_embeddings_are_mapped_not_read(folder):
 @pytest.mark.parametrize("name", ["../manifest.json", "/etc/passwd", "a\\b", "C:x", "", ".."])
 def test_files_outside_the_folder(folder, name):
     files = read_manifest(folder)["files"]
-    files["thumbnails"]["name"] = name
+    files["thumbnails"][0]["name"] = name
     edit(folder, files=files)
     with pytest.raises(ValueError, match="lacks parts of a manifest"):
+        GarmentIndex.open(folder)
+
+
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_verify_finds_any_flipped_bit(folder, kind, large, monkeypatch):
+    """Large files are not hashed when the index is opened, but by `verify`."""
+    GarmentIndex.open(folder).verify()
+    path = path_of(folder, kind)
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 4
+    path.write_bytes(content)
+    if large:
+        monkeypatch.setattr("fashion_rag.retriever.manifest.HASHED_AT_OPEN", 0)
+    with pytest.raises(ValueError, match=f"{path.name} is not what manifest.json says"):
+        GarmentIndex.open(folder).verify()
+
+
+def test_swapped_files(folder, built, tmp_path):
+    """Files of the same size, each whole, in each other's place."""
+    path = path_of(folder, "thumbnails")
+    os.replace(path_of(folder, "embeddings"), path)
+    with pytest.raises((ValueError, FileNotFoundError), match="embeddings-.* is missing"):
+        GarmentIndex.open(folder)
+    shutil.rmtree(folder)
+    shutil.copytree(built / "index", folder)
+    build_index(built / "photos", tmp_path / "other", ColourEncoder("0ther"))
+    shutil.copy(path_of(tmp_path / "other", "embeddings"), path_of(folder, "embeddings"))
+    with open(path_of(folder, "embeddings"), "r+b") as file:
+        file.seek(600)
+        file.write(b"other")
+    with pytest.raises(ValueError, match="embeddings-.* is not what manifest.json says"):
         GarmentIndex.open(folder)
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"file": 7},
-        {"id": None},
-        {"metadata": []},
-        {"metadata": {"price": 3}},
-        {"thumbnail": [0, 10**9]},
-        {"thumbnail": [-5, 10]},
-        {"thumbnail": [10, -5]},
-        {"thumbnail": "x"},
+        {"text:file": 7},
+        {"text:id": 3},
+        {"metadata": "[]"},
+        {"metadata": '{"price": 3}'},
+        {"metadata": "{"},
+        {"thumbnail_offset": -5},
+        {"thumbnail_length": None},
+        {"thumbnail_length": "x"},
+        {"content": None},
     ],
 )
 def test_hostile_records(folder, change):
-    path = path_of(folder, "garments")
-    first, *rest = path.read_text().splitlines()
-    path.write_text("\n".join([json.dumps(json.loads(first) | change), *rest]) + "\n")
+    change_record(folder, **change)
+    index = GarmentIndex.open(folder)
+    with pytest.raises(ValueError, match=r"garments-.*sqlite row 0 is not a garment record"):
+        index.garment(0)
+    assert index.garment(1).file == "001.png"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"thumbnail_offset": 10**9}, r"thumbnails-.*\.bin: the thumbnail of row 0, .* damaged"),
+        ({"thumbnail_length": 10**12}, r"thumbnails-.*\.bin: the thumbnail of row 0, .* damaged"),
+        ({"thumbnail_crc32": 1}, r"thumbnails-.*\.bin: the thumbnail of row 0, .* damaged"),
+        ({"thumbnail_file": 1}, r"row 0 names thumbnail file 1 of 1"),
+    ],
+)
+def test_hostile_places_of_thumbnails(folder, change, message):
+    change_record(folder, **change)
+    index = GarmentIndex.open(folder)
+    with pytest.raises(ValueError, match=message):
+        index.thumbnail(index.garment(0))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE VIEW other AS SELECT 1",
+        "CREATE TRIGGER t AFTER DELETE ON garments BEGIN SELECT 1; END",
+    ],
+)
+def test_records_that_hold_more_than_tables(folder, statement):
+    with sqlite3.connect(path_of(folder, "garments")) as connection:
+        connection.execute(statement)
+    connection.close()
     accept(folder, "garments")
-    with pytest.raises(ValueError, match=r"garments-.*jsonl line 1 is not a garment record"):
+    with pytest.raises(ValueError, match="garments-.* holds more than tables"):
+        GarmentIndex.open(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 5000, b"SQLite format 3\0" + bytes(9000)])
+def test_records_that_are_no_database(folder, content):
+    path_of(folder, "garments").write_bytes(content)
+    accept(folder, "garments")
+    with pytest.raises(ValueError, match=r"garments-.*is damaged.*--overwrite"):
         GarmentIndex.open(folder)
 
 
 @pytest.mark.parametrize("file", ["../secret.png", "/etc/passwd", "..\\secret.png"])
 def test_records_that_leave_the_catalogue(folder, file):
     Image.new("RGB", (2, 2)).save(folder.parent / "secret.png")
-    path = path_of(folder, "garments")
-    first, *rest = path.read_text().splitlines()
-    path.write_text("\n".join([json.dumps(json.loads(first) | {"file": file}), *rest]) + "\n")
-    accept(folder, "garments")
+    change_record(folder, **{"text:file": file})
     index = GarmentIndex.open(folder)
     with pytest.raises(ValueError, match="is not a path inside"):
         index.photo(index.garments[0])
@@ -168,12 +260,10 @@ def test_hostile_thumbnail(folder, size):
     path.write_bytes(bytes(5000))
     if size:
         Image.new("RGB", (2, size)).save(path, "JPEG")
-    length = path.stat().st_size
-    records = path_of(folder, "garments")
-    lines = [json.loads(line) for line in records.read_text().splitlines()]
-    records.write_text("".join(json.dumps(r | {"thumbnail": [0, length]}) + "\n" for r in lines))
-    for kind in ("garments", "thumbnails"):
-        accept(folder, kind)
+    data = path.read_bytes()
+    accept(folder, "thumbnails")
+    place = {"offset": 0, "length": len(data), "crc32": crc32(data)}
+    change_record(folder, **{f"thumbnail_{name}": value for name, value in place.items()})
     index = GarmentIndex.open(folder)
     message = rf"\(2, {size}\)" if size else "cannot identify"
     with pytest.raises(ValueError, match=rf"thumbnails-.*'000\.png'.*{message}.*--overwrite"):
@@ -198,14 +288,6 @@ def test_another_encoder(folder):
         index.check_encoder(other)
 
 
-def test_faiss_of_another_index(folder, built, tmp_path):
-    build_index(draw_catalogue(tmp_path / "few", 5), tmp_path / "few index", ColourEncoder())
-    shutil.copy(path_of(tmp_path / "few index", "faiss"), path_of(folder, "faiss"))
-    accept(folder, "faiss")
-    with pytest.raises(ValueError, match=r"vectors-.*5 vectors.*\(12, 8\)"):
-        _ = GarmentIndex.open(folder).faiss
-
-
 def test_a_build_that_finishes_while_the_index_is_opened(folder, monkeypatch):
     """The reader has read the former manifest; its files are taken away; it reads the new one."""
     former = read_manifest(folder)
@@ -226,3 +308,61 @@ def test_categories(tmp_path):
     index = GarmentIndex.open(tmp_path / "index")
     assert index.categories() == ["coats", "hats"]
     assert index.rows_of("coats").tolist() == [2]
+
+
+def test_rows_where(tmp_path):
+    root = draw_catalogue(tmp_path / "photos", 6)
+    (root / "garments.csv").write_text(
+        "file,id,category,price,brand\n000.png,a,hats,10,x\n001.png,b,hats,20.5,y\n"
+        "002.png,c,coats,,x\n003.png,d,coats,cheap,\n"
+    )
+    build_index(root, tmp_path / "index", ColourEncoder())
+    index = GarmentIndex.open(tmp_path / "index")
+    for text, category, rows in [
+        ("price < 20.5", None, [0]),
+        ("price <= 20.5 and brand != 'x'", None, [1]),
+        ("not price < 20", None, [1, 2, 3, 4, 5]),
+        ("brand in ['x', '']", None, [0, 2, 3, 4, 5]),
+        ("brand in ['x', '']", "coats", [2, 3]),
+        ("category = ''", None, [4, 5]),
+        ("price = 'cheap'", "hats", []),
+        ("10 <= price < 20", None, [0]),
+        ("id in ['d', '005.png'] or file = '001.png'", None, [1, 3, 5]),
+    ]:
+        for _ in range(2):
+            found = index.rows_where(parse_filter(text), category)
+            assert found.dtype == "int64" and found.tolist() == rows, text
+    assert index.rows_where(None, "coats").tolist() == [2, 3]
+    assert index.rows_where(None).tolist() == list(range(6))
+    assert index.records.columns() == ["id", "file", "category", "caption", "brand", "price"]
+    assert index.row_of("c") == 2 and index.garment(2).metadata == {"price": "", "brand": "x"}
+    with pytest.raises(KeyError):
+        index.row_of("002.png")
+    with pytest.raises(ValueError, match="'colour'; the garments have: id, .*brand, price"):
+        index.rows_where(parse_filter("price < 3 and colour = 'red'"))
+    with pytest.raises(ValueError, match="'socks'.*'coats', 'hats'"):
+        index.rows_where(None, "socks")
+    with pytest.raises(IndexError, match="no row 6"):
+        index.garment(6)
+
+
+def test_an_index_on_a_read_only_disk(folder):
+    for path in (*folder.iterdir(), folder):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    try:
+        index = GarmentIndex.open(folder)
+        assert index.thumbnail(index.garment(3)).size == (24, 32)
+        assert index.rows_where(parse_filter("id = '003.png'")).tolist() == [3]
+        index.verify()
+    finally:
+        folder.chmod(0o755)
+
+
+def test_an_open_index_outlives_its_files(folder):
+    """A writer that replaces the index doesn't disturb those who read it."""
+    index = GarmentIndex.open(folder)
+    before = index.embeddings.clone()
+    build_index(folder.parent / "photos", folder, ColourEncoder("next"), overwrite=True)
+    assert torch.equal(index.embeddings, before)
+    assert index.thumbnail(index.garment(3)).size == (24, 32)
+    assert index.rows_where(parse_filter("id = '003.png'")).tolist() == [3]

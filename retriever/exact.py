@@ -1,0 +1,117 @@
+"""Exact search: every garment is scored.
+
+The scores are first taken in half precision, straight from the memory-mapped embeddings, which is
+as fast as memory can be read; all that could be among the best by the bound of that rounding are
+then scored exactly. The result is that of exact scores, ties in the order of the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+FEW_QUERIES = 6
+"""Up to this many are scored one by one in half precision; more share a float32 copy of blocks."""
+
+_ROWS = 512  # of float32 embeddings at a time: they stay in the cache of one core
+_HALF_ERROR = 1e-3  # of a half-precision score of unit vectors: 2**-11 and 2**-12 of rounding
+_SINGLE_ERROR = 1e-5  # of a float32 sum of a unit vector's products
+_SCORES = 1 << 26  # scores held at a time
+
+Found = tuple[torch.Tensor, torch.Tensor]
+
+
+def exact_search(
+    embeddings: torch.Tensor, queries: torch.Tensor, k: int, rows: torch.Tensor | None = None
+) -> Found:
+    """The `k` rows of the highest cosine similarity for every query, best first.
+
+    Args:
+        embeddings: (n, dim) float16 unit vectors.
+        queries: (q, dim) float32 unit vectors, on the CPU.
+        rows: the rows to search among, int64, ascending, at least `k` of them; None: all.
+
+    Returns:
+        (q, k) float32 scores and (q, k) int64 rows.
+    """
+    count = len(embeddings) if rows is None else len(rows)
+    found = []
+    for part in queries.split(max(1, _SCORES // count)):
+        few = len(part) <= FEW_QUERIES
+        score = _half_scores if few else _single_scores
+        scores = score(embeddings, part, rows)
+        found += _best(embeddings, part, scores, k, rows, _HALF_ERROR if few else _SINGLE_ERROR)
+    return torch.stack([s for s, _ in found]), torch.stack([r for _, r in found])
+
+
+def rerank(
+    embeddings: torch.Tensor, query: torch.Tensor, candidates: torch.Tensor, k: int
+) -> Found:
+    """The `k` best of the candidate rows (int64, ascending) for one query (dim,), exactly."""
+    exact = exact_scores(embeddings, query, candidates)
+    order = exact.argsort(descending=True, stable=True)[:k]
+    return exact[order], candidates[order]
+
+
+def exact_scores(embeddings: torch.Tensor, query: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Cosine similarities of rows to one query, float32, the same whatever the other rows are."""
+    return (embeddings[rows].double() * query.double()).sum(dim=1).float()
+
+
+def _best(
+    embeddings: torch.Tensor,
+    queries: torch.Tensor,
+    scores: torch.Tensor,
+    k: int,
+    rows: torch.Tensor | None,
+    error: float,
+) -> list[Found]:
+    found = []
+    worst = scores.topk(k, dim=1).values[:, -1].float() - 2 * error
+    for number, query in enumerate(queries):
+        near = (scores[number] >= worst[number]).nonzero().squeeze(1)
+        exact = exact_scores(embeddings, query, near if rows is None else rows[near])
+        if error == _HALF_ERROR and (exact - scores[number, near]).abs().max() > error:
+            # A processor that also adds up in half precision: its scores choose nothing.
+            precise = _single_scores(embeddings, query[None], rows)
+            found += _best(embeddings, query[None], precise, k, rows, _SINGLE_ERROR)
+            continue
+        order = exact.argsort(descending=True, stable=True)[:k]
+        near = near[order]
+        found.append((exact[order], near if rows is None else rows[near]))
+    return found
+
+
+def _half_scores(
+    embeddings: torch.Tensor, queries: torch.Tensor, rows: torch.Tensor | None
+) -> torch.Tensor:
+    if rows is not None:
+        return _blockwise(embeddings, rows, lambda block: _half_scores(block, queries, None))
+    return torch.stack([embeddings @ query for query in queries.half()])
+
+
+def _single_scores(
+    embeddings: torch.Tensor, queries: torch.Tensor, rows: torch.Tensor | None
+) -> torch.Tensor:
+    return _blockwise(embeddings, rows, lambda block: queries @ block.float().T)
+
+
+def _blockwise(
+    embeddings: torch.Tensor,
+    rows: torch.Tensor | None,
+    score: Callable[[torch.Tensor], torch.Tensor],
+) -> torch.Tensor:
+    if rows is None:
+        blocks = embeddings.split(_ROWS)
+    else:
+        blocks = (embeddings[part] for part in rows.split(_ROWS))
+    return torch.cat([score(block) for block in blocks], dim=1)
+
+
+def as_rows(rows: np.ndarray | torch.Tensor | None) -> torch.Tensor | None:
+    """Rows of either library as a tensor."""
+    if rows is None or isinstance(rows, torch.Tensor):
+        return rows
+    return torch.from_numpy(np.asarray(rows, dtype=np.int64).copy())
