@@ -1,0 +1,167 @@
+"""The shipped workflows in a real page: opened, read back, and run, in both kinds of nodes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from comfy_cli.workflow_to_api import convert_ui_to_api
+from fashion_rag.demo.hosts import PACK
+from fashion_rag.demo.server import PACK_FOLDER
+
+from .. import workflows
+
+pytestmark = pytest.mark.browser
+
+READY = """() => window.app?.extensionManager && app.canvas
+    && LiteGraph.registered_node_types['FashionComposite']"""
+DROPPED = """([text, name]) => {
+    const dropped = new DataTransfer();
+    dropped.items.add(new File([text], name, { type: 'application/json' }));
+    return dropped;
+}"""
+OPEN = """([id, count]) => app.graph.id === id && app.graph.nodes.length === count
+    && app.extensionManager.workflow.activeWorkflow?.activeState?.id === id
+    && location.hash === '#' + id"""
+PICTURES = """id => {
+    const drawn = app.graph.getNodeById(id).imgs ?? [];
+    const shown = document.querySelectorAll(`[data-node-id="${id}"] img`);
+    const loaded = [...drawn, ...shown].filter((image) => image.naturalWidth);
+    return loaded.map((image) => [image.naturalWidth, image.naturalHeight]);
+}"""
+SECONDS = 1000
+
+
+@pytest.fixture(scope="module", params=["nodes 1.0", "nodes 2.0"])
+def page(browser, server, request) -> Iterator[Any]:
+    page = browser.new_page(viewport={"width": 1800, "height": 1000})
+    page.set_default_timeout(60 * SECONDS)
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(f"http://{server.client.address}/", wait_until="domcontentloaded")
+    page.wait_for_function(READY)
+    page.evaluate(
+        "on => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)",
+        request.param == "nodes 2.0",
+    )
+    yield page
+    page.close()
+    assert not errors
+
+
+def drop(page, workflow: dict[str, Any], name: str = "workflow") -> None:
+    """Drop the file onto the canvas, as a user does, and wait until it is there."""
+    dropped = page.evaluate_handle(DROPPED, [json.dumps(workflow), f"{name}.json"])
+    page.dispatch_event("#graph-canvas", "drop", {"dataTransfer": dropped})
+    wait_until_open(page, workflow)
+    page.evaluate("() => app.extensionManager.command.execute('Comfy.Canvas.FitView')")
+
+
+def wait_until_open(page, workflow: dict[str, Any]) -> None:
+    """The graph comes first, the tab and the address later: the page is ready after all of them."""
+    page.wait_for_function(OPEN, arg=[workflow["id"], len(workflow["nodes"])])
+
+
+def number(workflow: dict[str, Any], node_type: str) -> int:
+    (node,) = [node for node in workflow["nodes"] if node["type"] == node_type]
+    return node["id"]
+
+
+def press(page, button: str) -> None:
+    """Press a button by its test id, even while the page fades out its loading mask."""
+    page.get_by_test_id(button).dispatch_event("click")
+
+
+def run(page, workflow: dict[str, Any], last: str) -> None:
+    """Press Run and wait until the node of this type has shown something."""
+    press(page, "queue-button")
+    page.wait_for_function(
+        "id => (app.nodeOutputs[id]?.images ?? []).length", arg=str(number(workflow, last))
+    )
+
+
+def pictures(page, workflow: dict[str, Any], node_type: str) -> list[list[int]]:
+    """Width and height of the pictures that a node shows."""
+    identity = number(workflow, node_type)
+    page.wait_for_function(f"id => ({PICTURES})(id).length", arg=identity)
+    return page.evaluate(PICTURES, identity)
+
+
+@pytest.mark.parametrize("name", workflows.NAMES)
+def test_workflow_opens_without_a_red_node(page, server, name):
+    """Every class is known, and the page makes the same prompt of it as comfy-cli."""
+    workflow = workflows.read(name)
+    drop(page, workflow, name)
+    unknown = page.evaluate(
+        """() => app.graph.nodes.map((node) => node.type)
+            .filter((type) => !LiteGraph.registered_node_types[type])"""
+    )
+    there = {node["type"] for node in workflow["nodes"]}
+    assert set(unknown) == there & set(workflows.OTHER_PACKS)
+    page.wait_for_timeout(SECONDS / 2)
+    overlay = page.get_by_test_id("error-overlay")
+    assert overlay.count() == len(unknown)
+    for node_type in unknown:
+        assert node_type in overlay.inner_text()
+
+    ours = page.evaluate("async () => (await app.graphToPrompt()).output")
+    theirs = convert_ui_to_api(workflow, server.client.json("/object_info"))
+    assert ours.keys() == theirs.keys()
+    for node, mine in ours.items():
+        # The page knows no class of a node that is missing.
+        if theirs[node]["class_type"] in workflows.OTHER_PACKS:
+            continue
+        assert mine["class_type"] == theirs[node]["class_type"]
+        # comfy-cli gives an unconnected box its default; the page leaves it out.
+        boxes = {"bboxes": theirs[node]["inputs"].get("bboxes")}
+        assert theirs[node]["inputs"] in (mine["inputs"], mine["inputs"] | boxes)
+
+
+def test_help_page_of_a_node(page):
+    workflow = workflows.read("retrieve_only")
+    drop(page, workflow)
+    page.evaluate(
+        "id => app.canvas.selectNode(app.graph.getNodeById(id))",
+        number(workflow, "TextGarmentRetrieve"),
+    )
+    press(page, "info-button")
+    text = (PACK / "web" / "docs" / "TextGarmentRetrieve.md").read_text(encoding="utf-8")
+    sentence = text.split("\n\n")[1].split(".")[0].replace("\n", " ")
+    page.get_by_text(sentence).wait_for()
+
+
+def test_template_browser_offers_the_workflows(page):
+    page.evaluate("() => app.extensionManager.command.execute('Comfy.BrowseTemplates')")
+    page.get_by_text(PACK_FOLDER).first.dispatch_event("click")
+    for name in workflows.NAMES:
+        page.get_by_role("heading", name=name).wait_for()
+        thumbnail = f'img[alt="{name}"]'
+        page.wait_for_function("at => document.querySelector(at)?.naturalWidth", arg=thumbnail)
+    page.get_by_role("heading", name="retrieve_only").dispatch_event("click")
+    wait_until_open(page, workflows.read("retrieve_only"))
+
+
+def test_build_an_index_and_dress_a_person(page, request):
+    """What a new user does: build_index, then the main workflow, both by the button Run."""
+    index = request.node.callspec.id.replace(" ", "_")
+    building = workflows.read("build_index")
+    workflows.set_widgets(
+        building, "GarmentIndexBuild", catalogue="openvto", encoder="standin", index_name=index
+    )
+    drop(page, building)
+    run(page, building, "PreviewImage")
+    assert "24 garments indexed" in page.locator(".fashion-rag-report").inner_text()
+
+    dressing = workflows.read("text_to_outfit_inpainting")
+    workflows.set_widgets(dressing, "GarmentIndexLoader", index_name=index)
+    workflows.set_widgets(dressing, "LoadImage", image="person.png")
+    workflows.set_widgets(dressing, "ImageScaleToTotalPixels", megapixels=0.03)
+    workflows.set_widgets(dressing, "KSampler", steps=2)
+    dressing = workflows.on_model_folder(dressing, "standin")
+    drop(page, dressing)
+    run(page, dressing, "SaveImage")
+    ((width, height), *_) = pictures(page, dressing, "TextGarmentRetrieve")
+    assert width > height > 200, "three garments in a row"
+    assert [768, 1024] in pictures(page, dressing, "SaveImage"), "the size of the photo"
