@@ -86,6 +86,11 @@ class ManagedEncoder(Managed):
         self.encoder = encoder
         self.name, self.dim = encoder.name, encoder.dim
         self.fingerprint, self.preprocessing = encoder.fingerprint, encoder.preprocessing
+        self.prepare = encoder.prepare
+
+    def encode_prepared(self, pixels: torch.Tensor) -> torch.Tensor:
+        self.encoder.device = self.load()
+        return self.encoder.encode_prepared(pixels)
 
     def encode_images(self, photos: Sequence[Image.Image]) -> torch.Tensor:
         self.encoder.device = self.load()
