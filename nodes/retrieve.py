@@ -8,13 +8,17 @@ import comfy.model_management
 import numpy as np
 import torch
 from comfy_api.latest import io, ui
+from PIL import Image
 
 from ..adapter.garment_images import photos_to_batch
+from ..retriever.backends import LocalBackend
 from ..retriever.build import build_index
 from ..retriever.catalogue import CATEGORIES, Garment
 from ..retriever.encoders import Encoder, load_encoder
+from ..retriever.filters import parse_filter
 from ..retriever.index import GarmentIndex
-from ..retriever.search import search
+from ..retriever.photos import to_rgb_on_white
+from ..retriever.query import CHUNKS, MAX_POOL, Query, retrieve
 from ..retriever.sheet import contact_sheet
 from . import folders, sockets
 from .host import HostEncoder, ManagedEncoder, progress_bar
@@ -124,7 +128,7 @@ class GarmentIndexBuild(io.ComfyNode):
             batch_size=batch_size,
             progress=progress_bar(),
         )
-        index = GarmentIndex.open(folder, root)
+        index = LocalBackend(GarmentIndex.open(folder, root))
         return io.NodeOutput(
             sockets.LoadedIndex(index, encoder), ui=ui.PreviewText(report.summary())
         )
@@ -171,7 +175,7 @@ class GarmentIndexLoader(io.ComfyNode):
     @classmethod
     def execute(cls, index_name, clip=None, clip_vision=None) -> io.NodeOutput:
         folder = folders.resolve("indexes", index_name)
-        index = GarmentIndex.open(folder)
+        index = LocalBackend(GarmentIndex.open(folder))
         # The path in the file is a claim of whoever made it: only a registered catalogue is read.
         index.catalogue_root = folders.resolve("catalogues", index.manifest["catalogue"]["name"])
         encoder = open_encoder(index.manifest["encoder"]["name"], clip, clip_vision)
@@ -179,8 +183,135 @@ class GarmentIndexLoader(io.ComfyNode):
         return io.NodeOutput(sockets.LoadedIndex(index, encoder))
 
 
+_QUERY_OPTIONS = [
+    io.Image.Input(
+        "reference_images",
+        optional=True,
+        tooltip="Photos of what the garment should look like, alone (with an empty text) or "
+        "together with the text: 'this jacket, but in red'.",
+    ),
+    io.Float.Input(
+        "image_weight",
+        default=0.5,
+        min=0.0,
+        max=1.0,
+        step=0.05,
+        optional=True,
+        advanced=True,
+        tooltip="What the reference images count against the text: 0 is the text alone, 1 the "
+        "images alone. Photos pull harder than words: try 0.2 to 0.5.",
+    ),
+    io.String.Input(
+        "negative_text",
+        default="",
+        optional=True,
+        advanced=True,
+        tooltip="What the garment should not look like. Taken off the text, so garments that "
+        "resemble it sink in the ranking; to shut something out, use filter.",
+    ),
+    io.Float.Input(
+        "negative_weight",
+        default=0.5,
+        min=0.0,
+        max=2.0,
+        step=0.05,
+        optional=True,
+        advanced=True,
+        tooltip="How much of negative_text is taken off. Above 1 little is left of the text.",
+    ),
+    io.Combo.Input(
+        "chunks",
+        options=list(CHUNKS),
+        default="together",
+        optional=True,
+        advanced=True,
+        tooltip="'together' reads the text whole, as the paper does. 'singly' reads each part "
+        "between commas, semicolons and line ends by itself and takes their mean, so that every "
+        "part counts the same.",
+    ),
+    io.String.Input(
+        "filter",
+        default="",
+        optional=True,
+        advanced=True,
+        tooltip="Search only garments whose columns in the catalogue's table match, such as: "
+        "price < 80 and brand in ['Acme', 'Bolt']",
+    ),
+    io.Float.Input(
+        "min_score",
+        default=-1.0,
+        min=-1.0,
+        max=1.0,
+        step=0.01,
+        optional=True,
+        advanced=True,
+        tooltip="Leave out garments of a lower cosine similarity. -1 takes all; between text and "
+        "photo 0.2 to 0.4 is usual.",
+    ),
+    io.Float.Input(
+        "diversity",
+        default=0.0,
+        min=0.0,
+        max=1.0,
+        step=0.05,
+        optional=True,
+        advanced=True,
+        tooltip="0 takes the best; more prefers garments that differ from those taken already "
+        "(maximal marginal relevance). Try 0.1 to 0.3.",
+    ),
+    io.Int.Input(
+        "draw_from",
+        default=0,
+        min=0,
+        max=MAX_POOL,
+        optional=True,
+        advanced=True,
+        tooltip="0 takes the best; more draws top_k garments at random from so many of the best.",
+    ),
+    io.Float.Input(
+        "temperature",
+        default=0.05,
+        min=0.0,
+        max=10.0,
+        step=0.01,
+        optional=True,
+        advanced=True,
+        tooltip="Only with draw_from: how evenly it draws, in units of cosine similarity. 0 takes "
+        "the best, 0.05 prefers them, 1 gives all about the same chance.",
+    ),
+    # Named `seed`, the page would give it a control that changes it after every run.
+    io.Int.Input(
+        "draw_seed",
+        default=0,
+        min=0,
+        max=0xFFFFFFFFFFFFFFFF,
+        optional=True,
+        advanced=True,
+        tooltip="Only with draw_from: another number, another draw. It stays as it is, so that "
+        "queueing again costs nothing.",
+    ),
+    io.String.Input(
+        "pinned",
+        default="",
+        multiline=True,
+        optional=True,
+        advanced=True,
+        tooltip="Ids of garments to take in any case, one a line, before all others. They count "
+        "towards top_k. Without a column id in the catalogue's table, the id is the file.",
+    ),
+    io.String.Input(
+        "excluded",
+        default="",
+        multiline=True,
+        optional=True,
+        advanced=True,
+        tooltip="Ids of garments never to take, one a line.",
+    ),
+]
+
+
 class TextGarmentRetrieve(io.ComfyNode):
-    """Searches the index by text."""
+    """Searches the index by text, and by what else there is to go by."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -215,6 +346,7 @@ class TextGarmentRetrieve(io.ComfyNode):
                     max=64,
                     tooltip="How many garments to take, best first. The paper uses 1 to 3.",
                 ),
+                *_QUERY_OPTIONS,
             ],
             outputs=[
                 sockets.Garments.Output(
@@ -231,16 +363,57 @@ class TextGarmentRetrieve(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, category=None) -> bool | str:
+    def validate_inputs(cls, category=None, filter=None) -> bool | str:
         # Free categories of a catalogue are allowed; an unknown one is reported by the search.
+        try:
+            parse_filter(filter or "id = ''")
+        except ValueError as error:
+            return str(error)
         return True
 
     @classmethod
-    def execute(cls, index, text, category, top_k) -> io.NodeOutput:
-        if not text.strip():
-            raise ValueError("The text is empty: say what the person should wear.")
-        query = index.encoder.encode_texts([text])
-        (hits,) = search(index.index, query, top_k, None if category == ANY else category)
+    def execute(
+        cls,
+        index,
+        text,
+        category,
+        top_k,
+        reference_images=None,
+        image_weight=0.5,
+        negative_text="",
+        negative_weight=0.5,
+        chunks="together",
+        filter="",
+        min_score=-1.0,
+        diversity=0.0,
+        draw_from=0,
+        temperature=0.05,
+        draw_seed=0,
+        pinned="",
+        excluded="",
+    ) -> io.NodeOutput:
+        query = Query(
+            text=text,
+            chunks=chunks,
+            negative=negative_text,
+            negative_weight=negative_weight,
+            images=() if reference_images is None else pictures(reference_images),
+            image_weight=image_weight,
+            category=None if category == ANY else category,
+            where=filter,
+            k=top_k,
+            diversity=diversity,
+            draw_from=draw_from,
+            seed=draw_seed,
+            temperature=temperature,
+            pinned=lines_of(pinned),
+            excluded=lines_of(excluded),
+            min_score=min_score,
+        )
+        (result,) = retrieve(index.index, index.encoder, [query])
+        if not result.hits:
+            raise ValueError(f"Nothing is found. {result.note}")
+        hits = result.hits
         photos = [index.index.photo(hit.garment) for hit in hits]
         garments = sockets.RetrievedGarments(
             records=tuple(hit.garment for hit in hits),
@@ -249,18 +422,28 @@ class TextGarmentRetrieve(io.ComfyNode):
             images=photos_to_batch(photos),
         )
         lines = [f"{h.score:.4f}  {h.garment.file}  {h.garment.caption}".rstrip() for h in hits]
-        if len(hits) < top_k:
-            lines.append(f"top_k is {top_k}, but only {len(hits)} garments are there: all taken.")
+        lines += [result.note] if result.note else []
         tiles = [
             (photo, f"{hit.score:.3f}\n{hit.garment.caption or hit.garment.id}")
             for photo, hit in zip(photos, hits, strict=True)
         ]
         # Three in a row stay legible at the width of a node.
-        sheet = contact_sheet(tiles, columns=3, title=f"“{text.strip()}”: cosine similarity")
+        sheet = contact_sheet(tiles, columns=3, title=f"{query}: cosine similarity")
         preview = torch.from_numpy(np.asarray(sheet, dtype=np.float32) / 255)[None]
         return io.NodeOutput(
             garments, garments.images, "\n".join(lines), ui=ui.PreviewImage(preview, cls=cls)
         )
+
+
+def pictures(images: torch.Tensor) -> tuple[Image.Image, ...]:
+    """(n, H, W, 3 or 4) float in 0..1 -> n RGB pictures, transparency on white."""
+    pixels = (images.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+    return tuple(to_rgb_on_white(Image.fromarray(picture)) for picture in pixels)
+
+
+def lines_of(text: str) -> tuple[str, ...]:
+    """The lines of a text, without empty ones: ids may hold commas and spaces."""
+    return tuple(line.strip() for line in text.splitlines() if line.strip())
 
 
 def strength_of(garment: Garment) -> float:

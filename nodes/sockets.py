@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from comfy_api.latest import io
 
+from ..retriever.backends import SearchBackend
 from ..retriever.catalogue import Garment
 from ..retriever.encoders import Encoder
-from ..retriever.index import GarmentIndex
 
 Index = io.Custom("FASHIONRAG_INDEX")
 Garments = io.Custom("FASHIONRAG_GARMENTS")
@@ -21,7 +21,7 @@ Tokens = io.Custom("FASHIONRAG_TOKENS")
 class LoadedIndex:
     """An index together with the encoder that it was built with."""
 
-    index: GarmentIndex
+    index: SearchBackend
     encoder: Encoder
 
 

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from PIL import Image
 
 from .catalogue import Garment
 from .encoders import Encoder
 from .filters import Filter
+from .index import GarmentIndex
+from .search import nearest
 
 
 class SearchBackend(Protocol):
     """Garments in rows 0 to n - 1, each with a unit vector.
 
     manifest: with `catalogue` (name, path) and `encoder` (name, fingerprint, dim).
+    catalogue_root: the folder of the photos; may be set to where they are on this machine.
     """
 
     manifest: dict[str, Any]
+    catalogue_root: Path
 
     def __len__(self) -> int: ...
 
@@ -37,7 +43,7 @@ class SearchBackend(Protocol):
 
         Returns:
             scores (q, k) float32, best first, ties in row order; rows (q, k) int64, -1 where
-            there are fewer. Both are narrower than k where no query has as many.
+            there are fewer.
 
         Raises:
             ValueError: there is no such category or column.
@@ -63,3 +69,55 @@ class SearchBackend(Protocol):
     def thumbnail(self, garment: Garment) -> Image.Image:
         """The garment's photo, fitted into 256 x 256."""
         ...
+
+
+class LocalBackend:
+    """An index in a folder as a SearchBackend.
+
+    search: how, one of search.BACKENDS.
+    """
+
+    def __init__(self, index: GarmentIndex, search: str = "auto"):
+        self.index, self.search = index, search
+        self.manifest = index.manifest
+        self.check_encoder = index.check_encoder
+        self.photo, self.thumbnail = index.photo, index.thumbnail
+
+    @property
+    def catalogue_root(self) -> Path:
+        return self.index.catalogue_root
+
+    @catalogue_root.setter
+    def catalogue_root(self, root: Path) -> None:
+        self.index.catalogue_root = root
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def nearest(
+        self, queries: np.ndarray, k: int, category: str | None, where: Filter | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """See SearchBackend."""
+        rows = None
+        if category is not None or where is not None:
+            rows = self.index.rows_where(where, category)
+        scores, rows = nearest(self.index, torch.from_numpy(queries), k, rows, self.search)
+        return scores.numpy(), rows.numpy()
+
+    def rows_of_ids(self, ids: Sequence[str]) -> np.ndarray:
+        """See SearchBackend."""
+        return np.array([self._row_of(name) for name in ids], dtype=np.int64)
+
+    def _row_of(self, garment_id: str) -> int:
+        try:
+            return self.index.row_of(garment_id)
+        except KeyError:
+            return -1
+
+    def garments_at(self, rows: np.ndarray) -> list[Garment]:
+        """See SearchBackend."""
+        return [self.index.garment(row) for row in rows.tolist()]
+
+    def vectors_at(self, rows: np.ndarray) -> np.ndarray:
+        """See SearchBackend."""
+        return self.index.embeddings[torch.from_numpy(rows)].float().numpy()

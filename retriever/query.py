@@ -90,7 +90,10 @@ class Query:
         for name in ("images", "pinned", "excluded"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if not self.text.strip() and not self.images:
-            raise ValueError("The text is empty: say what the garment looks like, or show it.")
+            raise ValueError(
+                "The text is empty: say what the person should wear, or show it in a reference "
+                "image."
+            )
         if self.chunks not in CHUNKS:
             raise ValueError(f"chunks is {self.chunks!r}: expected one of {', '.join(CHUNKS)}.")
         if self.chunks == "singly" and self.text.strip() and not self.noun_chunks:
@@ -117,6 +120,15 @@ class Query:
         if both:
             raise ValueError(f"{_names(both)} is both pinned and excluded: choose one.")
         self.filter  # noqa: B018  a filter that can't be read is an error of the query
+
+    def __str__(self) -> str:
+        """What is looked for, in words."""
+        parts = [f"“{text}”" for text in _texts_of(self)]
+        words = " and ".join(part.replace("\n", " ") for part in parts)
+        if self.images:
+            what = "a photo" if len(self.images) == 1 else f"{len(self.images)} photos"
+            words = f"{words} with {what}" if words else what
+        return f"{words}, not “{self.negative.strip()}”" if self.negative.strip() else words
 
     @property
     def noun_chunks(self) -> tuple[str, ...]:
@@ -216,7 +228,7 @@ def query_vectors(encoder: Encoder, queries: Sequence[Query]) -> np.ndarray:
 def _texts_of(query: Query) -> tuple[str, ...]:
     if query.chunks == "singly":
         return query.noun_chunks
-    return (query.text,) if query.text.strip() else ()
+    return (query.text.strip(),) if query.text.strip() else ()
 
 
 def _unit(vector: torch.Tensor, what: str) -> torch.Tensor:
@@ -311,7 +323,7 @@ def _note(query: Query, count: int, scores: np.ndarray) -> str:
     of = f" of the category {query.category!r}" if query.category else ""
     of += f" that match {query.where.strip()!r}" if query.where.strip() else ""
     # In what is asked for in addition to the pool, every garment that there is was seen.
-    note = f"{query.k} garments are asked for, {count} found"
+    note = f"{query.k} garments are asked for, only {count} found"
     if len(scores) and scores[-1] < query.min_score:
         return (
             f"{note}: the others{of} have less than the minimum score {query.min_score:g} (the "

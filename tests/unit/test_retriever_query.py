@@ -222,7 +222,7 @@ def test_minimum_score_leaves_pinned_garments_alone(encoder, shop):
     bound = plain.hits[3].score
     (result,) = retrieve(shop, encoder, [Query("coat", k=10, min_score=bound)])
     assert result.hits == plain.hits[:4]
-    assert "10 garments are asked for, 4 found" in result.note
+    assert "10 garments are asked for, only 4 found" in result.note
     assert f"{bound:g}" in result.note and f"{plain.hits[0].score:.4f}" in result.note
     worst = ids(retrieve(shop, encoder, [Query("coat", k=200)])[0])[-1]
     (result,) = retrieve(shop, encoder, [Query("coat", k=1, min_score=1.0, pinned=[worst])])
@@ -232,7 +232,7 @@ def test_minimum_score_leaves_pinned_garments_alone(encoder, shop):
 def test_fewer_than_asked_for_says_why(encoder, shop):
     (result,) = retrieve(shop, encoder, [Query("coat", k=300)])
     assert len(result.hits) == 200
-    assert result.note == "300 garments are asked for, 200 found: there are no others."
+    assert result.note == "300 garments are asked for, only 200 found: there are no others."
     (result,) = retrieve(shop, encoder, [Query("hat", category="hats", where="id = 'x'")])
     assert result.hits == []
     assert result.note.endswith("no others of the category 'hats' that match \"id = 'x'\".")
