@@ -127,18 +127,19 @@ def composite(
         generated = resize(generated.movedim(-1, 1), (height, width)).movedim(1, -1)
     hard = resize_mask(mask, (height, width)) >= THRESHOLD
     count = max(len(original), len(generated), len(hard))
-    alpha = torch.stack([_ramp_inwards(one, feather) for one in hard]).to(original)
+    alpha = torch.stack([_ramp_inwards(one, feather) for one in hard.cpu()]).to(original)
     original, generated, alpha = (
         repeat_batch(part, count) for part in (original[..., :3], generated, alpha[..., None])
     )
-    return torch.lerp(original, generated.clamp(0, 1), alpha)
+    # Not by the weight 0 alone: a VAE in half precision may give NaN, and 0 * NaN is NaN.
+    return torch.where(alpha > 0, torch.lerp(original, generated.clamp(0, 1), alpha), original)
 
 
 def _ramp_inwards(mask: torch.Tensor, feather: int) -> torch.Tensor:
     """A mask (H, W) of bools to 0 outside, rising from its border to 1 at `feather` pixels."""
     if feather <= 0 or bool(mask.all()):
         return mask.float()
-    depth = torch.from_numpy(distance_transform_edt(mask.cpu().numpy())).float()
+    depth = torch.from_numpy(distance_transform_edt(mask.numpy())).float()
     return (depth / (feather + 1)).clamp(max=1)
 
 

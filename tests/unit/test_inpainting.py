@@ -122,3 +122,11 @@ def test_a_generated_picture_of_another_size_is_resized_and_batches_repeat():
     result = composite(picture(1, 100, 80), torch.full((2, 64, 48, 3), 0.25), box(100, 80), 0)
     assert result.shape == (2, 100, 80, 3)
     assert torch.allclose(result[:, 30, 25], torch.tensor(0.25))
+
+
+def test_what_is_no_number_stays_inside_the_mask():
+    """Half-precision VAEs overflow; the photo around the mask is kept all the same."""
+    original, mask = picture(1, 64, 48), box(64, 48)
+    result = composite(original, torch.full((1, 64, 48, 3), torch.nan), mask, feather=8)
+    outside = mask[..., None].expand_as(original) < 0.5
+    assert torch.equal(result[outside], original[outside])
