@@ -47,7 +47,9 @@ def open_encoder(name: str, clip=None, clip_vision=None) -> Encoder:
     """The encoder `name`, on the host's device; `host` is made of the two sockets."""
     if name == folders.HOST_ENCODER:
         return HostEncoder(clip, clip_vision)
-    dtype = torch.float16 if comfy.model_management.should_use_fp16() else torch.float32
+    management = comfy.model_management
+    half = management.should_use_fp16(management.text_encoder_device())
+    dtype = torch.float16 if half else torch.float32
     return ManagedEncoder(load_encoder(folders.resolve("encoders", name), dtype=dtype))
 
 
