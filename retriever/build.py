@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -164,7 +164,7 @@ def _part(catalogue: Catalogue, number: int, of: int) -> Catalogue:
         raise ValueError(
             f"The shard {number}/{of} of {catalogue.root} has no garment: it has {count} in all."
         )
-    return Catalogue(catalogue.root, garments, catalogue.rejects)
+    return replace(catalogue, garments=garments)
 
 
 def _encode(encoder: Encoder, photos: Sequence[Photo]) -> torch.Tensor:

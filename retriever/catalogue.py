@@ -40,9 +40,12 @@ class Reject:
 
 @dataclass(frozen=True)
 class Catalogue:
+    """What a folder holds. unread: folders below the root that can't be listed at the moment."""
+
     root: Path
     garments: tuple[Garment, ...]
     rejects: tuple[Reject, ...]
+    unread: tuple[str, ...] = ()
 
 
 def read_catalogue(root: Path) -> Catalogue:
@@ -63,7 +66,8 @@ def read_catalogue(root: Path) -> Catalogue:
         kind = NotADirectoryError if root.exists() else FileNotFoundError
         raise kind(f"The catalogue {root} is not a folder: name a folder of garment photos.")
     rejects: list[Reject] = []
-    files = sorted(_photo_files(root, rejects))
+    unread: list[str] = []
+    files = sorted(_photo_files(root, rejects, unread))
     if any((root / category / "images").is_dir() for category in CATEGORIES):
         files = sorted(_dress_code_garments(files))
     rows = _read_table(root, set(files), rejects)
@@ -82,7 +86,7 @@ def read_catalogue(root: Path) -> Catalogue:
             f"The catalogue {root} is empty: expected garment photos ({', '.join(SUFFIXES)}) "
             f"at any depth.{listed}"
         )
-    return Catalogue(root, tuple(garments), tuple(rejects))
+    return Catalogue(root, tuple(garments), tuple(rejects), tuple(unread))
 
 
 def safe_path(root: Path, relative: str) -> Path:
@@ -107,7 +111,7 @@ def safe_path(root: Path, relative: str) -> Path:
     return Path(real)
 
 
-def _photo_files(root: Path, rejects: list[Reject]) -> Iterator[str]:
+def _photo_files(root: Path, rejects: list[Reject], unread: list[str]) -> Iterator[str]:
     folders = [""]
     while folders:
         folder = folders.pop()
@@ -115,6 +119,7 @@ def _photo_files(root: Path, rejects: list[Reject]) -> Iterator[str]:
             entries = list(os.scandir(root / folder))
         except OSError as error:
             rejects.append(Reject(folder, f"the folder can't be read: {error.strerror}"))
+            unread.append(folder)
             continue
         for entry in entries:
             if entry.name.startswith("."):

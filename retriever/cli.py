@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from . import hub
+from . import hub, upkeep
 from .build import build_index
-from .encoders import OpenClipEncoder, load_encoder
 from .index import GarmentIndex
 from .manifest import data_files
 from .search import BACKENDS, search
 from .sheet import contact_sheet
+from .terminal import add_encoder_options, encoder_of, progress_bar, write
+from .upkeep import add_processes_option
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
-    """Add `index build|info|search` and `encoder list|get`; each sets `run`."""
+    """Add `index build|info|search|...` and `encoder list|get`; each sets `run`."""
     _add_index(commands.add_parser("index", help="build, describe and search garment indexes"))
     _add_encoder(commands.add_parser("encoder", help="list and fetch retrieval encoders"))
 
@@ -27,19 +27,29 @@ def _add_index(parser: argparse.ArgumentParser) -> None:
     build = actions.add_parser("build", help="encode a catalogue of garment photos")
     build.add_argument("catalogue", type=Path, help="folder of photos, or a Dress Code folder")
     build.add_argument("index", type=Path, help="folder of the index to write")
-    _add_encoder_options(build)
+    add_encoder_options(build)
     build.add_argument("--overwrite", action="store_true", help="replace a finished index")
     build.add_argument("--batch-size", type=int, default=32, metavar="N", help="default: 32")
+    build.add_argument(
+        "--shard",
+        type=_shard,
+        default=(1, 1),
+        metavar="I/N",
+        help="encode the I-th of N parts of the catalogue alone; join them with `index merge`",
+    )
+    add_processes_option(build)
     build.set_defaults(run=_build)
 
     info = actions.add_parser("info", help="what an index holds")
     info.add_argument("index", type=Path)
     info.set_defaults(run=_info)
 
+    upkeep.add_actions(actions)
+
     find = actions.add_parser("search", help="find garments by text")
     find.add_argument("index", type=Path)
     find.add_argument("text", help="what the garment looks like")
-    _add_encoder_options(find)
+    add_encoder_options(find)
     find.add_argument("-k", "--top-k", type=int, default=3, metavar="K", help="default: 3")
     find.add_argument("--category", help="search this category alone")
     find.add_argument("--catalogue", type=Path, help="where the photos are now, if they were moved")
@@ -64,33 +74,17 @@ def _add_encoder(parser: argparse.ArgumentParser) -> None:
     get.set_defaults(run=_get)
 
 
-def _add_encoder_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--encoder", type=Path, required=True, help="encoder folder (`fashion-rag encoder get`)"
-    )
-    parser.add_argument("--device", help="cpu, cuda, mps (default: cuda where there is one)")
-
-
-def _encoder(args: argparse.Namespace) -> OpenClipEncoder:
-    import torch
-
-    device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    dtype = torch.float16 if device.type == "cuda" else torch.float32
-    return load_encoder(args.encoder, device, dtype)
+def _shard(text: str) -> tuple[int, int]:
+    try:
+        number, of = map(int, text.split("/"))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no shard: expected 1/4, say") from error
+    return number, of
 
 
 def _build(args: argparse.Namespace) -> None:
-    from tqdm import tqdm
-
-    encoder = _encoder(args)
-    with tqdm(unit=" garments", dynamic_ncols=True) as bar:
-
-        def progress(done: int, total: int) -> None:
-            if bar.total is None:
-                bar.reset(total)
-                bar.initial = done  # what was taken over doesn't count as this run's speed
-            bar.update(done - bar.n)
-
+    encoder = encoder_of(args)
+    with progress_bar() as progress:
         report = build_index(
             args.catalogue,
             args.index,
@@ -98,8 +92,10 @@ def _build(args: argparse.Namespace) -> None:
             overwrite=args.overwrite,
             batch_size=args.batch_size,
             progress=progress,
+            shard=args.shard,
+            processes=args.processes,
         )
-    _write(report.summary())
+    write(report.summary())
 
 
 def _info(args: argparse.Namespace) -> None:
@@ -117,19 +113,19 @@ def _info(args: argparse.Namespace) -> None:
         *(f"  {count:>8}  {name}" for name, count in counts.items() if count),
         *(f"left out   {reject['file']}: {reject['reason']}" for reject in manifest["rejects"]),
     ]
-    _write("\n".join(lines))
+    write("\n".join(lines))
 
 
 def _search(args: argparse.Namespace) -> None:
     index = GarmentIndex.open(args.index, args.catalogue)
-    encoder = _encoder(args)
+    encoder = encoder_of(args)
     index.check_encoder(encoder)
     query = encoder.encode_texts([args.text])
     (hits,) = search(index, query, args.top_k, args.category, args.backend)
     for hit in hits:
-        _write(f"{hit.score:.4f}  {hit.garment.file}  {hit.garment.caption}".rstrip())
+        write(f"{hit.score:.4f}  {hit.garment.file}  {hit.garment.caption}".rstrip())
     if len(hits) < args.top_k:
-        _write(f"only {len(hits)} garments are there: all are listed")
+        write(f"only {len(hits)} garments are there: all are listed")
     if args.sheet:
         tiles = [
             (
@@ -143,15 +139,9 @@ def _search(args: argparse.Namespace) -> None:
 
 def _list(args: argparse.Namespace) -> None:
     for tag, source in hub.SOURCES.items():
-        _write(f"{tag:<28} {source.description}; licence {source.licence}")
+        write(f"{tag:<28} {source.description}; licence {source.licence}")
 
 
 def _get(args: argparse.Namespace) -> None:
-    folder = hub.get_encoder(args.tag, args.to / hub.folder_name(args.tag), _write)
-    _write(f"{folder} is ready")
-
-
-def _write(text: str) -> None:
-    # File names may hold bytes that are no UTF-8, and the terminal may know fewer letters.
-    encoding = sys.stdout.encoding or "utf-8"
-    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    folder = hub.get_encoder(args.tag, args.to / hub.folder_name(args.tag), write)
+    write(f"{folder} is ready")

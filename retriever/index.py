@@ -297,11 +297,19 @@ class GarmentIndex:
         Raises:
             FileNotFoundError, ValueError: the first file that is not what it was.
         """
-        for _, entry in data_files(self.manifest):
-            check_file(self.folder, entry, whole=True)
+        self.verify_files()
         self.records.check()
         for row in range(len(self)):
             self.thumbnail_file(row)
+
+    def verify_files(self) -> None:
+        """Compare every file with its checksum.
+
+        Raises:
+            FileNotFoundError, ValueError: the first file that is not what it was.
+        """
+        for _, entry in data_files(self.manifest):
+            check_file(self.folder, entry, whole=True)
 
 
 class _Garments(Sequence[Garment]):

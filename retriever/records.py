@@ -153,6 +153,18 @@ class Records:
         found = self._all(f"SELECT row FROM garments WHERE {sql}", parameters)
         return np.sort(np.array(found, dtype=np.int64).reshape(-1))
 
+    def rows_also_in(self, other: Records) -> np.ndarray:
+        """The rows of garments whose ids, or files, another file of records has as well."""
+        name, file = sql_column("id", False), sql_column("file", False)
+        ids = {row for (row,) in other._all(f"SELECT {name} FROM garments")}
+        files = {row for (row,) in other._all(f"SELECT {file} FROM garments")}
+        found = [
+            row
+            for row, own, path in self._all(f"SELECT row, {name}, {file} FROM garments")
+            if own in ids or path in files
+        ]
+        return np.array(sorted(found), dtype=np.int64)
+
     def columns(self) -> list[str]:
         """The columns that a filter may name."""
         names = [_text(name) for (name,) in self._all("SELECT name FROM columns ORDER BY place")]

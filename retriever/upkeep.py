@@ -1,0 +1,121 @@
+"""Looking after an index: `fashion-rag index update|remove|duplicates|merge|verify`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .duplicates import THRESHOLD, find_duplicates
+from .index import GarmentIndex
+from .merge import merge_indexes
+from .terminal import add_encoder_options, encoder_of, progress_bar, write
+from .update import remove_garments, update_index
+
+
+def add_actions(actions: argparse._SubParsersAction) -> None:
+    """Add the commands to those of `index`; each sets `run`."""
+    update = actions.add_parser(
+        "update", help="encode what is new or changed in the catalogue, drop what is gone"
+    )
+    update.add_argument("index", type=Path)
+    add_encoder_options(update)
+    update.add_argument("--catalogue", type=Path, help="where the photos are now, if moved")
+    update.add_argument("--batch-size", type=int, default=32, metavar="N", help="default: 32")
+    update.add_argument(
+        "--check-content", action="store_true", help="read every photo, not only size and time"
+    )
+    update.add_argument(
+        "--restore", action="store_true", help="add what `remove` or `duplicates --fold` took out"
+    )
+    add_processes_option(update)
+    update.set_defaults(run=_update)
+
+    remove = actions.add_parser("remove", help="take garments out, though their photos stay")
+    remove.add_argument("index", type=Path)
+    remove.add_argument("ids", nargs="+", metavar="ID", help="ids of garments")
+    remove.set_defaults(run=_remove)
+
+    duplicates = actions.add_parser("duplicates", help="find photos that are nearly the same")
+    duplicates.add_argument("index", type=Path)
+    duplicates.add_argument(
+        "--threshold",
+        type=float,
+        default=THRESHOLD,
+        metavar="C",
+        help=f"cosine similarity, default: {THRESHOLD}",
+    )
+    duplicates.add_argument(
+        "--fold", action="store_true", help="keep the first of each group, take the others out"
+    )
+    duplicates.set_defaults(run=_duplicates)
+
+    merge = actions.add_parser("merge", help="join indexes of parts of one catalogue")
+    merge.add_argument("index", type=Path, help="folder of the index to write")
+    merge.add_argument("sources", type=Path, nargs="+", metavar="SOURCE", help="the parts")
+    merge.add_argument("--catalogue", type=Path, help="the whole catalogue, if it is elsewhere")
+    merge.add_argument("--overwrite", action="store_true", help="replace a finished index")
+    merge.set_defaults(run=_merge)
+
+    verify = actions.add_parser("verify", help="compare every file of an index with its checksum")
+    verify.add_argument("index", type=Path)
+    verify.set_defaults(run=_verify)
+
+
+def add_processes_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--processes",
+        type=int,
+        default=0,
+        metavar="N",
+        help="decode photos in N processes rather than on threads, for a fast GPU (default: 0)",
+    )
+
+
+def _update(args: argparse.Namespace) -> None:
+    encoder = encoder_of(args)
+    with progress_bar() as progress:
+        report = update_index(
+            args.index,
+            encoder,
+            args.catalogue,
+            check_content=args.check_content,
+            restore=args.restore,
+            batch_size=args.batch_size,
+            progress=progress,
+            processes=args.processes,
+        )
+    write(report.summary())
+
+
+def _remove(args: argparse.Namespace) -> None:
+    try:
+        count = remove_garments(args.index, args.ids)
+    except KeyError as error:
+        raise ValueError(f"{args.index} has no garment of the id {error.args[0]!r}.") from error
+    write(f"{count} garments are left in {args.index}")
+
+
+def _duplicates(args: argparse.Namespace) -> None:
+    index = GarmentIndex.open(args.index)
+    with progress_bar() as progress:
+        groups = find_duplicates(index, args.threshold, progress)
+    names = [[index.garment(row).id for row in group] for group in groups]
+    for first, *others in names:
+        write(f"{first}\n" + "\n".join(f"    {other}" for other in others))
+    others = [name for group in names for name in group[1:]]
+    write(f"{len(groups)} garments have {len(others)} near-duplicates")
+    index.close()
+    if args.fold and others:
+        count = remove_garments(args.index, others, "near-duplicate")
+        write(f"{count} garments are left in {args.index}")
+
+
+def _merge(args: argparse.Namespace) -> None:
+    report = merge_indexes(args.sources, args.index, args.catalogue, overwrite=args.overwrite)
+    write(report.summary())
+
+
+def _verify(args: argparse.Namespace) -> None:
+    index = GarmentIndex.open(args.index)
+    index.verify()
+    write(f"{args.index}: {len(index)} garments, every file is whole")
