@@ -89,7 +89,11 @@ def resize_mask(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 def resize(pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """Resize (b, c, h, w) to (b, c, *size), bilinear, antialiased where it shrinks."""
-    return functional.interpolate(pixels, size=tuple(size), mode="bilinear", antialias=True)
+    # torch antialiases in single precision alone on the CPU.
+    resized = functional.interpolate(
+        pixels.float(), size=tuple(size), mode="bilinear", antialias=True
+    )
+    return resized.to(pixels)
 
 
 def repeat_batch(tensor: torch.Tensor, count: int) -> torch.Tensor:

@@ -16,7 +16,7 @@ from pathlib import Path
 from .client import Client
 from .hosts import PACK, Host
 
-START_SECONDS = 120
+START_SECONDS = 300
 PACK_FOLDER = "ComfyUI-FashionRAG"
 
 

@@ -156,7 +156,7 @@ def run(host: Host, drawn, tmp_path_factory, note) -> dict[str, dict[str, torch.
     link_or_copy(models / "unet", unets / UNET.parent)
     shutil.copytree(folder, server.base / "input", dirs_exist_ok=True)
     try:
-        result = server.start().client.run(parity_graph(keypoints), seconds=480)
+        result = server.start().client.run(parity_graph(keypoints), seconds=1800)
     finally:
         server.stop()
     note(f"{host.version}  full size, {WIDTH}x{HEIGHT}, 4 and 10 steps: {result.seconds:.0f} s")

@@ -130,3 +130,14 @@ def test_what_is_no_number_stays_inside_the_mask():
     result = composite(original, torch.full((1, 64, 48, 3), torch.nan), mask, feather=8)
     outside = mask[..., None].expand_as(original) < 0.5
     assert torch.equal(result[outside], original[outside])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_pictures_in_half_precision(dtype):
+    """As a host gives them that keeps what travels between nodes in half precision."""
+    original, mask = picture(1, 61, 45).to(dtype), box(61, 45)
+    inputs = prepare_inpainting(original, mask)
+    assert inputs.masked_image.dtype == dtype and inputs.masked_image.shape == (1, 64, 48, 3)
+    result = composite(original, torch.full((1, 32, 24, 3), 0.25, dtype=dtype), mask, feather=4)
+    outside = mask[..., None].expand_as(original) < 0.5
+    assert result.dtype == dtype and torch.equal(result[outside], original[outside])
