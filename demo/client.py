@@ -18,7 +18,7 @@ from PIL import Image
 if TYPE_CHECKING:
     from .server import Server
 
-RUN_SECONDS = 300
+RUN_SECONDS = 900
 
 
 class Refused(Exception):  # noqa: N818
