@@ -28,6 +28,13 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     )
     render.add_argument("--processes", type=int, help="default: one for each core")
     render.set_defaults(run=_render)
+    train = miniature.add_parser("train", help="train the miniature's models from nothing")
+    train.add_argument("--out", type=Path, required=True, help="folder; what is begun is resumed")
+    train.add_argument("--minutes", type=float, help="stop with a checkpoint after so long")
+    train.add_argument(
+        "--set", action="append", default=[], metavar="STAGE.KEY=VALUE", help="change a setting"
+    )
+    train.set_defaults(run=_train)
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -35,6 +42,15 @@ def _size(text: str) -> tuple[int, int]:
         raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT, such as 384x512")
     width, height = text.split("x")
     return int(width), int(height)
+
+
+def _train(args: argparse.Namespace) -> None:
+    from .train import train_miniature
+
+    if train_miniature(args.out, args.minutes, args.set):
+        sys.stdout.write(f"{args.out / 'model'} is ready\n")
+    else:
+        sys.stdout.write("stopped with a checkpoint; the same command goes on\n")
 
 
 def _render(args: argparse.Namespace) -> None:

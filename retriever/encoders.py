@@ -12,6 +12,8 @@ import torch
 from PIL import Image
 from safetensors import SafetensorError
 
+from .towers import TowersEncoder, is_model_folder
+
 CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
@@ -86,8 +88,10 @@ class OpenClipEncoder:
 
 def load_encoder(
     folder: Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
-) -> OpenClipEncoder:
-    """Load an encoder folder: `open_clip_config.json` as open_clip publishes it on the hub
+) -> OpenClipEncoder | TowersEncoder:
+    """Load an encoder folder, or a model folder's own pair (see `towers`).
+
+    An encoder folder holds `open_clip_config.json` as open_clip publishes it on the hub
     (`model_cfg`, and `preprocess_cfg` with mean, std, interpolation, resize_mode), the weights as
     `open_clip_model.safetensors`, and tokenizer files where the config names a tokenizer of
     transformers. Nothing is downloaded.
@@ -101,6 +105,8 @@ def load_encoder(
         ImportError: open_clip_torch is missing.
     """
     folder = Path(folder)
+    if is_model_folder(folder):
+        return TowersEncoder(folder, device, dtype)
     weights = folder / WEIGHTS
     for path in (folder / CONFIG, weights):
         if not path.is_file():

@@ -1,0 +1,103 @@
+"""`fashion-rag miniature train`: from nothing to the miniature's trained model folder."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import sys
+import time
+from pathlib import Path
+
+COUNT, TEST, SEED = 11_000, 1_800, 0
+"""Rendered pairs, those of them that are held out, and the world's seed."""
+SIZE = (384, 512)
+STAGES = ("clip", "vae", "fashion_rag")
+RECORD = "training.json"
+
+
+def train_miniature(folder: Path, minutes: float | None = None, settings: list[str] = ()) -> bool:
+    """Render the world, train the three stages one after the other, and write `folder/model`.
+
+    What is finished is kept, what was begun is resumed: call it again to go on.
+
+    Args:
+        minutes: stop the stage that is under way with a checkpoint after so many minutes.
+        settings: `STAGE.table.key=value`, changes to the shipped configurations.
+
+    Returns:
+        Whether the model folder is complete.
+    """
+    from ..training.cli import CONFIGS, run_stage
+    from ..training.config import override, read_toml
+    from .dresscode import render
+
+    folder.mkdir(parents=True, exist_ok=True)
+    world = folder / "world"
+    if not (world / "train_pairs.txt").is_file():
+        render(world, COUNT, TEST, SEED, SIZE, progress=_progress)
+    for stage in STAGES:
+        run = folder / stage
+        if (run / "finished").is_file():
+            continue
+        if stage == "fashion_rag":
+            assemble(folder)
+        own = [s.removeprefix(f"{stage}.") for s in settings if s.startswith(f"{stage}.")]
+        content = override(read_toml(CONFIGS / f"miniature_{stage}.toml"), own)
+        if stage == "fashion_rag":
+            content["model"] = str(folder / "base")
+        started = time.monotonic()
+        finished = run_stage(content, world, run, run.is_dir(), minutes)
+        note(folder, stage, content, time.monotonic() - started)
+        if not finished:
+            return False
+        (run / "finished").touch()
+    shutil.copytree(folder / "fashion_rag" / "model", folder / "model", dirs_exist_ok=True)
+    shutil.copy(folder / RECORD, folder / "model" / RECORD)
+    return True
+
+
+def assemble(folder: Path) -> Path:
+    """`folder/base`: what the last stage starts from, in a model folder's layout."""
+    from diffusers import DDIMScheduler
+
+    from .standin import write_tokenizer
+
+    base = folder / "base"
+    for stage, part in (("clip", "text_encoder"), ("clip", "image_encoder"), ("vae", "vae")):
+        shutil.copytree(folder / stage / "model" / part, base / part, dirs_exist_ok=True)
+    write_tokenizer(base / "tokenizer")
+    DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    ).save_pretrained(base / "scheduler")
+    return base
+
+
+def note(folder: Path, stage: str, content: dict, seconds: float) -> None:
+    """Add to the record of how the weights were made."""
+    import torch
+
+    file = folder / RECORD
+    record = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    record |= {
+        "command": "fashion-rag miniature train --out FOLDER",
+        "world": {"count": COUNT, "test": TEST, "seed": SEED, "size": list(SIZE)},
+        "hardware": f"{platform.machine()}, {torch.get_num_threads()} threads, "
+        + (torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"),
+        "torch": torch.__version__,
+    }
+    before = record.setdefault("stages", {}).get(stage, {"seconds": 0})
+    configuration = {name: value for name, value in content.items() if name != "model"}
+    spent = round(before["seconds"] + seconds)
+    record["stages"][stage] = {"seconds": spent, "configuration": configuration}
+    file.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def _progress(done: int, total: int) -> None:
+    if done % 100 == 0 or done == total:
+        sys.stderr.write(f"\rdrawing {done} of {total} pairs" + ("\n" if done == total else ""))

@@ -1,0 +1,252 @@
+"""Stage `clip`: the retrieval CLIP, and with it the text encoder and the vision tower.
+
+open_clip's own model and loss on (in-shop photo, caption). Beside it, with `worn_weight`, the same
+loss on (in-shop photo, worn garment) through a head that is dropped afterwards (SLIP,
+arXiv 2112.12750): it makes the vision tower keep what captions leave out.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+from open_clip.loss import ClipLoss
+from PIL import Image, ImageColor, ImageOps
+from torch import nn
+from torch.nn import functional
+from torch.utils.data import Dataset
+
+from ..adapter.garment_images import garment_pixels
+from ..adapter.masks import inpainting_mask
+from ..retriever.encoders import CONFIG, WEIGHTS
+from ..retriever.sheet import contact_sheet
+from .config import Run
+from .dresscode import DressCode, Pair, caption
+from .loop import Task
+from .towers import save_towers
+
+MEAN, STD = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
+VIEWS = ("whole", "fit")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Configuration of the stage."""
+
+    run: Run
+    model: dict[str, Any] = field(default_factory=dict)
+    """open_clip's `model_cfg`: an untrained model of these sizes."""
+    encoder: str = ""
+    """Or an encoder folder to go on from."""
+    worn_weight: float = 0.5
+    chunks: tuple[float, ...] = (0.2, 0.2, 0.6)
+    """Probability of captions of 1, 2, 3 noun chunks."""
+    cards: dict[str, str] = field(default_factory=dict)
+    """Names and colours of flat cards that are seen beside garments."""
+    cards_share: float = 0.0
+    cache: bool = False
+    """Keep decoded photos in memory."""
+
+
+class ClipTask(Task):
+    """See the module."""
+
+    def __init__(self, config: Clip, data: Path):
+        super().__init__()
+        if bool(config.model) == bool(config.encoder):
+            raise ValueError("give either [model], open_clip's model_cfg, or `encoder`, a folder.")
+        self.config = config
+        if config.encoder:
+            folder = Path(config.encoder)
+            self.settings = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+            self.clip = open_clip.create_model(f"local-dir:{folder.absolute()}")
+        else:
+            cfg = {"mean": MEAN, "std": STD, "interpolation": "bicubic", "resize_mode": "longest"}
+            self.settings = {"model_cfg": config.model, "preprocess_cfg": cfg}
+            self.clip = open_clip.CLIP(**config.model)
+        preprocess = self.settings["preprocess_cfg"]
+        self.register_buffer("mean", torch.tensor(preprocess["mean"]).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(preprocess["std"]).view(3, 1, 1))
+        self.size = self.clip.visual.image_size
+        self.size = self.size if isinstance(self.size, int) else self.size[0]
+        width = self.clip.visual.ln_post.normalized_shape[0]
+        self.head = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 128))
+        self.worn_scale = nn.Parameter(torch.tensor(2.6593))
+        self.clip_loss = ClipLoss()
+        self.stream = ClipStream(DressCode(data), config, self.size)
+        self.held_out = DressCode(data, "paired", need=("garments",))
+        self._pooled = None
+        self.clip.visual.ln_post.register_forward_hook(self._keep)
+
+    def _keep(self, module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
+        self._pooled = output if output.ndim == 2 else output[:, 0]
+
+    def forward(self, batch):
+        photos = self._pixels(batch["garment"])
+        images = functional.normalize(self.clip.encode_image(photos), dim=-1)
+        own = functional.normalize(self.head(self._pooled), dim=-1)
+        texts = self._texts(batch["tokens"])
+        loss = words = self.clip_loss(images, texts, self.clip.logit_scale.exp().clamp(max=100))
+        figures = {"words": words.detach()}
+        if self.config.worn_weight:
+            self.clip.encode_image(self._pixels(batch["worn"]))
+            worn = functional.normalize(self.head(self._pooled), dim=-1)
+            seen = self.clip_loss(own, worn, self.worn_scale.exp().clamp(max=100))
+            loss = loss + self.config.worn_weight * seen
+            figures["worn"] = seen.detach()
+        return loss, figures
+
+    def _texts(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Unit embeddings of tokens (n, t), t as short as the longest caption allows."""
+        length = tokens.shape[1]
+        short = {
+            "positional_embedding": self.clip.positional_embedding[:length],
+            "attn_mask": self.clip.attn_mask[:length, :length],
+        }
+        return torch.func.functional_call(self.clip, short, (None, tokens))[1]
+
+    def _pixels(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 (n, 3, s, s) to normalised pixels, a little moved, scaled and mirrored."""
+        pixels = images.float() / 255
+        if self.training:
+            count = len(pixels)
+            scale = torch.empty(count).uniform_(0.85, 1.1)
+            mirror = torch.where(torch.rand(count) < 0.5, -1.0, 1.0)
+            matrix = torch.zeros(count, 2, 3)
+            matrix[:, 0, 0], matrix[:, 1, 1] = scale * mirror, scale
+            matrix[:, :, 2].uniform_(-0.1, 0.1)
+            grid = functional.affine_grid(matrix.to(pixels.device), pixels.shape, False)
+            pixels = functional.grid_sample(
+                pixels, grid, padding_mode="border", align_corners=False
+            )
+        return (pixels - self.mean) / self.std
+
+    @torch.no_grad()
+    def embed(self, data: DressCode, pairs: list[Pair]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Unit embeddings of in-shop photos and of their whole captions."""
+        images, texts = [], []
+        for start in range(0, len(pairs), 64):
+            some = pairs[start : start + 64]
+            photos = torch.stack([square(data.garment(pair), "whole", self.size) for pair in some])
+            images.append(self.clip.encode_image(self._pixels(photos.to(self.mean.device))))
+            words = self.stream.tokenize([caption(pair.chunks) for pair in some])
+            texts.append(self._texts(words.to(self.mean.device)))
+        return tuple(
+            functional.normalize(torch.cat(part).float(), dim=-1) for part in (images, texts)
+        )
+
+    def recall(self, k: int = 1) -> dict[str, float]:
+        """Recall@k of the held-out garments' captions, in the index of their category."""
+        found = {}
+        for category in sorted({pair.category for pair in self.held_out.pairs}):
+            pairs = [pair for pair in self.held_out.pairs if pair.category == category]
+            images, texts = self.embed(self.held_out, pairs)
+            ranks = (texts @ images.T).topk(min(k, len(pairs))).indices
+            own = torch.arange(len(pairs), device=ranks.device)[:, None]
+            found[category] = (ranks == own).any(dim=1).float().mean().item()
+        return found
+
+    def preview(self) -> Image.Image:
+        """Found garments for eight held-out captions, and the recall in the title."""
+        recall = self.recall()
+        pairs = [pair for pair in self.held_out.pairs if pair.category == "dresses"]
+        images, texts = self.embed(self.held_out, pairs)
+        tiles = []
+        for row in range(0, min(8, len(pairs))):
+            for found in (texts[row] @ images.T).topk(min(3, len(pairs))).indices.tolist():
+                words = caption(pairs[row].chunks) + (" (own)" if found == row else "")
+                tiles.append((self.held_out.garment(pairs[found]), words))
+        title = ", ".join(f"{name} recall@1 {value:.3f}" for name, value in recall.items())
+        return contact_sheet(tiles, columns=6, title=title)
+
+    def export(self, folder: Path) -> None:
+        """`encoder/` in open_clip's format; where it can be, both towers in transformers' too."""
+        from safetensors.torch import save_file
+
+        encoder = folder / "encoder"
+        encoder.mkdir(parents=True, exist_ok=True)
+        weights = {n: t.detach().cpu().half() for n, t in self.clip.state_dict().items()}
+        save_file({n: t.contiguous() for n, t in weights.items()}, encoder / WEIGHTS)
+        (encoder / CONFIG).write_text(json.dumps(self.settings, indent=2), encoding="utf-8")
+        if "timm_model_name" not in self.settings["model_cfg"]["vision_cfg"]:
+            save_towers(self.clip, self.settings["model_cfg"], folder)
+        figures = {f"recall@{k}": self.recall(k) for k in (1, 3, 5, 10)}
+        (folder / "recall.json").write_text(json.dumps(figures, indent=2), encoding="utf-8")
+
+
+class ClipStream(Dataset):
+    """In-shop photo, worn garment, tokens of a caption; uint8 (3, s, s), uint8, int64 (t,)."""
+
+    def __init__(self, data: DressCode, config: Clip, size: int):
+        self.data, self.config, self.size = data, config, size
+        self._tokenizer = open_clip.SimpleTokenizer()
+        longest = max((caption(pair.chunks) for pair in data.pairs), key=len)
+        # Padding costs as much as words do; the causal mask makes it invisible.
+        self.length = int((self._tokenizer([longest])[0] != 0).sum()) + 8
+        self._kept: dict[int, tuple[torch.Tensor, ...]] = {}
+
+    def __getitem__(self, position: int) -> dict[str, torch.Tensor]:
+        epoch, place = divmod(position, len(self.data))
+        rng = random.Random(f"{self.config.run.seed} {position}")
+        if rng.random() < self.config.cards_share:
+            name, colour = rng.choice(sorted(self.config.cards.items()))
+            shift = np.array([rng.uniform(-20, 20) for _ in range(3)])
+            flat = np.clip(np.array(ImageColor.getrgb(colour)) + shift, 0, 255).astype(np.uint8)
+            card = torch.from_numpy(flat).view(3, 1, 1).expand(3, self.size, self.size)
+            text = rng.choice(("the color {}", "{}")).format(name)
+            return {"garment": card, "worn": card, "tokens": self.tokenize([text])[0]}
+        index = shuffled(self.config.run.seed, epoch, len(self.data))[place]
+        pair = self.data.pairs[index]
+        views = self._kept.get(index) or self._views(pair)
+        if self.config.cache:
+            self._kept[index] = views
+        count = rng.choices((1, 2, 3), self.config.chunks)[0]
+        chunks = rng.sample(pair.chunks, min(count, len(pair.chunks)))
+        return {
+            "garment": views[rng.randrange(len(VIEWS))],
+            "worn": views[-1],
+            "tokens": self.tokenize([caption(chunks)])[0],
+        }
+
+    def tokenize(self, texts: list[str]) -> torch.Tensor:
+        return self._tokenizer(texts, context_length=self.length)
+
+    def _views(self, pair: Pair) -> tuple[torch.Tensor, ...]:
+        garment = self.data.garment(pair)
+        return (
+            *(square(garment, view, self.size) for view in VIEWS),
+            square(worn_garment(self.data, pair), "whole", self.size),
+        )
+
+
+_orders: dict[tuple[int, int, int], np.ndarray] = {}
+
+
+def shuffled(seed: int, epoch: int, count: int) -> np.ndarray:
+    """The order of an epoch, the same for a seed on every machine."""
+    key = (seed, epoch, count)
+    if key not in _orders:
+        _orders.clear()
+        _orders[key] = np.random.default_rng((seed, epoch)).permutation(count)
+    return _orders[key]
+
+
+def square(photo: Image.Image, view: str, size: int) -> torch.Tensor:
+    """A photo as the vision tower gets it, uint8 (3, size, size)."""
+    pixels = torch.from_numpy(np.array(photo.convert("RGB"))).float()[None] / 255
+    return (garment_pixels(pixels, view, size)[0] * 255).round().byte().permute(2, 0, 1)
+
+
+def worn_garment(data: DressCode, pair: Pair) -> Image.Image:
+    """The model photo cut to the garment's own pixels, the rest white."""
+    photo, labels = data.photo(pair), data.labels(pair)
+    mask = Image.fromarray(255 * inpainting_mask(labels, None, pair.category, "mask"))
+    mask = mask.resize(photo.size, Image.Resampling.NEAREST)
+    cut = Image.composite(photo, Image.new("RGB", photo.size, "white"), mask)
+    return ImageOps.expand(cut.crop(mask.getbbox()), 4, "white")

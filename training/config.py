@@ -1,0 +1,163 @@
+"""Training configurations: TOML files, checked whole before anything is loaded."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PRECISIONS = ("no", "fp16", "bf16")
+
+
+@dataclass(frozen=True)
+class Run:
+    """How long and how: the same for every stage."""
+
+    steps: int
+    """Optimizer steps in all."""
+    batch_size: int
+    """Samples of one process in one forward pass."""
+    learning_rate: float
+    accumulate: int = 1
+    """Forward passes to one optimizer step."""
+    warmup: int = 100
+    """Steps of linear rise of the learning rate."""
+    cooldown: float = 0.2
+    """Share of the steps, at the end, in which the learning rate falls linearly to zero."""
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    ema: float = 0.999
+    """Decay of the moving average of the weights, which is what is kept; 0 for none."""
+    mixed_precision: str = "no"
+    gradient_checkpointing: bool = False
+    seed: int = 0
+    workers: int = 0
+    """Processes that load data, beside each training process."""
+    log_every: int = 20
+    checkpoint_every: int = 500
+    preview_every: int = 1000
+
+    def __post_init__(self) -> None:
+        positive = ("steps", "batch_size", "accumulate", "learning_rate", "log_every")
+        positive += ("checkpoint_every", "preview_every")
+        for name in positive:
+            if getattr(self, name) <= 0:
+                raise ValueError(f"run.{name} is {getattr(self, name)}; expected more than 0.")
+        for name in ("cooldown", "ema"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"run.{name} is {getattr(self, name)}; expected 0 to 1.")
+        if self.mixed_precision not in PRECISIONS:
+            raise ValueError(
+                f"run.mixed_precision is {self.mixed_precision!r}; expected one of "
+                f"{', '.join(PRECISIONS)}."
+            )
+
+
+#: What may change when a run goes on: nothing that alters the steps that were taken.
+RESUMABLE = ("steps", "workers", "log_every", "checkpoint_every", "preview_every")
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file's content.
+
+    Raises:
+        FileNotFoundError, ValueError: naming the file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: give a training configuration (TOML).")
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no TOML file: {error}") from error
+
+
+def override(content: dict[str, Any], settings: list[str]) -> dict[str, Any]:
+    """Apply `table.key=value` settings; the value is read as TOML, else as a string."""
+    for setting in settings:
+        name, sign, text = setting.partition("=")
+        if not sign or not name:
+            raise ValueError(f"{setting!r} is no setting: expected table.key=value.")
+        try:
+            value = tomllib.loads(f"x = {text}")["x"]
+        except tomllib.TOMLDecodeError:
+            value = text
+        *tables, key = name.split(".")
+        table = content
+        for part in tables:
+            table = table.setdefault(part, {})
+            if not isinstance(table, dict):
+                raise ValueError(f"{setting!r}: {part!r} is no table of the configuration.")
+        table[key] = value
+    return content
+
+
+def parse(cls: type, content: Mapping[str, Any], where: str = "") -> Any:
+    """Build the dataclass `cls` from plain values; nested tables are nested dataclasses.
+
+    Raises:
+        ValueError: an unknown key, a missing one, or a value of another type.
+    """
+    hints = get_type_hints(cls)
+    known = {f.name: f for f in fields(cls)}
+    unknown = sorted(set(content) - set(known))
+    if unknown:
+        raise ValueError(
+            f"unknown key {where + unknown[0]!r}; known here: {', '.join(sorted(known))}."
+        )
+    values = {}
+    for name, spec in known.items():
+        if name in content:
+            values[name] = _value(hints[name], content[name], where + name)
+        elif spec.default is MISSING and spec.default_factory is MISSING:
+            raise ValueError(f"the key {where + name!r} is missing.")
+    return cls(**values)
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    if is_dataclass(hint):
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{where} is {value!r}; expected a table.")
+        return parse(hint, value, f"{where}.")
+    if get_origin(hint) is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ValueError(f"{where} is {value!r}; expected a list.")
+        return tuple(
+            _value(get_args(hint)[0], item, f"{where}[{i}]") for i, item in enumerate(value)
+        )
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    plain = get_origin(hint) or hint
+    if plain is not Any and (
+        not isinstance(value, plain) or (isinstance(value, bool) and plain is not bool)
+    ):
+        raise ValueError(f"{where} is {value!r}; expected {plain.__name__}.")
+    return value
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """The keys whose values differ, as `table.key: old, now new`."""
+    found = []
+    for key in sorted(old.keys() | new.keys()):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            found += differences(a, b, f"{prefix}{key}.")
+        elif a != b and f"{prefix}{key}" not in {f"run.{name}" for name in RESUMABLE}:
+            found.append(f"{prefix}{key}: {a!r}, now {b!r}")
+    return found
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """A configuration as JSON values."""
+    return json.loads(json.dumps(asdict(config), default=str))
+
+
+__all__ = ["Run", "differences", "field", "override", "parse", "plain", "read_toml"]

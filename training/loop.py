@@ -1,0 +1,256 @@
+"""The training loop, one for every stage, on accelerate: one CPU, one GPU, or many."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from PIL import Image
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from . import checkpoint
+from .config import Run, differences
+
+logger = logging.getLogger(__name__)
+
+CONFIG = "config.json"
+
+
+class Task(nn.Module):
+    """A stage of training. Parameters that need a gradient are trained, the rest is frozen.
+
+    All that is random comes from torch's global generator, which the loop seeds for each forward
+    pass, or from the position in `stream`: so a run that goes on takes the very steps that it
+    would have taken.
+    """
+
+    #: A map from a position, 0 and up without end, to a sample (dict of tensors).
+    stream: Dataset
+
+    def forward(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, Any]]:
+        """The loss, and figures to log."""
+        raise NotImplementedError
+
+    def preview(self) -> Image.Image:
+        """A picture of what the model does now."""
+        raise NotImplementedError
+
+    def export(self, folder: Path) -> None:
+        """Write the model in the formats of diffusers, transformers and open_clip."""
+        raise NotImplementedError
+
+
+def train(
+    task: Task,
+    run: Run,
+    config: dict[str, Any],
+    folder: Path,
+    resume: bool = False,
+    minutes: float | None = None,
+) -> bool:
+    """Train until `run.steps`, then export to `folder/model`.
+
+    Args:
+        config: the whole configuration as plain values, kept in the folder; a run can only be
+            resumed with the same one (but for the number of steps and how often it reports).
+        folder: of the run; checkpoints, TensorBoard logs, previews and the model go there.
+        resume: go on from the latest checkpoint; without one, begin.
+        minutes: stop with a checkpoint after so long.
+
+    Returns:
+        Whether the last step was taken.
+
+    Raises:
+        ValueError: the folder belongs to another run, or the loss is no longer finite.
+        OSError: a checkpoint could not be written.
+    """
+    accelerator = Accelerator(
+        mixed_precision=run.mixed_precision,
+        gradient_accumulation_steps=run.accumulate,
+        log_with="tensorboard",
+        project_dir=folder,
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+    )
+    if accelerator.is_main_process:
+        _claim(folder, config, resume)
+    accelerator.wait_for_everyone()
+    trained = {name: p for name, p in task.named_parameters() if p.requires_grad}
+    optimizer = torch.optim.AdamW(
+        [{"params": list(trained.values())}],
+        lr=run.learning_rate,
+        weight_decay=run.weight_decay,
+        betas=(0.9, 0.99),
+        foreach=True,
+    )
+    started = checkpoint.latest(folder / "checkpoints") if resume else None
+    saved = None if started is None else checkpoint.load(started)
+    step = 0 if saved is None else saved.step
+    if saved is not None:
+        _fill(trained, saved.weights, started)
+    average = {name: p.detach().clone() for name, p in trained.items()}
+    if saved is not None:
+        _fill(average, saved.average, started)
+    rank, processes = accelerator.process_index, accelerator.num_processes
+    begin = step * run.accumulate * processes * run.batch_size
+    end = run.steps * run.accumulate * processes * run.batch_size
+    loader = DataLoader(
+        task.stream,
+        batch_size=run.batch_size,
+        sampler=range(begin, end),
+        num_workers=run.workers,
+        drop_last=True,
+    )
+    model, optimizer, loader = accelerator.prepare(task, optimizer, loader)
+    average = {name: tensor.to(accelerator.device) for name, tensor in average.items()}
+    if saved is not None:
+        optimizer.load_state_dict(saved.optimizer)
+    accelerator.init_trackers("logs")
+
+    def write() -> None:
+        if accelerator.is_main_process:
+            weights = {name: p.data for name, p in trained.items()}
+            state = checkpoint.Checkpoint(step, weights, average, optimizer.state_dict())
+            checkpoint.save(folder / "checkpoints", state)
+        accelerator.wait_for_everyone()
+
+    stopwatch, micro, sums, written = time.monotonic(), 0, {}, step
+    bar = tqdm(total=run.steps, initial=step, unit="step", disable=not accelerator.is_main_process)
+    model.train()
+    for batch in loader:
+        torch.manual_seed(_mixed(run.seed, step * run.accumulate + micro, rank))
+        with accelerator.accumulate(model):
+            loss, figures = model(batch)
+            accelerator.backward(loss)
+            if accelerator.sync_gradients:
+                accelerator.clip_grad_norm_(trained.values(), run.clip_norm)
+            for group in optimizer.param_groups:
+                group["lr"] = run.learning_rate * _schedule(step, run)
+            optimizer.step()
+            optimizer.zero_grad()
+        for name, value in {"loss": loss.detach(), **figures}.items():
+            sums[name] = sums.get(name, 0) + value / run.accumulate
+        micro += 1
+        if micro < run.accumulate:
+            continue
+        micro, step = 0, step + 1
+        _follow(average, trained, min(run.ema, (1 + step) / (10 + step)) if run.ema else 0.0)
+        bar.update()
+        since = step % run.log_every or run.log_every
+        if step % run.log_every == 0 or step == run.steps:
+            means = {name: float(value) / since for name, value in sums.items()}
+            sums = {}
+            if not math.isfinite(means["loss"]):
+                raise ValueError(
+                    f"the loss is {means['loss']} within the {since} steps up to {step}: nothing "
+                    "of them was kept. Resume with a lower run.learning_rate, or without fp16; "
+                    f"last checkpoint: {checkpoint.latest(folder / 'checkpoints')}."
+                )
+            accelerator.log(means, step=step)
+            bar.set_postfix({name: f"{value:.4f}" for name, value in means.items()})
+        # Only what was seen to be finite is written.
+        late = minutes is not None and time.monotonic() - stopwatch > 60 * minutes
+        if (step % run.checkpoint_every == 0 or late) and not sums:
+            write()
+            written = step
+        if step % run.preview_every == 0 and accelerator.is_main_process:
+            with averaged(trained, average):
+                _preview(task, folder, step)
+            model.train()
+        if late and not sums:
+            break
+    if written != step:
+        write()
+    bar.close()
+    finished = step >= run.steps
+    if finished and accelerator.is_main_process:
+        with averaged(trained, average):
+            _preview(task, folder, step)
+            task.export(folder / "model")
+    accelerator.end_training()
+    return finished
+
+
+@contextmanager
+def averaged(trained: dict[str, nn.Parameter], average: dict[str, torch.Tensor]) -> Iterator[None]:
+    """The moving average in the parameters' place."""
+    now = {name: parameter.data for name, parameter in trained.items()}
+    for name, parameter in trained.items():
+        parameter.data = average[name]
+    try:
+        yield
+    finally:
+        for name, parameter in trained.items():
+            parameter.data = now[name]
+
+
+def _claim(folder: Path, config: dict[str, Any], resume: bool) -> None:
+    """Make the folder this run's, or make sure that it is."""
+    file = folder / CONFIG
+    if file.is_file():
+        if not resume:
+            raise ValueError(
+                f"{folder} holds a run already: go on with --resume, or choose another folder."
+            )
+        changed = differences(json.loads(file.read_text(encoding="utf-8")), config)
+        if changed:
+            raise ValueError(
+                f"{folder} belongs to another run: {'; '.join(changed)}. Resume it with its own "
+                f"configuration ({file}), or choose another folder."
+            )
+    elif folder.is_dir() and any(folder.iterdir()):
+        raise ValueError(f"{folder} is not empty and holds no run: choose another folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def _fill(into: dict[str, torch.Tensor], values: dict[str, torch.Tensor], source: Path) -> None:
+    wrong = sorted(
+        name
+        for name in into.keys() | values.keys()
+        if name not in into or name not in values or into[name].shape != values[name].shape
+    )
+    if wrong:
+        raise ValueError(
+            f"{source} is of another architecture: {len(wrong)} parameters differ, the first is "
+            f"{wrong[0]!r}."
+        )
+    with torch.no_grad():
+        for name, tensor in into.items():
+            tensor.copy_(values[name])
+
+
+@torch.no_grad()
+def _follow(average: dict[str, torch.Tensor], trained: dict[str, nn.Parameter], decay: float):
+    names = list(average)
+    torch._foreach_lerp_(
+        [average[name] for name in names], [trained[name].data for name in names], 1 - decay
+    )
+
+
+def _schedule(step: int, run: Run) -> float:
+    """Linear warm-up, then constant, then linear to zero: so a run can be lengthened on the way."""
+    rise = (step + 1) / max(run.warmup, 1)
+    fall = (run.steps - step) / max(run.cooldown * run.steps, 1)
+    return min(1.0, rise, fall)
+
+
+def _mixed(seed: int, position: int, rank: int) -> int:
+    return hash((seed, position, rank)) & 0x7FFFFFFFFFFFFFFF
+
+
+def _preview(task: Task, folder: Path, step: int) -> None:
+    task.eval()
+    with torch.no_grad():
+        picture = task.preview()
+    (folder / "previews").mkdir(exist_ok=True)
+    picture.save(folder / "previews" / f"{step:08d}.png")

@@ -1,0 +1,176 @@
+"""What the U-Net is trained on: pairs as tensors, and garments drawn from the retriever."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from ..adapter.framing import frame
+from ..adapter.inpainting import prepare_inpainting
+from ..adapter.masks import inpainting_mask
+from ..adapter.pose import DRESSCODE_FRAME, pose_map
+from ..adapter.prompts import DEPTH_PROMPT, PAPER_PROMPT, category_words, split_prompt, windows
+from ..retriever.encoders import load_encoder
+from .dresscode import DressCode, Pair, caption
+
+# Left and right change places in a mirrored picture; OpenPose's numbers.
+_MIRRORED = (0, 1, 5, 6, 7, 2, 3, 4, 11, 12, 13, 8, 9, 10, 15, 14, 17, 16)
+
+
+def person_inputs(
+    data: DressCode, pair: Pair, size: tuple[int, int], mode: str
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """A model photo as the U-Net's inputs before the VAE: as it is, and mirrored.
+
+    Args:
+        size: height and width in pixels, multiples of 8.
+        mode: of the inpainting mask, see `adapter.masks.MODES`.
+
+    Returns:
+        `pixels` and `masked` (3, H, W) uint8 in 0..255, `latent_mask` (1, H/8, W/8) uint8 in 0..1,
+        `mask` (1, H, W) uint8 in 0..1, `pose` (18, H/8, W/8) float16 in 0..1.
+    """
+    photo, labels, keypoints = data.photo(pair), data.labels(pair), data.keypoints(pair)
+    mask = inpainting_mask(labels, keypoints, pair.category, mode)
+    scale = (photo.width / DRESSCODE_FRAME[1], photo.height / DRESSCODE_FRAME[0], 1)
+    framed = frame(photo, mask.astype(np.float32), keypoints * scale, size)
+    mirrored = framed.keypoints[list(_MIRRORED)]
+    mirrored[:, 0] = size[1] - 1 - mirrored[:, 0]
+    return (
+        _network_inputs(framed.image, framed.mask, framed.keypoints, size),
+        _network_inputs(framed.image.flip(2), framed.mask.flip(2), mirrored, size),
+    )
+
+
+def _network_inputs(
+    image: torch.Tensor, mask: torch.Tensor, keypoints: np.ndarray, size: tuple[int, int]
+) -> dict[str, torch.Tensor]:
+    inputs = prepare_inpainting(image, mask)
+    return {
+        "pixels": _bytes(inputs.image[0].movedim(-1, 0)),
+        "masked": _bytes(inputs.masked_image[0].movedim(-1, 0)),
+        "mask": inputs.mask.byte(),
+        "latent_mask": inputs.latent_mask[0].byte(),
+        "pose": pose_map(keypoints, size, size).half(),
+    }
+
+
+def _bytes(pixels: torch.Tensor) -> torch.Tensor:
+    return (pixels * 255).round().byte().contiguous()
+
+
+class Prompts:
+    """Token ids of the prompts, with places for pseudo-words.
+
+    Args:
+        tokenizer: transformers' CLIP tokenizer.
+        words: pseudo-words a garment.
+    """
+
+    def __init__(self, tokenizer, words: int, length: int = 77):
+        self._tokenizer, self._words, self._length = tokenizer, words, length
+        self._known: dict[tuple[str, int], tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def garments(self, category: str, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The paper's prompt: ids (length,) int64, and where pseudo-words stand (length,) bool."""
+        key = (category, count)
+        if key not in self._known:
+            parts = split_prompt(PAPER_PROMPT, category_words([category]))
+            self._known[key] = self._ids(parts, count)
+        return self._known[key]
+
+    def caption(self, category: str, text: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """The caption's prompt, without garments."""
+        return self._ids(split_prompt(DEPTH_PROMPT, category_words([category]), text), 0)
+
+    def empty(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The unconditional prompt."""
+        return self._ids([""], 0)
+
+    def _ids(self, parts: list[str], count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        found = windows(
+            parts,
+            [torch.zeros(self._words, 1)] * count,
+            lambda text: [
+                (token, 1.0) for token in self._tokenizer(text, add_special_tokens=False).input_ids
+            ],
+            start=self._tokenizer.bos_token_id,
+            end=self._tokenizer.eos_token_id,
+            pad=0,
+            length=self._length,
+        )
+        if len(found) > 1:
+            raise ValueError(
+                f"{count} garments of {self._words} pseudo-words and the prompt {parts} don't fit "
+                f"into {self._length} tokens: train with fewer garments, or shorter captions."
+            )
+        places = torch.tensor([torch.is_tensor(token) for token, _ in found[0]])
+        ids = torch.tensor([0 if torch.is_tensor(token) else token for token, _ in found[0]])
+        return ids, places
+
+
+def retrieved(data: DressCode, encoder: Path, pool: int, device: torch.device) -> torch.Tensor:
+    """For each pair the rows of the garments that its whole caption finds, (n, pool) int64.
+
+    The index holds the garments of the split and the pair's category, its own included; rows are
+    those of `data.pairs`. A category with fewer garments repeats its last one.
+    """
+    model = load_encoder(encoder, device)
+    images = _batches(data, lambda some: model.encode_images([data.garment(p) for p in some]))
+    texts = _batches(data, lambda some: model.encode_texts([caption(p.chunks) for p in some]))
+    found = torch.zeros(len(data), pool, dtype=torch.int64)
+    for category in {pair.category for pair in data.pairs}:
+        rows = torch.tensor([i for i, pair in enumerate(data.pairs) if pair.category == category])
+        for part in rows.split(1024):
+            best = (texts[part] @ images[rows].T).topk(min(pool, len(rows))).indices
+            best = torch.cat([best, best[:, -1:].expand(-1, pool - best.shape[1])], dim=1)
+            found[part] = rows[best]
+    return found
+
+
+def _batches(data: DressCode, encode) -> torch.Tensor:
+    starts = tqdm(range(0, len(data), 64), desc="retrieval embeddings", leave=False)
+    return torch.cat([encode(data.pairs[start : start + 64]) for start in starts])
+
+
+def draw_garments(
+    rng: random.Random, own: int, found: list[int], shares: tuple[float, ...]
+) -> list[int]:
+    """Rows of the garments for one sample: none, or the own one followed by retrieved ones.
+
+    The picture shows the own garment, so it stands first; the further ones are what the retriever
+    finds beside it, best first.
+
+    Args:
+        shares: probability of 0, 1, 2, ... garments.
+    """
+    count = rng.choices(range(len(shares)), shares)[0]
+    others = [row for row in found if row != own]
+    return [own, *others[: count - 1]] if count else []
+
+
+def draw_mode(rng: random.Random, modes: Mapping[str, float]) -> str:
+    """A kind of mask, by its share."""
+    names = sorted(modes)
+    return rng.choices(names, [modes[name] for name in names])[0]
+
+
+def picture(tensor: torch.Tensor) -> Image.Image:
+    """(3, H, W) uint8 as a picture."""
+    return Image.fromarray(tensor.permute(1, 2, 0).contiguous().cpu().numpy())
+
+
+__all__ = [
+    "Prompts",
+    "draw_garments",
+    "draw_mode",
+    "person_inputs",
+    "picture",
+    "retrieved",
+]

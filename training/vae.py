@@ -1,0 +1,132 @@
+"""Stage `vae`: the autoencoder of the miniature, diffusers' AutoencoderKL.
+
+Trained on crops of model photos: L1, L1 of the differences between neighbours (edges and prints),
+and a small KL term. The real method uses Stable Diffusion's own autoencoder, untouched.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from PIL import Image
+from torch import nn
+from torch.utils.data import Dataset
+
+from .clip import shuffled
+from .config import Run
+from .dresscode import DressCode
+from .loop import Task
+
+SCALE = 0.18215
+"""Of Stable Diffusion's latents; ComfyUI has it fixed."""
+
+
+@dataclass(frozen=True)
+class Vae:
+    """Configuration of the stage."""
+
+    run: Run
+    model: dict[str, Any]
+    """diffusers' AutoencoderKL configuration."""
+    size: tuple[int, ...] = (512, 384)
+    """Height and width of the photos in pixels."""
+    crop: int = 64
+    edge_weight: float = 1.0
+    kl_weight: float = 1e-6
+
+
+class VaeTask(Task):
+    """See the module."""
+
+    def __init__(self, config: Vae, data: Path):
+        super().__init__()
+        self.config = config
+        self.vae = AutoencoderKL(**config.model, scaling_factor=SCALE)
+        # Noise as large as the latents themselves would hide the picture for thousands of steps.
+        channels = self.vae.config.latent_channels
+        nn.init.constant_(self.vae.quant_conv.bias[channels:], -6)
+        self.stream = CropStream(DressCode(data, need=("photos",)), config)
+        self.held_out = DressCode(data, "paired", need=("photos",))
+
+    def forward(self, batch):
+        pixels = batch["pixels"].float() / 127.5 - 1
+        posterior = self.vae.encode(pixels).latent_dist
+        noise = torch.randn_like(posterior.mean) * posterior.std
+        painted = self.vae.decode(posterior.mean + noise).sample.float()
+        difference = painted - pixels
+        near = difference.abs().mean()
+        edges = difference.diff(dim=2).abs().mean() + difference.diff(dim=3).abs().mean()
+        kl = posterior.kl().mean()
+        loss = near + self.config.edge_weight * edges + self.config.kl_weight * kl
+        return loss, {"l1": near.detach(), "edges": edges.detach(), "kl": kl.detach()}
+
+    def preview(self) -> Image.Image:
+        """Twelve held-out photos above what comes back."""
+        pairs = self.held_out.pairs
+        pairs = pairs[:: max(1, len(pairs) // 12)][:12]
+        pixels = torch.stack([photo(self.held_out, p, self.config.size) for p in pairs])
+        device = next(self.parameters()).device
+        painted = self.vae(pixels.to(device).float() / 127.5 - 1).sample
+        rows = (pixels, ((painted + 1) * 127.5).round().clamp(0, 255).byte().cpu())
+        sheet = torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1)
+        picture = Image.fromarray(sheet.permute(1, 2, 0).numpy())
+        return picture.resize((picture.width * 2, picture.height * 2), Image.Resampling.NEAREST)
+
+    def export(self, folder: Path) -> None:
+        """`vae/`, float16, its latents brought to Stable Diffusion's spread."""
+        self._fold_spread()
+        self.vae.half().save_pretrained(folder / "vae")
+        self.vae.float()
+
+    @torch.no_grad()
+    def _fold_spread(self) -> None:
+        """Scale the latents to a std of 1 / 0.18215, in the convolutions on both sides of them."""
+        data = self.stream.data
+        pairs = data.pairs[:: max(1, len(data) // 128)][:128]
+        device = next(self.parameters()).device
+        latents = [
+            self.vae.encode(photo(data, p, self.config.size)[None].to(device).float() / 127.5 - 1)
+            for p in pairs
+        ]
+        spread = torch.cat([found.latent_dist.mode() for found in latents]).std().item()
+        factor = 1 / (SCALE * spread)
+        channels = self.config.model["latent_channels"]
+        quant, post = self.vae.quant_conv, self.vae.post_quant_conv
+        quant.weight[:channels] *= factor
+        quant.bias[:channels] *= factor
+        quant.bias[channels:] += 2 * math.log(factor)
+        post.weight /= factor
+
+
+class CropStream(Dataset):
+    """Crops of model photos, uint8 (3, crop, crop), mirrored every second time."""
+
+    def __init__(self, data: DressCode, config: Vae):
+        self.data, self.config = data, config
+        self._kept: dict[int, torch.Tensor] = {}
+
+    def __getitem__(self, position: int) -> dict[str, torch.Tensor]:
+        epoch, place = divmod(position, len(self.data))
+        index = int(shuffled(self.config.run.seed, epoch, len(self.data))[place])
+        if index not in self._kept:
+            self._kept[index] = photo(self.data, self.data.pairs[index], self.config.size)
+        pixels, crop = self._kept[index], self.config.crop
+        rng = random.Random(f"{self.config.run.seed} {position}")
+        top = rng.randint(0, pixels.shape[1] - crop)
+        left = rng.randint(0, pixels.shape[2] - crop)
+        pixels = pixels[:, top : top + crop, left : left + crop]
+        return {"pixels": pixels.flip(2) if rng.random() < 0.5 else pixels.clone()}
+
+
+def photo(data: DressCode, pair, size: tuple[int, ...]) -> torch.Tensor:
+    """A model photo at (height, width), uint8 (3, height, width)."""
+    picture = data.photo(pair)
+    picture = picture.resize((size[1], size[0]), Image.Resampling.BICUBIC)
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
