@@ -14,6 +14,7 @@ from .color_check import check_text_image_pair
 from .draft import Draft
 from .encoders import Encoder
 from .generation import Fresh, commit, describe_encoder
+from .kinds import KINDS, MEMORY
 from .lock import only_writer
 from .manifest import MANIFEST
 from .reading import Photo, PhotoReader
@@ -63,6 +64,8 @@ def build_index(
     progress: Progress | None = None,
     shard: tuple[int, int] = (1, 1),
     processes: int = 0,
+    kind: str = "auto",
+    memory: int = MEMORY,
 ) -> BuildReport:
     """Encode every photo of a catalogue once and write the index `folder`.
 
@@ -75,6 +78,8 @@ def build_index(
             cancel the build: what is done is kept, and the next build goes on from there.
         shard: (3, 8) encodes the third eighth of the catalogue alone, for `merge_indexes`.
         processes: see PhotoReader; 0 is right inside another program.
+        kind: one of KINDS (see kinds.py); `auto` goes by the number of garments and `memory`, the
+            bytes that searching may hold.
 
     Raises:
         FileExistsError: there is a finished index and `overwrite` is off.
@@ -87,6 +92,8 @@ def build_index(
     folder = Path(folder)
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}: expected 1 or more.")
+    if kind not in KINDS:
+        raise ValueError(f"kind is {kind!r}: expected one of {', '.join(KINDS)}.")
     if not 1 <= shard[0] <= shard[1]:
         raise ValueError(f"The shard {shard[0]}/{shard[1]} is none: expected 1/4 to 4/4, say.")
     if (folder / MANIFEST).exists() and not overwrite:
@@ -113,7 +120,9 @@ def build_index(
             encoder=describe_encoder(encoder, color_check),
             catalogue_root=catalogue.root,
             rejects=rejects,
-            kind={"name": "exact"},
+            kind=kind,
+            memory=memory,
+            tick=lambda: progress and progress(len(files), len(files)),
             extra={"shard": list(shard)} if shard[1] > 1 else None,
         )
     return BuildReport(

@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ import torch
 from .catalogue import Garment, Reject
 from .draft import DRAFT, HEADER_BYTES, Draft, new_generation, tensor_header
 from .encoders import Encoder
-from .index import GarmentIndex
+from .index import GarmentIndex, map_embeddings
+from .kinds import MEMORY, Approximate, choose_kind
 from .manifest import data_files, file_entry, write_manifest
 from .records import FIELDS, Record, RecordWriter, ranges
 
@@ -74,15 +75,19 @@ def commit(
     encoder: Mapping[str, Any],
     catalogue_root: Path,
     rejects: Sequence[Reject],
-    kind: Mapping[str, Any],
+    kind: str = "auto",
+    memory: int = MEMORY,
     extra: Mapping[str, Any] | None = None,
+    tick: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
     """Write the rows of `parts`, one part after the other, and make the manifest name them.
 
     Until the manifest is replaced, the index is what it was; then the former files are removed.
 
     Args:
-        encoder: see `describe_encoder`. kind: see kinds.py. extra: further keys of the manifest.
+        encoder: see `describe_encoder`. extra: further keys of the manifest.
+        kind, memory: see `choose_kind`.
+        tick: called now and then; it may raise to cancel.
 
     Returns:
         The manifest.
@@ -98,13 +103,15 @@ def commit(
         generation = new_generation()
         path = folder / f"embeddings-{generation}.safetensors"
         embeddings = _write_embeddings(path, parts, dim)
+    made = _approximate(folder / embeddings["name"], parts, kind, memory, tick)
     thumbnails, numbers = _thumbnail_files(folder, parts)
     garments = folder / f"garments-{generation}.sqlite"
     _write_records(garments, parts, numbers, folder, thumbnails)
     manifest = {
         "generation": generation,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "kind": dict(kind),
+        "kind": made.kind.record() if made else {"name": "exact"},
+        "wanted": {"kind": kind, "memory": memory},
         "count": sum(map(len, parts)),
         "catalogue": {
             "name": catalogue_root.absolute().name,
@@ -115,6 +122,7 @@ def commit(
             "embeddings": embeddings,
             "garments": file_entry(garments),
             "thumbnails": thumbnails,
+            **({"vectors": save_vectors(folder, made)} if made else {}),
         },
         "rejects": [asdict(reject) for reject in rejects],
         **(extra or {}),
@@ -133,6 +141,38 @@ def remove_others(folder: Path, manifest: Mapping[str, Any]) -> None:
             # Windows refuses while a reader has the file open; the next writer tries again.
             with contextlib.suppress(PermissionError):
                 path.unlink()
+
+
+def save_vectors(folder: Path, made: Approximate) -> dict[str, Any]:
+    """Write a file of vectors; returns its entry."""
+    path = folder / f"vectors-{new_generation()}.faiss"
+    made.save(path)
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+    return file_entry(path)
+
+
+def _approximate(
+    path: Path,
+    parts: Sequence[Fresh | Kept],
+    kind: str,
+    memory: int,
+    tick: Callable[[], None] | None,
+) -> Approximate | None:
+    """What the rows are searched by: that of the index they come from, changed, or a new one."""
+    embeddings = map_embeddings(path)
+    count, dim = embeddings.shape
+    name = choose_kind(count, dim, memory) if kind == "auto" else kind
+    if name == "exact":
+        return None
+    progress = tick and (lambda done, total: tick())
+    first = parts[0]
+    if isinstance(first, Kept) and not any(isinstance(part, Kept) for part in parts[1:]):
+        made = first.index.approximate if first.index.kind.name == name else None
+        if made is not None and made.keep(first.rows):
+            made.add(embeddings[len(first) :], progress)
+            return made
+    return Approximate.build(embeddings, name, progress)
 
 
 def _dim(part: Fresh | Kept) -> int:

@@ -16,6 +16,7 @@ Opening maps the embeddings and reads the manifest; records and thumbnails are r
 from __future__ import annotations
 
 import io
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -32,6 +33,7 @@ from safetensors import SafetensorError, safe_open
 from .catalogue import Garment, safe_path
 from .encoders import Encoder
 from .filters import And, Filter
+from .kinds import Approximate, Kind, faiss_is_usable
 from .manifest import (
     INDEX_SCHEMA,
     MANIFEST,
@@ -43,6 +45,8 @@ from .manifest import (
 from .photos import open_photo
 from .reading import THUMBNAIL_SIZE
 from .records import Records, of_category
+
+logger = logging.getLogger(__name__)
 
 TENSOR = "embeddings"
 _FILTERS_KEPT = 32
@@ -67,13 +71,15 @@ class GarmentIndex:
         thumbnails: list[BinaryIO],
         embeddings: torch.Tensor,
         catalogue_root: Path,
+        vectors: BinaryIO | None = None,
     ):
         self.folder = folder
         self.manifest = manifest
         self.records = records
         self.embeddings = embeddings
         self.catalogue_root = catalogue_root
-        self._thumbnails = thumbnails
+        self.kind = Kind.of(manifest)
+        self._thumbnails, self._vectors = thumbnails, vectors
         self._lock = threading.Lock()
         self._rows: OrderedDict[Filter, np.ndarray] = OrderedDict()
 
@@ -119,8 +125,9 @@ class GarmentIndex:
             )
         # Kept open: the files may be removed while the index is in use.
         thumbnails = [open(folder / entry["name"], "rb") for entry in files["thumbnails"]]
+        vectors = open(folder / files["vectors"]["name"], "rb") if "vectors" in files else None
         root = Path(catalogue_root or manifest["catalogue"]["path"])
-        return cls(folder, manifest, records, thumbnails, embeddings, root)
+        return cls(folder, manifest, records, thumbnails, embeddings, root, vectors)
 
     @classmethod
     def in_memory(cls, garments: Sequence[Garment], embeddings: torch.Tensor) -> GarmentIndex:
@@ -148,7 +155,7 @@ class GarmentIndex:
     def close(self) -> None:
         """Close the files. The embeddings stay mapped as long as someone holds them."""
         self.records.close()
-        for file in self._thumbnails:
+        for file in (*self._thumbnails, *([self._vectors] if self._vectors else [])):
             file.close()
 
     def __len__(self) -> int:
@@ -290,6 +297,24 @@ class GarmentIndex:
                 f"damaged. {REMEDY}"
             )
         return path, data
+
+    @cached_property
+    def approximate(self) -> Approximate | None:
+        """What an index of another kind than `exact` is searched by; None if it can't be.
+
+        Raises:
+            ValueError: the file is damaged, or of another index.
+        """
+        if self._vectors is None:
+            return None
+        name = str(self.folder / self.manifest["files"]["vectors"]["name"])
+        if not faiss_is_usable():
+            logger.warning("%s can't be used without faiss: the search is exact, and slow.", name)
+            return None
+        with self._lock:
+            return Approximate.load(
+                self._vectors, name, self.kind, len(self), self.embeddings.shape[1]
+            )
 
     def verify(self) -> None:
         """Read every file and compare it with its checksum; read every record and thumbnail.

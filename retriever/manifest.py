@@ -118,6 +118,7 @@ def _is_manifest(manifest: dict[str, Any]) -> bool:
             "generation": str(),
             "count": int(count),
             "kind": {"name": str()},
+            "wanted": {"kind": str(), "memory": int()},
             "catalogue": {"name": str(), "path": str()},
             "encoder": {"name": str(), "fingerprint": str(), "dim": int(dim)},
             "files": {"embeddings": {}, "garments": {}, "thumbnails": [*_]} as files,

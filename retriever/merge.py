@@ -12,6 +12,7 @@ import numpy as np
 from .catalogue import Reject
 from .generation import Kept, commit
 from .index import GarmentIndex
+from .kinds import MEMORY
 from .lock import only_writer
 from .manifest import MANIFEST
 
@@ -36,6 +37,8 @@ def merge_indexes(
     catalogue_root: Path | None = None,
     *,
     overwrite: bool = False,
+    kind: str = "auto",
+    memory: int = MEMORY,
 ) -> MergeReport:
     """Join indexes into a new one, in the order given; shards in the order of their numbers.
 
@@ -43,6 +46,7 @@ def merge_indexes(
 
     Args:
         catalogue_root: where the whole catalogue is; None takes that of the first source.
+        kind, memory: see `build_index`.
 
     Raises:
         FileExistsError: `folder` holds a finished index and `overwrite` is off.
@@ -82,7 +86,8 @@ def merge_indexes(
             encoder=first["encoder"],
             catalogue_root=Path(catalogue_root or first["catalogue"]["path"]),
             rejects=list(rejects.values()),
-            kind={"name": "exact"},
+            kind=kind,
+            memory=memory,
             extra={"left_out": left_out} if left_out else None,
         )
     count = sum(map(len, parts))

@@ -8,10 +8,17 @@ import numpy as np
 import torch
 
 from .catalogue import Garment
-from .exact import as_rows, exact_search
+from .exact import as_rows, exact_search, rerank
 from .index import GarmentIndex
+from .kinds import Approximate
 
 BACKENDS = ("auto", "exact")
+
+FEW_ROWS = 20_000
+"""Up to this many rows of a filter are all scored, whatever the kind of the index."""
+
+MOST_CANDIDATES = 4096
+"""A search that would need more candidates for its k is exact."""
 
 
 @dataclass(frozen=True)
@@ -91,5 +98,40 @@ def nearest(
     scores = torch.full((len(queries), k), -torch.inf)
     found = torch.full((len(queries), k), -1)
     if there and len(queries):
-        scores[:, :there], found[:, :there] = exact_search(index.embeddings, queries, there, rows)
+        approximate = None if backend == "exact" else _worth_it(index, there, rows)
+        pair = (
+            exact_search(index.embeddings, queries, there, rows)
+            if approximate is None
+            else _approximate_search(index, approximate, queries, there, rows)
+        )
+        scores[:, :there], found[:, :there] = pair
     return scores, found
+
+
+def _worth_it(index: GarmentIndex, k: int, rows: torch.Tensor | None) -> Approximate | None:
+    """What to search by, None where scoring every row is as fast, or too much is asked for."""
+    if index.kind.name == "exact" or (rows is not None and len(rows) <= FEW_ROWS):
+        return None
+    return None if 4 * k > MOST_CANDIDATES else index.approximate
+
+
+def _approximate_search(
+    index: GarmentIndex,
+    approximate: Approximate,
+    queries: torch.Tensor,
+    k: int,
+    rows: torch.Tensor | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    count = max(index.kind.candidates, 4 * k)
+    wanted = None if rows is None else rows.numpy()
+    pairs = []
+    for query, near in zip(
+        queries, approximate.candidates(queries, count, index.kind, wanted), strict=True
+    ):
+        near = torch.from_numpy(np.sort(near[near >= 0]))
+        if len(near) < k:  # the cells that were looked at hold too few of the wanted rows
+            pair = exact_search(index.embeddings, query[None], k, rows)
+            pairs.append((pair[0][0], pair[1][0]))
+        else:
+            pairs.append(rerank(index.embeddings, query, near, k))
+    return torch.stack([s for s, _ in pairs]), torch.stack([r for _, r in pairs])

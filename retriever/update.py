@@ -288,7 +288,7 @@ def _commit(
         encoder=index.manifest["encoder"],
         catalogue_root=index.catalogue_root,
         rejects=[Reject(**reject) for reject in rejects],
-        kind=index.manifest["kind"],
+        **index.manifest["wanted"],
         extra={"left_out": left_out} if left_out else None,
     )
 

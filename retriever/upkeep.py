@@ -1,14 +1,18 @@
-"""Looking after an index: `fashion-rag index update|remove|duplicates|merge|verify`."""
+"""Looking after an index: `fashion-rag index update|remove|duplicates|merge|tune|verify`."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from .duplicates import THRESHOLD, find_duplicates
 from .index import GarmentIndex
+from .kinds import KINDS, MEMORY
 from .merge import merge_indexes
 from .terminal import add_encoder_options, encoder_of, progress_bar, write
+from .tune import tune_index
 from .update import remove_garments, update_index
 
 
@@ -53,12 +57,42 @@ def add_actions(actions: argparse._SubParsersAction) -> None:
     merge.add_argument("index", type=Path, help="folder of the index to write")
     merge.add_argument("sources", type=Path, nargs="+", metavar="SOURCE", help="the parts")
     merge.add_argument("--catalogue", type=Path, help="the whole catalogue, if it is elsewhere")
+    add_kind_options(merge)
     merge.add_argument("--overwrite", action="store_true", help="replace a finished index")
     merge.set_defaults(run=_merge)
 
     verify = actions.add_parser("verify", help="compare every file of an index with its checksum")
     verify.add_argument("index", type=Path)
     verify.set_defaults(run=_verify)
+
+    tune = actions.add_parser(
+        "tune", help="choose the search parameters for a wanted recall against exact search"
+    )
+    tune.add_argument("index", type=Path)
+    tune.add_argument("--recall", type=float, default=0.95, metavar="R", help="default: 0.95")
+    tune.add_argument("-k", "--top-k", type=int, default=10, metavar="K", help="default: 10")
+    tune.add_argument("--kind", choices=KINDS, help="make the index one of this kind first")
+    tune.add_argument(
+        "--texts",
+        type=Path,
+        metavar="FILE",
+        help="what users ask for, one a line (needs --encoder); otherwise queries are made up",
+    )
+    add_encoder_options(tune, required=False)
+    tune.set_defaults(run=_tune)
+
+
+def add_kind_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--kind", choices=KINDS, default="auto", help="of index; auto goes by size and memory"
+    )
+    parser.add_argument(
+        "--memory",
+        type=float,
+        default=MEMORY / (1 << 30),
+        metavar="GIB",
+        help="what searching may hold in memory, for --kind auto (default: %(default)g)",
+    )
 
 
 def add_processes_option(parser: argparse.ArgumentParser) -> None:
@@ -69,6 +103,12 @@ def add_processes_option(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="decode photos in N processes rather than on threads, for a fast GPU (default: 0)",
     )
+
+
+def describe_kind(kind: Mapping[str, Any]) -> str:
+    """The kind of a manifest in words."""
+    rest = (f"{name.replace('_', ' ')} {value}" for name, value in kind.items() if name != "name")
+    return ", ".join([kind["name"], *rest])
 
 
 def _update(args: argparse.Namespace) -> None:
@@ -111,8 +151,36 @@ def _duplicates(args: argparse.Namespace) -> None:
 
 
 def _merge(args: argparse.Namespace) -> None:
-    report = merge_indexes(args.sources, args.index, args.catalogue, overwrite=args.overwrite)
+    report = merge_indexes(
+        args.sources,
+        args.index,
+        args.catalogue,
+        overwrite=args.overwrite,
+        kind=args.kind,
+        memory=int(args.memory * (1 << 30)),
+    )
     write(report.summary())
+
+
+def _tune(args: argparse.Namespace) -> None:
+    queries = None
+    if args.texts is not None:
+        if args.encoder is None:
+            raise ValueError("--texts needs --encoder, the one that the index was built with.")
+        encoder = encoder_of(args)
+        GarmentIndex.open(args.index).check_encoder(encoder)
+        lines = args.texts.read_text(encoding="utf-8").splitlines()
+        queries = encoder.encode_texts([line for line in lines if line.strip()])
+    with progress_bar() as progress:
+        report = tune_index(
+            args.index,
+            args.recall,
+            args.top_k,
+            kind=args.kind,
+            queries=queries,
+            progress=progress,
+        )
+    write(report.summary() if report else f"{args.index} is exact: its recall is 1")
 
 
 def _verify(args: argparse.Namespace) -> None:
