@@ -1,0 +1,232 @@
+"""`fashion-rag evaluate` and `fashion-rag pattern-classifier`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+MINIATURE = Path(__file__).parent.parent / "miniature" / "weights"
+"""The trained miniature and its pattern classifier."""
+_MINIATURE_SIZE, _SIZE = (128, 96), (512, 384)
+_MINIATURE_STEPS, _STEPS = 20, 50
+_MINIATURE_PAIRS, _MINIATURE_GARMENTS = 200, 600
+_MINIATURE_GUIDANCE, _GUIDANCE = 2.5, 7.5
+_HELD_OUT_SEED = 1000
+
+
+def add_commands(commands: Any) -> None:
+    """Add the subcommands to argparse's subparsers."""
+    _add_evaluate(commands)
+    _add_classifier(commands)
+
+
+def _add_evaluate(commands: Any) -> None:
+    parser = commands.add_parser(
+        "evaluate",
+        help="the paper's metrics and tables over a Dress Code folder",
+        description="Paint the test pairs with 0 to 3 retrieved garments and measure the pictures. "
+        "An interrupted run goes on where it stopped.",
+    )
+    add = parser.add_argument
+    add("--miniature", action="store_true", help="the claim on the drawn world, with its models")
+    add("--data", type=Path, metavar="FOLDER", help="Dress Code (with --miniature: a drawn one)")
+    add("--model", type=Path, metavar="FOLDER", help="in diffusers layout")
+    add("--json", type=Path, required=True, metavar="FILE", help="the results to write")
+    add("--out", type=Path, metavar="FOLDER", help="pictures, plots, table (default: by FILE)")
+    add("--pairs", type=int, metavar="N", help="test pairs a category (default: all; 200)")
+    add("--full", action="store_true", help="also unpaired, and 1 to 3 noun chunks")
+    add("--order", choices=("paired", "unpaired"), default="paired", help="default: paired")
+    add("--chunks", type=int, choices=(1, 2, 3), default=3, help="noun chunks (default: 3)")
+    add("--category", nargs="+", choices=("dresses", "upper_body", "lower_body"), metavar="NAME")
+    add("--columns", nargs="+", metavar="NAME", help="k0 k1 k2 k3 k1_without_own oracle vae")
+    add("--index", type=Path, metavar="FOLDER", help="of the garments of --data (default: built)")
+    add("--encoder", type=Path, metavar="FOLDER", help="of the index (default: the model's)")
+    add("--pred-files", type=Path, metavar="FOLDER", help="official retrieval files instead")
+    add(
+        "--clip",
+        type=Path,
+        metavar="FOLDER",
+        help="encoder for CLIP-S, CLIP-I (default: --encoder)",
+    )
+    add("--classifier", type=Path, metavar="FILE", help="of patterns (default: the miniature's)")
+    add("--unet", type=Path, metavar="FILE", help="instead of the model folder's")
+    add("--adapter", type=Path, metavar="FILE", help="instead of the model folder's")
+    add("--steps", type=int, help="DDIM steps (default: 50; 20)")
+    add("--guidance-scale", type=float, help=f"default: 7.5; {_MINIATURE_GUIDANCE}")
+    add("--size", type=_size, metavar="WxH", help="default: 384x512; 96x128")
+    add("--seed", type=int, default=0, help="of the noise (default: 0)")
+    add("--batch-size", type=int, metavar="N", help="pictures at a time (default: 8; 32)")
+    add("--device", help="cpu, cuda, mps (default: cuda where there is one)")
+    parser.set_defaults(run=_evaluate)
+
+
+def _add_classifier(commands: Any) -> None:
+    parser = commands.add_parser(
+        "pattern-classifier",
+        help="train the network that tells a drawn garment's pattern",
+        description="Render garments that are in neither part of the drawn world, put them through "
+        "the model's VAE, and train on both.",
+    )
+    add = parser.add_argument
+    add("--model", type=Path, default=MINIATURE, metavar="FOLDER", help="whose VAE it is for")
+    add(
+        "--data", type=Path, metavar="FOLDER", help="a drawn world of another seed (default: drawn)"
+    )
+    add("--out", type=Path, metavar="FILE", help="default: in the model folder")
+    add("--count", type=int, default=9000, help="garments to draw (default: 9000)")
+    add("--epochs", type=int, default=12, help="default: 12")
+    add("--seed", type=int, default=0, help="of the training (default: 0)")
+    parser.set_defaults(run=_classifier)
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    if not (width.isdigit() and height.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT, such as 384x512")
+    return int(height), int(width)
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    _need_packages()
+    import torch
+
+    from ..training.dresscode import CATEGORIES
+    from .columns import BY_KEY, CLAIM, PROTOCOL
+    from .painting import Sampling
+    from .patterns import WEIGHTS
+    from .run import Job, evaluate, settings_for
+
+    small = args.miniature
+    if not small and (args.data is None or args.model is None):
+        raise ValueError(
+            "Name a Dress Code folder with --data and a model with --model, or use --miniature."
+        )
+    if args.pairs is not None and args.pairs < 1:
+        raise ValueError(f"--pairs is {args.pairs}: expected 1 or more.")
+    unknown = [name for name in args.columns or () if name not in BY_KEY]
+    if unknown:
+        raise ValueError(f"--columns has {unknown[0]!r}; there are: {', '.join(BY_KEY)}.")
+    columns = [BY_KEY[name] for name in args.columns] if args.columns else None
+    pairs = args.pairs or (_MINIATURE_PAIRS if small else None)
+    model = args.model or MINIATURE
+    out = args.out or args.json.with_suffix("")
+    classifier = args.classifier or (model / WEIGHTS if small else None)
+    if classifier is not None and args.classifier is None and not classifier.is_file():
+        classifier = MINIATURE / WEIGHTS if (MINIATURE / WEIGHTS).is_file() else None
+    job = Job(
+        root=args.data or _test_world(),
+        model=model,
+        out=out,
+        json=args.json,
+        settings=settings_for(
+            columns or (CLAIM if small else PROTOCOL), args.order, args.chunks, args.full
+        ),
+        categories=tuple(name for name in CATEGORIES if name in (args.category or CATEGORIES)),
+        sampling=Sampling(
+            size=args.size or (_MINIATURE_SIZE if small else _SIZE),
+            steps=args.steps or (_MINIATURE_STEPS if small else _STEPS),
+            guidance_scale=_first(args.guidance_scale, _MINIATURE_GUIDANCE if small else _GUIDANCE),
+            seed=args.seed,
+            batch_size=args.batch_size or (32 if small else 8),
+        ),
+        device=args.device or ("cuda" if torch.cuda.is_available() else "cpu"),
+        title="The claim in miniature" if small else "Fashion-RAG on Dress Code",
+        pairs=pairs,
+        index=args.index,
+        pred_files=args.pred_files,
+        encoder=args.encoder,
+        clip=args.clip,
+        classifier=classifier,
+        unet=args.unet,
+        adapter=args.adapter,
+    )
+    content = evaluate(job)
+    for target in content["claim"]:
+        verdict = "met" if target["passed"] else f"missed: {target['reason']}"
+        sys.stdout.write(f"{target['name']}: {verdict}\n")
+    sys.stdout.write(f"wrote {args.json}, {out / 'table.md'}\n")
+
+
+def _classifier(args: argparse.Namespace) -> None:
+    import time
+
+    from tqdm import tqdm
+
+    from ..adapter.pipeline import FashionRAGPipeline
+    from ..miniature.dresscode import render
+    from .painting import round_trip
+    from .pattern_training import read_views, train_classifier
+    from .patterns import WEIGHTS, save_classifier
+
+    started = time.monotonic()
+    logging.getLogger(__package__).setLevel(logging.INFO)
+    world = args.data or _cache() / f"patterns-{args.count}"
+    with tqdm(dynamic_ncols=True) as bar:
+
+        def progress(done: int, total: int, what: str) -> None:
+            if bar.total != total:
+                bar.reset(total)
+            bar.set_description(what, refresh=False)
+            bar.update(done - bar.n)
+
+        if args.data is None:
+            render(
+                world, args.count, 0, seed=_HELD_OUT_SEED, size=(96, 128),
+                progress=lambda done, total: progress(done, total, "drawing"),
+            )  # fmt: skip
+        if json.loads((world / "miniature.json").read_text())["seed"] == 0:
+            raise ValueError(f"{world} is the world that is evaluated: name one of another seed.")
+        pipeline = FashionRAGPipeline.from_pretrained(args.model)
+        views, labels = read_views(world, lambda photos: round_trip(pipeline, photos), progress)
+        network, rates = train_classifier(views, labels, args.epochs, args.seed, progress=progress)
+    out = args.out or args.model / WEIGHTS
+    minutes = (time.monotonic() - started) / 60
+    notes = {
+        "command": f"fashion-rag pattern-classifier --count {len(views)} --epochs {args.epochs} "
+        f"--seed {args.seed}",
+        "held_out_accuracy": f"{rates[0]:.4f} raw, {rates[1]:.4f} through the VAE",
+        "minutes": f"{minutes:.0f}",
+    }
+    save_classifier(network, out, notes)
+    sys.stdout.write(f"{notes['held_out_accuracy']}; wrote {out} after {minutes:.0f} min\n")
+
+
+def _test_world() -> Path:
+    """The drawn test world, drawn on the first use."""
+    from tqdm import tqdm
+
+    from ..miniature.dresscode import WORLD_VERSION, render
+
+    count = 3 * _MINIATURE_GARMENTS
+    folder = _cache() / f"test-world-{WORLD_VERSION}"
+    if not (folder / "test_pairs_unpaired.txt").is_file():
+        with tqdm(desc=f"drawing the test world in {folder}", total=count, unit=" pairs") as bar:
+            render(folder, count, count, progress=lambda done, _: bar.update(done - bar.n))
+    return folder
+
+
+def _cache() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "fashion-rag"
+
+
+def _need_packages() -> None:
+    import importlib.util
+
+    wanted = {"skimage": "scikit-image", "matplotlib": "matplotlib", "cleanfid": "clean-fid",
+              "lpips": "lpips", "aggdraw": "aggdraw"}  # fmt: skip
+    missing = [name for module, name in wanted.items() if not importlib.util.find_spec(module)]
+    if missing:
+        raise ImportError(
+            f"The evaluation needs {', '.join(missing)}: pip install {' '.join(missing)}, or "
+            "install the pack with its extra: pip install -e '.[evaluate]'."
+        )
+
+
+def _first(value: float | None, default: float) -> float:
+    return default if value is None else value

@@ -1,0 +1,65 @@
+"""The columns of the table: what each one lets the model see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..adapter.prompts import DEPTH_PROMPT, PAPER_PROMPT
+from .dresscode import Sample
+from .retrieval import Ranking
+
+CAPTION, RETRIEVED, OTHERS, OWN, TRUTH = "caption", "retrieved", "others", "own", "truth"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One way to condition the model.
+
+    key: names its folder and its place in the JSON. garments: how many are given. source: CAPTION
+    for the text alone, RETRIEVED, OTHERS (retrieved without the sample's own), OWN (the oracle),
+    TRUTH for the true photo that only went through the VAE.
+    """
+
+    key: str
+    title: str
+    source: str
+    garments: int
+
+    @property
+    def prompt(self) -> str:
+        """The paper's prompt for text alone or for garments."""
+        return DEPTH_PROMPT if self.source == CAPTION else PAPER_PROMPT
+
+    def pick(self, sample: Sample, ranking: Ranking, chunks: int) -> tuple[str, ...]:
+        """The photos of the garments that a sample gets, best first."""
+        if self.source in (CAPTION, TRUTH):
+            return ()
+        if self.source == OWN:
+            return (sample.file,)
+        found: Sequence[str] = ranking[sample.caption(chunks)]
+        if self.source == OTHERS:
+            found = [file for file in found if file != sample.file]
+        return tuple(found[: self.garments])
+
+
+TEXT = Column("k0", "k = 0 (caption)", CAPTION, 0)
+FIRST, SECOND, THIRD = (Column(f"k{k}", f"k = {k}", RETRIEVED, k) for k in (1, 2, 3))
+WITHOUT_OWN = Column("k1_without_own", "k = 1, own removed", OTHERS, 1)
+ORACLE = Column("oracle", "oracle (own garment)", OWN, 1)
+ROUND_TRIP = Column("vae", "true photos through the VAE", TRUTH, 0)
+"""No picture that this VAE decodes can be expected to be nearer to the truth."""
+
+PROTOCOL = (TEXT, FIRST, SECOND, THIRD)
+"""The paper's: 0 to 3 retrieved garments."""
+CLAIM = (*PROTOCOL, WITHOUT_OWN, ORACLE, ROUND_TRIP)
+BY_KEY = {column.key: column for column in CLAIM}
+
+
+def needed(columns: Sequence[Column]) -> int:
+    """How many garments a caption must find so that every column has its own."""
+    return max(
+        (column.garments + (column.source == OTHERS) for column in columns
+         if column.source in (RETRIEVED, OTHERS)),
+        default=0,
+    )  # fmt: skip

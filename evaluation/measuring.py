@@ -1,0 +1,272 @@
+"""Measure the painted pictures of one setting: every sample by every column."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..adapter.framing import frame
+from ..adapter.inpainting import composite
+from .columns import Column
+from .distances import distance_figures
+from .drawn import DrawnWorld
+from .dresscode import (
+    Sample,
+    Scene,
+    fitted_region,
+    garment_region,
+    inner_region,
+    load_scene,
+)
+from .measures import colour_error, fabric_patch, masked_garment, region_error, ssim
+from .networks import Features
+from .patterns import PatternClassifier, garment_view
+from .statistics import Figure
+
+FEATHER = 8
+"""Pixels at a height of 512, as the pack's own default."""
+_PART = 32  # samples whose pictures are in memory at a time
+
+Values = dict[str, np.ndarray]
+"""Measures to one value a sample (n,), nan where a sample has none."""
+
+
+@dataclass(frozen=True)
+class Instruments:
+    """What the measures need. Those that are None are left out."""
+
+    size: tuple[int, int]
+    clip: Features | None = None
+    caption_features: Callable[[Sequence[str]], np.ndarray] | None = None
+    garment_features: Callable[[str], np.ndarray] | None = None
+    inception: Features | None = None
+    lpips: Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], np.ndarray] | None = None
+    world: DrawnWorld | None = None
+    classifier: PatternClassifier | None = None
+
+
+@dataclass
+class Measured:
+    """A setting's results. values: by column. distances: by column and name, over all samples and
+    by category. features: of the pictures, and under "" of the truths, by name."""
+
+    samples: list[Sample]
+    values: dict[str, Values] = field(default_factory=dict)
+    features: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+
+    def distances(self, column: str, name: str, rows: np.ndarray) -> tuple[Figure, Figure] | None:
+        """Fréchet and kernel distance of a column's pictures to the photos, over some samples."""
+        if name not in self.features or column not in self.features[name] or len(rows) < 2:
+            return None
+        of = self.features[name]
+        return distance_figures(of[column][rows], of[""][rows])
+
+
+@dataclass(frozen=True)
+class _Truth:
+    """How a person looks in a garment: the photo, and where the garment surely is."""
+
+    photo: np.ndarray
+    inner: np.ndarray
+    pattern: str
+
+
+def measure(
+    samples: Sequence[Sample],
+    columns: Sequence[Column],
+    picture_of: Callable[[Sample, Column], Path],
+    garments_of: Callable[[Sample, Column], Sequence[str]],
+    captions: Sequence[str],
+    tools: Instruments,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Measured:
+    """Measure every column's picture of every sample.
+
+    Args:
+        picture_of: where a column's picture of a sample is.
+        garments_of: the photos of the garments that a column gave a sample, best first.
+        captions: of the samples, for CLIP-S.
+        progress: called with the number of samples that were measured.
+    """
+    rows: dict[str, list[dict[str, float]]] = {column.key: [] for column in columns}
+    features: dict[str, dict[str, list[np.ndarray]]] = {}
+    for start in range(0, len(samples), _PART):
+        part = [
+            _open(sample, columns, picture_of, tools) for sample in samples[start : start + _PART]
+        ]
+        texts = captions[start : start + _PART]
+        for column in columns:
+            given = [garments_of(one.sample, column) for one in part]
+            rows[column.key] += _measure_column(part, column, given, texts, tools)
+        for name, of in (("clip", tools.clip), ("inception", tools.inception)):
+            if of is not None:
+                kept = features.setdefault(name, {})
+                kept.setdefault("", []).append(of([one.scene.photo.numpy() for one in part]))
+                for column in columns:
+                    shown = of([one.pictures[column.key] for one in part])
+                    kept.setdefault(column.key, []).append(shown)
+        progress(len(part))
+    return Measured(
+        list(samples),
+        {key: _columns_of(found) for key, found in rows.items()},
+        {
+            name: {key: np.concatenate(parts) for key, parts in kept.items()}
+            for name, kept in features.items()
+        },
+    )
+
+
+@dataclass
+class _Opened:
+    """A sample with its scene, its pictures by column, and the truths asked for so far."""
+
+    sample: Sample
+    scene: Scene
+    pictures: dict[str, np.ndarray]
+    truths: dict[str, _Truth | None] = field(default_factory=dict)
+
+    def truth(self, garment: str, tools: Instruments) -> _Truth | None:
+        if garment not in self.truths:
+            self.truths[garment] = _truth(self.sample, self.scene, garment, tools)
+        return self.truths[garment]
+
+
+def _open(sample: Sample, columns, picture_of, tools: Instruments) -> _Opened:
+    pictures = {c.key: read_picture(picture_of(sample, c), tools.size) for c in columns}
+    return _Opened(sample, load_scene(sample, tools.size), pictures)
+
+
+def _measure_column(
+    part: Sequence[_Opened],
+    column: Column,
+    given: Sequence[Sequence[str]],
+    captions: Sequence[str],
+    tools: Instruments,
+) -> list[dict[str, float]]:
+    rows, pictures, garments, patches = [], [], [], []
+    for one, files in zip(part, given, strict=True):
+        picture, mask = one.pictures[column.key], one.scene.mask.numpy()
+        truth = one.truth(one.sample.garment, tools)
+        row = _against_truth(picture, one.scene, truth, tools)
+        if files:
+            retrieved = one.truth(garment_number(files[0]), tools)
+            row |= _against_retrieved(picture, one.scene, retrieved, tools)
+        rows.append(row)
+        pictures.append(picture)
+        garments.append(masked_garment(picture, mask))
+        patches.append(fabric_patch(picture, mask, one.sample.category))
+    further = {}
+    if tools.clip is not None:
+        texts = tools.caption_features(captions)
+        further["clip_s"] = 100 * (tools.clip(garments) * texts).sum(axis=1).clip(0)
+        if all(given):
+            further["clip_i"] = _clip_i(tools.clip(patches), given, tools)
+    truths = [one.truth(one.sample.garment, tools) for one in part]
+    if tools.lpips is not None and all(truths):
+        further["lpips"] = tools.lpips(pictures, [truth.photo for truth in truths])
+    for name, values in further.items():
+        for row, value in zip(rows, values, strict=True):
+            row[name] = float(value)
+    return rows
+
+
+def _columns_of(rows: Sequence[Mapping[str, float]]) -> Values:
+    names = {name: None for row in rows for name in row}
+    return {name: np.array([row.get(name, np.nan) for row in rows]) for name in names}
+
+
+def read_picture(path: Path, size: tuple[int, int]) -> np.ndarray:
+    """A painted picture as (H, W, 3) float32 in 0..1.
+
+    Raises:
+        ValueError: another size.
+    """
+    with Image.open(path, formats=("PNG",)) as picture:
+        pixels = np.asarray(picture.convert("RGB"), dtype=np.float32) / 255
+    if pixels.shape[:2] != tuple(size):
+        raise ValueError(
+            f"{path} is {pixels.shape[1]}x{pixels.shape[0]}, expected {size[1]}x{size[0]}: it is "
+            "of another run; choose another folder for the pictures."
+        )
+    return pixels
+
+
+def composited(picture: np.ndarray, scene: Scene) -> np.ndarray:
+    """The picture pasted into the photo as Fashion Composite does it, (H, W, 3)."""
+    feather = round(FEATHER * picture.shape[0] / 512)
+    pasted = composite(
+        scene.photo[None], torch.from_numpy(picture)[None], scene.mask[None], feather
+    )
+    return pasted[0].numpy()
+
+
+def garment_number(file: str) -> str:
+    """The number in a garment photo's name."""
+    return PurePosixPath(file).name.split("_")[0]
+
+
+def _truth(sample: Sample, scene: Scene, garment: str, tools: Instruments) -> _Truth | None:
+    """How the sample's person looks in the garment with this number; None where nobody knows."""
+    mask = scene.mask.numpy()
+    pattern = "" if tools.world is None else tools.world.pattern(garment)
+    if garment == sample.person:
+        return _Truth(scene.photo.numpy(), inner_region(scene.garment, mask), pattern)
+    if tools.world is None:
+        return None
+    picture, labels = tools.world.worn(sample.person, garment)
+    framed = frame(picture, np.zeros(labels.shape, np.float32), None, tools.size)
+    region = fitted_region(garment_region(labels, sample.category), tools.size)
+    return _Truth(framed.image[0].numpy(), inner_region(region, mask), pattern)
+
+
+def _against_truth(
+    picture: np.ndarray, scene: Scene, truth: _Truth | None, tools: Instruments
+) -> dict[str, float]:
+    mask = scene.mask.numpy() > 0
+    changed = (composited(picture, scene) != scene.photo.numpy()).any(axis=-1) & ~mask
+    found = {"outside_changed": float(changed.sum())}
+    if truth is None:
+        return found
+    found |= {
+        "ssim": ssim(picture, truth.photo),
+        "mask_error": region_error(picture, truth.photo, mask),
+        "garment_error": region_error(picture, truth.photo, truth.inner),
+        "rest_error": region_error(picture, truth.photo, mask & ~truth.inner),
+        "colour_error": colour_error(picture, truth.photo, truth.inner),
+    }
+    if tools.classifier is not None:
+        found["pattern"] = _is_pattern(picture, scene, truth.pattern, tools.classifier)
+    return found
+
+
+def _against_retrieved(
+    picture: np.ndarray, scene: Scene, truth: _Truth | None, tools: Instruments
+) -> dict[str, float]:
+    if truth is None:
+        return {}
+    found = {"retrieved_colour_error": colour_error(picture, truth.photo, truth.inner)}
+    if tools.classifier is not None:
+        found["retrieved_pattern"] = _is_pattern(picture, scene, truth.pattern, tools.classifier)
+    return found
+
+
+def _is_pattern(
+    picture: np.ndarray, scene: Scene, pattern: str, classifier: PatternClassifier
+) -> float:
+    view = garment_view(picture, scene.mask.numpy())
+    return float(classifier.name(view[None])[0] == pattern)
+
+
+def _clip_i(patch: np.ndarray, given: Sequence[Sequence[str]], tools: Instruments) -> np.ndarray:
+    """The official `retrieved_score`: mean cosine of the patch and the garments' photos."""
+    return np.array(
+        [
+            np.mean([float(row @ tools.garment_features(file)) for file in files])
+            for row, files in zip(patch, given, strict=True)
+        ]
+    )

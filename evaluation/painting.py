@@ -1,0 +1,183 @@
+"""Paint every column's pictures, in batches, each sample's inputs encoded once.
+
+A picture depends on its sample, its condition and the seed alone, not on the batch: columns that
+give a sample the same condition share one picture, and an interrupted run goes on with what is
+missing.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from ..adapter.framing import to_picture
+from ..adapter.inpainting import CELL
+from ..adapter.pipeline import FashionRAGPipeline
+from ..adapter.prompts import category_words, split_prompt
+from .dresscode import Sample, load_scene
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a sample is painted from: a prompt with its caption filled in, and garment photos."""
+
+    prompt: tuple[str, ...]
+    garments: tuple[Path, ...]
+
+    @classmethod
+    def of(cls, template: str, category: str, caption: str, garments: Sequence[Path]) -> Condition:
+        """Fill a template (see adapter/prompts.py) in for a sample."""
+        words = category_words([category])
+        return cls(tuple(split_prompt(template, words, caption)), tuple(garments))
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How pictures are sampled. size: height and width in pixels, multiples of 8."""
+
+    size: tuple[int, int]
+    steps: int = 50
+    guidance_scale: float = 7.5
+    seed: int = 0
+    batch_size: int = 8
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A picture to paint and the files to write it to."""
+
+    channels: torch.Tensor
+    pose: torch.Tensor
+    noise: torch.Tensor
+    context: torch.Tensor
+    files: tuple[Path, ...]
+
+
+class Painter:
+    """Paints samples with a pipeline; garment photos and prompts are encoded once."""
+
+    def __init__(
+        self,
+        pipeline: FashionRAGPipeline,
+        sampling: Sampling,
+        open_photo: Callable[[Path], Image.Image],
+    ):
+        height, width = sampling.size
+        if height % CELL or width % CELL:
+            raise ValueError(f"height x width is {height}x{width}, expected multiples of {CELL}.")
+        self.pipeline, self.sampling, self._open_photo = pipeline, sampling, open_photo
+        self._words = lru_cache(maxsize=8192)(self._pseudo_words)
+
+    @torch.no_grad()
+    def paint(
+        self,
+        samples: Sequence[Sample],
+        wanted: Callable[[Sample], Mapping[Condition, Sequence[Path]]],
+        progress: Callable[[int], None] = lambda done: None,
+    ) -> None:
+        """Write the pictures that `wanted` names and that are not there yet.
+
+        Args:
+            wanted: for a sample its conditions, and the files that a condition's picture goes to.
+            progress: called with the number of files that became ready; it may raise to stop.
+        """
+        for jobs in _batched(self._jobs(samples, wanted, progress), self.sampling.batch_size):
+            pictures = self._paint(jobs)
+            for job, picture in zip(jobs, pictures, strict=True):
+                _save(to_picture(picture[None]), job.files)
+                progress(len(job.files))
+
+    @torch.no_grad()
+    def round_trips(
+        self,
+        samples: Sequence[Sample],
+        file_of: Callable[[Sample], Path],
+        progress: Callable[[int], None] = lambda done: None,
+    ) -> None:
+        """Write the samples' photos as the VAE gives them back, where they are not there yet."""
+        missing = [sample for sample in samples if not file_of(sample).is_file()]
+        for start in range(0, len(missing), self.sampling.batch_size):
+            part = missing[start : start + self.sampling.batch_size]
+            photos = torch.stack([load_scene(s, self.sampling.size).photo for s in part])
+            for sample, picture in zip(part, round_trip(self.pipeline, photos), strict=True):
+                _save(to_picture(picture[None]), [file_of(sample)])
+            progress(len(part))
+
+    def _jobs(self, samples, wanted, progress) -> Iterator[_Job]:
+        for sample in samples:
+            missing = {}
+            for condition, files in wanted(sample).items():
+                there = [file for file in files if file.is_file()]
+                left = tuple(file for file in files if not file.is_file())
+                if there and left:
+                    with Image.open(there[0]) as picture:
+                        _save(picture, left)
+                    progress(len(left))
+                elif left:
+                    missing[condition] = left
+            if missing:
+                yield from self._encoded(sample, missing)
+
+    def _encoded(self, sample: Sample, missing: Mapping[Condition, tuple[Path, ...]]):
+        pipeline, size = self.pipeline, self.sampling.size
+        scene = load_scene(sample, size)
+        channels = pipeline.inpainting_channels(scene.photo[None], scene.mask[None])
+        pose = pipeline.pose_channels(scene.keypoints, size)
+        seed = zlib.crc32(f"{self.sampling.seed} {sample.category} {sample.person}".encode())
+        noise = torch.randn(
+            (1, pipeline.vae.config.latent_channels, size[0] // CELL, size[1] // CELL),
+            generator=torch.Generator().manual_seed(seed),
+        ).to(pipeline.device, pipeline.dtype)
+        for condition, files in missing.items():
+            garments = [self._words(path) for path in condition.garments]
+            context = pipeline.encode_prompt(condition.prompt, garments)
+            yield _Job(channels, pose, noise, context, files)
+
+    def _pseudo_words(self, path: Path) -> torch.Tensor:
+        return self.pipeline.pseudo_words([self._open_photo(path)])[0]
+
+    def _paint(self, jobs: Sequence[_Job]) -> torch.Tensor:
+        """Pictures (b, H, W, 3) float32 in 0..1."""
+        latents = self.pipeline.denoise(
+            *(
+                torch.cat([getattr(job, name) for job in jobs])
+                for name in ("noise", "channels", "pose", "context")
+            ),
+            steps=self.sampling.steps,
+            guidance_scale=self.sampling.guidance_scale,
+        )
+        return self.pipeline.decode(latents)
+
+
+def round_trip(pipeline: FashionRAGPipeline, photos: torch.Tensor) -> torch.Tensor:
+    """Photos (b, H, W, 3) in 0..1 encoded by the pipeline's VAE and decoded again, likewise."""
+    pixels = photos.movedim(-1, 1).contiguous().to(pipeline.device, pipeline.dtype)
+    latents = pipeline.vae.encode(pixels * 2 - 1).latent_dist.mode()
+    return pipeline.decode(latents * pipeline.vae.config.scaling_factor)
+
+
+def _batched(jobs: Iterable[_Job], size: int) -> Iterator[list[_Job]]:
+    """Batches of jobs whose contexts are equally long."""
+    waiting: dict[int, list[_Job]] = {}
+    for job in jobs:
+        batch = waiting.setdefault(job.context.shape[1], [])
+        batch.append(job)
+        if len(batch) == size:
+            yield batch
+            waiting[job.context.shape[1]] = []
+    yield from (batch for batch in waiting.values() if batch)
+
+
+def _save(picture: Image.Image, files: Sequence[Path]) -> None:
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part = file.with_name("." + file.name)
+        picture.save(part, format="PNG")
+        os.replace(part, file)

@@ -1,0 +1,286 @@
+"""The results as JSON and as Markdown tables in the paper's form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from .claim import CLASSIFIER_RATE, Target, classifier_rate
+from .columns import ROUND_TRIP, Column
+from .dresscode import CATEGORIES
+from .measuring import Measured
+from .statistics import Figure, mean_figure
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A row of the JSON and a column of the table. scale: from the value to what is printed."""
+
+    key: str
+    title: str
+    better: str
+    digits: int
+    scale: float = 1.0
+
+
+MEASURES = (
+    Measure("fid", "FID", "lower", 2),
+    Measure("kid", "KID x 1000", "lower", 2, 1000),
+    Measure("clip_frechet", "Fréchet distance on CLIP features x 1000", "lower", 1, 1000),
+    Measure("clip_kernel", "kernel distance on CLIP features x 1000", "lower", 3, 1000),
+    Measure("lpips", "LPIPS", "lower", 3),
+    Measure("ssim", "SSIM", "higher", 3),
+    Measure("mask_error", "error in mask x 100", "lower", 2, 100),
+    Measure("colour_error", "colour error (CIEDE2000)", "lower", 1),
+    Measure("pattern", "pattern right, %", "higher", 1, 100),
+    Measure("retrieved_colour_error", "colour error to retrieved", "lower", 1),
+    Measure("retrieved_pattern", "pattern of retrieved, %", "higher", 1, 100),
+    Measure("clip_s", "CLIP-S", "higher", 2),
+    Measure("clip_i", "CLIP-I", "higher", 3),
+)
+_DISTANCES = {"inception": ("fid", "kid"), "clip": ("clip_frechet", "clip_kernel")}
+_PATTERN_MEASURES = ("pattern", "retrieved_pattern")
+
+Figures = dict[str, Figure]
+
+
+@dataclass(frozen=True)
+class Table:
+    """One setting's results: figures by column, over all samples and by category."""
+
+    order: str
+    chunks: int
+    columns: tuple[Column, ...]
+    figures: dict[str, Figures]
+    by_category: dict[str, dict[str, Figures]]
+    retrieval: dict[str, Figures]
+    own_recall: dict[str, Figure]
+    counts: dict[str, int]
+
+    @property
+    def key(self) -> str:
+        return f"{self.order}_{self.chunks}"
+
+
+def figures_of(measured: Measured, column: str, rows: np.ndarray) -> Figures:
+    """All figures of a column over some samples."""
+    found = {name: mean_figure(values[rows]) for name, values in measured.values[column].items()}
+    for name, keys in _DISTANCES.items():
+        pair = measured.distances(column, name, rows)
+        found |= dict(zip(keys, pair or (), strict=False))
+    return {name: figure for name, figure in found.items() if figure is not None}
+
+
+def make_table(
+    order: str,
+    chunks: int,
+    columns: Sequence[Column],
+    measured: Measured,
+    retrieval: Mapping[str, Mapping[str, np.ndarray]],
+    own: Mapping[int, np.ndarray],
+) -> Table:
+    """Work out every figure.
+
+    Args:
+        retrieval: by category, from `retrieval_rates`.
+        own: whether a sample's own garment is among the first k, by k.
+    """
+    category = np.array([sample.category for sample in measured.samples])
+    present = [name for name in CATEGORIES if (category == name).any()]
+    every = np.arange(len(category))
+    rates = {
+        name: {key: mean_figure(values) for key, values in found.items()}
+        for name, found in retrieval.items()
+    }
+    if len(retrieval) > 1:
+        first = next(iter(retrieval.values()))
+        rates["all"] = {
+            key: mean_figure(np.concatenate([found[key] for found in retrieval.values()]))
+            for key in first
+        }
+    return Table(
+        order=order,
+        chunks=chunks,
+        columns=tuple(columns),
+        figures={column.key: figures_of(measured, column.key, every) for column in columns},
+        by_category={
+            name: {
+                column.key: figures_of(measured, column.key, np.flatnonzero(category == name))
+                for column in columns
+            }
+            for name in present
+        },
+        retrieval=rates,
+        own_recall={str(k): mean_figure(values) for k, values in own.items()},
+        counts={name: int((category == name).sum()) for name in present},
+    )
+
+
+def to_json(
+    settings: Mapping[str, Any],
+    tables: Sequence[Table],
+    targets: Sequence[Target],
+    left_out: Mapping[str, str],
+) -> dict[str, Any]:
+    """All results as plain JSON values."""
+    return {
+        "settings": dict(settings),
+        "claim": [asdict(target) for target in targets],
+        "tables": [
+            {
+                "order": table.order,
+                "chunks": table.chunks,
+                "samples": table.counts,
+                "columns": {
+                    column.key: {
+                        "title": column.title,
+                        "figures": _plain(table.figures[column.key]),
+                        "by_category": {
+                            name: _plain(figures[column.key])
+                            for name, figures in table.by_category.items()
+                        },
+                    }
+                    for column in table.columns
+                },
+                "retrieval": {name: _plain(found) for name, found in table.retrieval.items()},
+                "own_recall": _plain(table.own_recall),
+            }
+            for table in tables
+        ],
+        "left_out": dict(left_out),
+    }
+
+
+def to_markdown(
+    title: str,
+    settings: Mapping[str, Any],
+    tables: Sequence[Table],
+    targets: Sequence[Target],
+    left_out: Mapping[str, str],
+    void_patterns: bool,
+) -> str:
+    """The results as a page: the claim, one table a setting, retrieval, and what was left out."""
+    lines = [f"# {title}", "", _sentence(settings), ""]
+    if targets:
+        lines += ["## The claim", "", *_claim(targets), ""]
+    for table in tables:
+        lines += _table(table, void_patterns)
+    if left_out:
+        lines += ["## Left out", ""]
+        lines += [f"- {name}: {reason}" for name, reason in left_out.items()] + [""]
+    return "\n".join(lines)
+
+
+def is_void(measured: Measured | None) -> bool:
+    """Whether the pattern classifier misses its mark, so that its figures mean nothing."""
+    rate = None if measured is None else classifier_rate(measured)
+    return rate is not None and rate.value < CLASSIFIER_RATE
+
+
+def number(figure: Figure, measure: Measure) -> str:
+    """A figure with its interval, as the tables print it."""
+    value, low, high = (
+        f"{measure.scale * x:.{measure.digits}f}" for x in (figure.value, figure.low, figure.high)
+    )
+    return f"{value} [{low}, {high}]"
+
+
+def _plain(figures: Mapping[str, Figure]) -> dict[str, Any]:
+    return {name: asdict(figure) for name, figure in figures.items()}
+
+
+def _sentence(settings: Mapping[str, Any]) -> str:
+    named = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in settings.items())
+    return f"Brackets hold 95 % bootstrap intervals. {named[:1].upper()}{named[1:]}."
+
+
+def _claim(targets: Sequence[Target]) -> list[str]:
+    lines = ["| Target | Wanted | Reached | Samples | |", "|---|---|---|---|---|"]
+    for target in targets:
+        reached, count = "not measured", ""
+        if target.reached is not None:
+            figure = target.reached
+            reached = f"{figure.value:.3g} [{figure.low:.3g}, {figure.high:.3g}]"
+            count = str(figure.count)
+        verdict = "met" if target.passed else f"**missed**: {target.reason}"
+        lines.append(f"| {target.name} | {target.wanted} | {reached} | {count} | {verdict} |")
+    return lines
+
+
+def _table(table: Table, void_patterns: bool) -> list[str]:
+    counts = ", ".join(f"{count} {name}" for name, count in table.counts.items())
+    chunks = "1 noun chunk" if table.chunks == 1 else f"{table.chunks} noun chunks"
+    lines = [
+        f"## {table.order.capitalize()}, {chunks}: {sum(table.counts.values())} samples",
+        "",
+        f"Samples by category: {counts}.",
+        "",
+        *_figures(table.columns, table.figures, void_patterns),
+        "",
+    ]
+    if len(table.by_category) > 1:
+        for name, figures in table.by_category.items():
+            lines += [
+                f"### {name}: {table.counts[name]} samples",
+                "",
+                *_figures(table.columns, figures, void_patterns),
+                "",
+            ]
+    return lines + _retrieval(table)
+
+
+def _figures(
+    columns: Sequence[Column], figures: Mapping[str, Figures], void_patterns: bool
+) -> list[str]:
+    shown = [m for m in MEASURES if any(m.key in figures[column.key] for column in columns)]
+    arrows = {"lower": "↓", "higher": "↑"}
+    head = " | ".join(f"{measure.title} {arrows[measure.better]}" for measure in shown)
+    lines = [f"| | {head} |", "|---|" + "---|" * len(shown)]
+    for column in columns:
+        cells = []
+        for measure in shown:
+            figure = figures[column.key].get(measure.key)
+            if void_patterns and measure.key in _PATTERN_MEASURES:
+                cells.append("void")
+            else:
+                cells.append("" if figure is None else number(figure, measure))
+        name = f"*{column.title}*" if column.key == ROUND_TRIP.key else column.title
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _retrieval(table: Table) -> list[str]:
+    if not table.retrieval:
+        return []
+    names = [name for name in next(iter(table.retrieval.values())) if "@" in name]
+    cutoffs = sorted({int(name.split("@")[1]) for name in names})
+    lines = [
+        "### Retrieval",
+        "",
+        "Recall: a garment with this caption is among the first k. Precision: the textbook's, and "
+        "half of the mean share of such garments found, which fits the official figures. In the "
+        "last row: the sample's very own garment is among the first k.",
+        "",
+        "| | queries | " + " | ".join(
+            f"{kind}@{k}" for kind in ("R", "P", "official P") for k in cutoffs
+        ) + " |",
+        "|---|---|" + "---|" * (3 * len(cutoffs)),
+    ]  # fmt: skip
+    for name, found in table.retrieval.items():
+        cells = [
+            f"{found[f'{kind}@{k}'].value:.3f}"
+            for kind in ("recall", "precision", "official_precision")
+            for k in cutoffs
+        ]
+        lines.append(f"| {name} | {found['recall@1'].count} | " + " | ".join(cells) + " |")
+    if table.own_recall:
+        cells = [
+            f"{table.own_recall[str(k)].value:.3f}" if str(k) in table.own_recall else ""
+            for k in cutoffs
+        ] + [""] * (2 * len(cutoffs))
+        count = next(iter(table.own_recall.values())).count
+        lines.append(f"| own garment | {count} samples | " + " | ".join(cells) + " |")
+    return [*lines, ""]

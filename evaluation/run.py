@@ -1,0 +1,489 @@
+"""One evaluation from the folder to the files: paint, measure, judge, write."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from ..adapter.framing import to_picture
+from ..adapter.pipeline import FashionRAGPipeline
+from ..retriever.build import build_index
+from ..retriever.catalogue import safe_path
+from ..retriever.encoders import load_encoder
+from ..retriever.index import MANIFEST, GarmentIndex
+from ..retriever.photos import open_photo
+from . import claim, networks, report
+from .columns import CLAIM, PROTOCOL, RETRIEVED, ROUND_TRIP, TRUTH, Column, needed
+from .drawn import DrawnWorld
+from .dresscode import CHUNKS, Sample, load_scene, read_samples
+from .grid import GridRow, picture_grid
+from .measuring import Instruments, Measured, composited, measure, read_picture
+from .painting import Condition, Painter, Sampling
+from .patterns import load_classifier
+from .plots import plot_quality
+from .retrieval import (
+    CUTOFFS,
+    Ranking,
+    check_ranking,
+    own_found,
+    rank_online,
+    read_pred_files,
+    retrieval_rates,
+    rows_of,
+)
+
+logger = logging.getLogger(__name__)
+
+_GRID_ROWS = 2  # a category
+_MARK = "run.json"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One table: paired or unpaired, how many noun chunks, which columns."""
+
+    order: str
+    chunks: int
+    columns: tuple[Column, ...]
+
+    @property
+    def key(self) -> str:
+        return f"{self.order}_{self.chunks}"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to evaluate, where, and how.
+
+    root: a Dress Code folder. model: in diffusers layout. out: folder for pictures, plots and the
+    table. pairs: how many a category, None for all. index: made from `root`; None builds one.
+    pred_files: official retrieval files instead. encoder: of the index; None is the model's own.
+    clip: for CLIP-S and CLIP-I; None is `encoder`. classifier: weights of the pattern classifier.
+    """
+
+    root: Path
+    model: Path
+    out: Path
+    json: Path
+    settings: tuple[Setting, ...]
+    categories: tuple[str, ...]
+    sampling: Sampling
+    device: str
+    title: str
+    pairs: int | None = None
+    index: Path | None = None
+    pred_files: Path | None = None
+    encoder: Path | None = None
+    clip: Path | None = None
+    classifier: Path | None = None
+    unet: Path | None = None
+    adapter: Path | None = None
+
+
+def settings_for(
+    columns: Sequence[Column], order: str, chunks: int, full: bool
+) -> tuple[Setting, ...]:
+    """The setting asked for and, for the full protocol, the paper's columns in all the others."""
+    first = Setting(order, chunks, tuple(columns))
+    others = [
+        Setting(o, c, PROTOCOL)
+        for o in ("paired", "unpaired")
+        for c in range(CHUNKS, 0, -1)
+        if full and (o, c) != (order, chunks)
+    ]
+    return (first, *others)
+
+
+class Evaluation:
+    """A job with its samples, rankings and files."""
+
+    def __init__(self, job: Job):
+        self.job = job
+        self.world = DrawnWorld.open(job.root)
+        of_order = {"paired": self._read("paired")}
+        for setting in job.settings:
+            if setting.order not in of_order:
+                of_order[setting.order] = self._read(setting.order)
+        self.pool = of_order["paired"]
+        self.samples = {
+            order: [sample for samples in found.values() for sample in samples[: job.pairs]]
+            for order, found in of_order.items()
+            if any(setting.order == order for setting in job.settings)
+        }
+        self.rankings: dict[tuple[str, int], Ranking] = {}
+        self.left_out: dict[str, str] = {}
+
+    def _read(self, order: str) -> dict[str, list[Sample]]:
+        samples = read_samples(self.job.root, order, self.job.categories)
+        return {
+            category: [sample for sample in samples if sample.category == category]
+            for category in self.job.categories
+        }
+
+    def rank(self) -> None:
+        """Retrieve for every caption that a setting needs."""
+        job = self.job
+        depth = max(needed(setting.columns) for setting in job.settings)
+        index = encoder = None
+        if job.pred_files is None and depth:
+            encoder = self._encoder(job.encoder or job.model / "encoder")
+            index = self._index(encoder)
+        for setting in job.settings:
+            for category in job.categories:
+                key = (category, setting.chunks)
+                samples = [s for s in self.samples[setting.order] if s.category == category]
+                if depth == 0:
+                    continue
+                if job.pred_files is not None:
+                    ranking = read_pred_files(job.pred_files, category, setting.chunks, job.root)
+                else:
+                    # All garments of the category are asked for, so that recall is of them all.
+                    captions = [s.caption(setting.chunks) for s in self.pool[category] + samples]
+                    rows = rows_of(index, [sample.file for sample in self.pool[category]])
+                    ranking = rank_online(index, encoder, captions, rows)
+                check_ranking(ranking, samples, setting.chunks, needed(setting.columns))
+                self.rankings[key] = {**self.rankings.get(key, {}), **ranking}
+
+    def _encoder(self, folder: Path):
+        device = torch.device(self.job.device)
+        dtype = torch.float16 if device.type == "cuda" else torch.float32
+        return load_encoder(folder, device, dtype)
+
+    def _index(self, encoder) -> GarmentIndex:
+        job = self.job
+        folder = job.index or job.out / "index"
+        if job.index is None and not (folder / MANIFEST).is_file():
+            with _bar("indexing the garments", "garment") as bar:
+                build_index(job.root, folder, encoder, progress=_absolute(bar))
+        index = GarmentIndex.open(folder, job.root)
+        index.check_encoder(encoder)
+        return index
+
+    def garments_of(self, setting: Setting, sample: Sample, column: Column) -> tuple[str, ...]:
+        """The photos of the garments that a column gives a sample."""
+        ranking = self.rankings.get((sample.category, setting.chunks), {})
+        return column.pick(sample, ranking, setting.chunks)
+
+    def picture_of(self, setting: Setting, sample: Sample, column: Column) -> Path:
+        """Where a column's picture of a sample is."""
+        folder = self.job.out / "pictures" / setting.key / column.key
+        return folder / sample.category / f"{sample.name}.png"
+
+    def paint(self, pipeline: FashionRAGPipeline) -> None:
+        """Paint what is not there yet."""
+        job = self.job
+        painter = Painter(
+            pipeline, job.sampling, lambda path: open_photo(safe_path(job.root, str(path)))
+        )
+        files = [
+            self.picture_of(setting, sample, column)
+            for setting in job.settings
+            for sample in self.samples[setting.order]
+            for column in setting.columns
+        ]
+        there = sum(file.is_file() for file in files)
+        with _bar("painting", "picture", len(files), there) as bar:
+            for setting in job.settings:
+                if ROUND_TRIP in setting.columns:
+                    painter.round_trips(
+                        self.samples[setting.order],
+                        lambda sample, setting=setting: self.picture_of(
+                            setting, sample, ROUND_TRIP
+                        ),
+                        bar.update,
+                    )
+            for order, samples in self.samples.items():
+                settings = [setting for setting in job.settings if setting.order == order]
+                painter.paint(
+                    samples, lambda sample, of=settings: self._wanted(of, sample), bar.update
+                )
+
+    def _wanted(self, settings: Sequence[Setting], sample: Sample) -> dict[Condition, list[Path]]:
+        wanted: dict[Condition, list[Path]] = {}
+        for setting in settings:
+            for column in setting.columns:
+                if column.source == TRUTH:
+                    continue
+                garments = [Path(file) for file in self.garments_of(setting, sample, column)]
+                caption = sample.caption(setting.chunks)
+                condition = Condition.of(column.prompt, sample.category, caption, garments)
+                file = self.picture_of(setting, sample, column)
+                wanted.setdefault(condition, []).append(file)
+        return wanted
+
+    def instruments(self) -> Instruments:
+        """What can be measured here; what can't goes to `left_out`."""
+        job = self.job
+        drawn = self.world is not None
+        inception = lpips = clip = classifier = None
+        for name, make in (
+            ("FID, KID", networks.inception_features),
+            ("LPIPS", networks.lpips_distance),
+        ):
+            if drawn:
+                self.left_out[name] = "made for photos; the drawn world has measures of its own"
+                continue
+            try:
+                made = make(job.device)
+            except networks.MissingWeightsError as error:
+                self.left_out[name] = str(error)
+            else:
+                inception, lpips = (made, lpips) if name.startswith("FID") else (inception, made)
+        folder = job.clip or job.encoder or job.model / "encoder"
+        if folder.is_dir():
+            clip = self._encoder(folder)
+        else:
+            self.left_out["CLIP-S, CLIP-I"] = f"{folder} is no encoder folder: name one with --clip"
+        if drawn and job.classifier is not None:
+            classifier = load_classifier(job.classifier)
+        else:
+            self.left_out["pattern"] = (
+                "no pattern classifier is given: --classifier"
+                if drawn
+                else "only a drawn world knows its garments' patterns"
+            )
+        features = None if clip is None else networks.clip_features(clip)
+
+        @cache
+        def garment_features(file: str) -> np.ndarray:
+            photo = open_photo(safe_path(job.root, file))
+            return features([np.asarray(photo, dtype=np.float32) / 255])[0]
+
+        return Instruments(
+            size=job.sampling.size,
+            clip=features,
+            caption_features=None
+            if clip is None
+            else lambda texts: clip.encode_texts(list(texts)).double().numpy(),
+            garment_features=garment_features,
+            inception=inception,
+            lpips=lpips,
+            world=self.world,
+            classifier=classifier,
+        )
+
+    def measure(self, setting: Setting, tools: Instruments) -> Measured:
+        """Measure a setting's pictures."""
+        samples = self.samples[setting.order]
+        with _bar(
+            f"measuring {setting.order}, {setting.chunks} chunks", "sample", len(samples)
+        ) as bar:
+            return measure(
+                samples,
+                setting.columns,
+                lambda sample, column: self.picture_of(setting, sample, column),
+                lambda sample, column: self.garments_of(setting, sample, column),
+                [sample.caption(setting.chunks) for sample in samples],
+                tools,
+                bar.update,
+            )
+
+    def own(self, setting: Setting, k: int) -> np.ndarray:
+        """Whether each sample's own garment is among the first k found; float (n,)."""
+        return np.concatenate(
+            [
+                own_found(
+                    self.rankings[category, setting.chunks],
+                    [s for s in self.samples[setting.order] if s.category == category],
+                    setting.chunks,
+                    k,
+                )
+                for category in self.job.categories
+            ]
+        )
+
+    def table(self, setting: Setting, measured: Measured) -> report.Table:
+        """A setting's figures."""
+        retrieval: dict[str, dict[str, np.ndarray]] = {}
+        own: dict[int, np.ndarray] = {}
+        if any(column.source == RETRIEVED for column in setting.columns):
+            for category in self.job.categories:
+                ranking = self.rankings[category, setting.chunks]
+                captions = {s.file: s.caption(setting.chunks) for s in self.pool[category]}
+                queries = [caption for caption in captions.values() if caption in ranking]
+                retrieval[category] = retrieval_rates(ranking, captions, queries)
+            own = {k: self.own(setting, k) for k in CUTOFFS}
+        return report.make_table(
+            setting.order, setting.chunks, setting.columns, measured, retrieval, own
+        )
+
+    def grid(self, setting: Setting) -> Image.Image:
+        """The first samples of every category, by all columns."""
+        size = self.job.sampling.size
+        columns = [column for column in setting.columns if column.source != TRUTH]
+        depth = max(
+            (column.garments for column in columns if column.source == RETRIEVED), default=0
+        )
+        rows = []
+        for category in self.job.categories:
+            samples = [s for s in self.samples[setting.order] if s.category == category]
+            for sample in samples[:_GRID_ROWS]:
+                scene = load_scene(sample, size)
+                pictures = [
+                    composited(read_picture(self.picture_of(setting, sample, column), size), scene)
+                    for column in columns
+                ]
+                ranking = self.rankings.get((category, setting.chunks), {})
+                files = list(ranking.get(sample.caption(setting.chunks), ()))[:depth]
+                truth = self._truth_picture(sample, scene)
+                rows.append(
+                    GridRow(
+                        caption=sample.caption(setting.chunks),
+                        person=to_picture(scene.photo[None]),
+                        mask=scene.mask.numpy(),
+                        garments=[open_photo(safe_path(self.job.root, file)) for file in files],
+                        own=files.index(sample.file) if sample.file in files else None,
+                        pictures=[
+                            *(to_picture(torch.from_numpy(picture)[None]) for picture in pictures),
+                            truth,
+                        ],
+                    )
+                )
+        last = "truth" if setting.order == "paired" or self.world else "garment asked for"
+        return picture_grid(rows, [*(column.title for column in columns), last], self.job.title)
+
+    def _truth_picture(self, sample: Sample, scene) -> Image.Image:
+        if sample.paired:
+            return to_picture(scene.photo[None])
+        if self.world is not None:
+            return self.world.worn(sample.person, sample.garment)[0]
+        return open_photo(safe_path(self.job.root, sample.file))
+
+
+def evaluate(job: Job) -> dict[str, Any]:
+    """Run a job and write its JSON, Markdown, plots and grid; returns the JSON's content.
+
+    Raises:
+        FileNotFoundError, ValueError: the folder, the model or the retrieval do not fit; the
+            message names the file and the remedy.
+        ImportError: a package of the extra `evaluate` is missing.
+    """
+    evaluation = Evaluation(job)
+    _claim_folder(job)
+    pipeline = FashionRAGPipeline.from_pretrained(
+        job.model,
+        unet=job.unet,
+        adapter=job.adapter,
+        device=job.device,
+        dtype=torch.float16 if job.device.startswith("cuda") else torch.float32,
+    )
+    tools = evaluation.instruments()
+    evaluation.rank()
+    evaluation.paint(pipeline)
+    tables, targets, void = [], [], False
+    for setting in job.settings:
+        measured = evaluation.measure(setting, tools)
+        _write_samples(job.out / f"samples_{setting.key}.jsonl", measured)
+        if evaluation.world is not None and set(CLAIM) <= set(setting.columns):
+            targets = claim.judge(measured, evaluation.own(setting, 1))
+            void = report.is_void(measured)
+        table = evaluation.table(setting, measured)
+        tables.append(table)
+        if sum(column in PROTOCOL for column in setting.columns) > 1:
+            plot_quality(table, job.out / f"quality_{setting.key}.png", void)
+        evaluation.grid(setting).save(job.out / f"grid_{setting.key}.png")
+    settings = _described(job, evaluation)
+    content = report.to_json(settings, tables, targets, evaluation.left_out)
+    _write_text(job.json, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    page = report.to_markdown(job.title, settings, tables, targets, evaluation.left_out, void)
+    _write_text(job.out / "table.md", page)
+    return content
+
+
+def _described(job: Job, evaluation: Evaluation) -> dict[str, Any]:
+    height, width = job.sampling.size
+    return {
+        "size": f"{width}x{height}",
+        "steps": job.sampling.steps,
+        "guidance_scale": job.sampling.guidance_scale,
+        "seed": job.sampling.seed,
+        "garments_in_the_index": {name: len(found) for name, found in evaluation.pool.items()},
+        "retrieval": "official files" if job.pred_files else "online",
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name() if job.device.startswith("cuda") else _processor(),
+    }
+
+
+def _processor() -> str:
+    return f"{os.cpu_count()} cores of {platform.machine()}"
+
+
+def _claim_folder(job: Job) -> None:
+    """Mark the folder as this run's, or make sure that it is."""
+    weights = sorted(job.model.rglob("*.safetensors"))
+    weights += [path for path in (job.unet, job.adapter) if path is not None]
+    mark = {
+        "folder": str(job.root.resolve()),
+        "sampling": {k: v for k, v in asdict(job.sampling).items() if k != "batch_size"},
+        "weights": [[path.name, *_stamp(path)] for path in weights],
+        "retrieval": str(job.pred_files or job.index or job.encoder or "the model's encoder"),
+    }
+    mark = json.loads(json.dumps(mark))
+    path = job.out / _MARK
+    if path.is_file():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        differing = [key for key in mark if found.get(key) != mark[key]]
+        if differing:
+            raise ValueError(
+                f"{job.out} holds pictures of another run ({', '.join(differing)} differ): choose "
+                "another folder with --out, or delete it."
+            )
+    else:
+        job.out.mkdir(parents=True, exist_ok=True)
+        _write_text(path, json.dumps(mark, indent=1))
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _write_samples(path: Path, measured: Measured) -> None:
+    lines = []
+    for row, sample in enumerate(measured.samples):
+        values = {
+            key: {name: round(float(v[row]), 5) for name, v in found.items() if np.isfinite(v[row])}
+            for key, found in measured.values.items()
+        }
+        head = {"category": sample.category, "person": sample.person, "garment": sample.garment}
+        lines.append(json.dumps({**head, **values}))
+    _write_text(path, "\n".join(lines) + "\n")
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name("." + path.name)
+    part.write_text(text, encoding="utf-8", newline="\n")
+    os.replace(part, path)
+
+
+def _bar(what: str, unit: str, total: int | None = None, initial: int = 0) -> tqdm:
+    return tqdm(
+        desc=what,
+        unit=f" {unit}s",
+        total=total,
+        initial=initial,
+        dynamic_ncols=True,
+        smoothing=0.05,
+    )
+
+
+def _absolute(bar: tqdm) -> Callable[[int, int], None]:
+    def progress(done: int, total: int) -> None:
+        if bar.total is None:
+            bar.reset(total)
+        bar.update(done - bar.n)
+
+    return progress
