@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> None:
                 if host
                 else paint_headless(scene, hits, index)
             )
-        except (RuntimeError, Refused) as error:
+        except (RuntimeError, TimeoutError, Refused) as error:
             if host is None:
                 raise
             raise ValueError(f"{host.root}: {error}\nWithout it: --no-comfyui") from error
