@@ -167,11 +167,22 @@ def _pattern(measured: Measured, label: str, key: str, name: str, rate: Figure |
 
 def _share_of_gain(measured: Measured, own: np.ndarray, label: str, name: str) -> Target:
     """The gain of k = 1 over k = 0, as a part of recall@1 times the oracle's gain."""
+    wanted = "at least 70 % of recall@1 times the oracle's gain"
     reached = shared_figure(
         lambda first, text, oracle, found: (first - text) / ((oracle - text) * found),
         *(_column(measured, key, name) for key in (FIRST.key, TEXT.key, ORACLE.key)),
         own,
     )
+
+    gain = shared_figure(
+        lambda oracle, text: oracle - text,
+        *(_column(measured, key, name) for key in (ORACLE.key, TEXT.key)),
+    )
+    if gain is not None and gain.low <= 0 <= gain.high:
+        # A ratio to nothing says nothing.
+        return Target(
+            f"k = 1 against k = 0: {label}", wanted, reached, False, "the oracle gains nothing"
+        )
 
     def reason(value: float) -> str:
         rows = own > 0
@@ -184,7 +195,7 @@ def _share_of_gain(measured: Measured, own: np.ndarray, label: str, name: str) -
 
     return _target(
         f"k = 1 against k = 0: {label}",
-        "at least 70 % of recall@1 times the oracle's gain",
+        wanted,
         reached,
         lambda x: x >= 0.70,
         reason,

@@ -10,18 +10,18 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch.nn import functional
 
 from ..miniature.fabrics import PATTERNS
 from .dresscode import load_scene, read_samples
-from .patterns import SIZE, PatternClassifier, garment_view
+from .patterns import SIZE, WINDOW, PatternClassifier, garment_view
 
 logger = logging.getLogger(__name__)
 
 HELD_OUT = 1 / 8
-_MARGIN = 8  # pixels that a picture is shifted by at most
+_MARGIN = 8  # pixels that a window is shifted by at most
+_SIDE = WINDOW + 2 * _MARGIN
 
 Progress = Callable[[int, int, str], None]
 RoundTrip = Callable[[torch.Tensor], torch.Tensor]
@@ -34,20 +34,22 @@ def read_views(
     """The garments of a world's training pairs as the classifier sees them.
 
     Returns:
-        Views (n, copies, 3, H, W) uint8, the raw ones and, with a VAE, their round trips; and the
-        patterns' numbers (n,).
+        Views (n, copies, 3, side, side) uint8 with a margin, the raw ones and, with a VAE, their
+        round trips; and the patterns' numbers (n,).
     """
     rows = [json.loads(line) for line in (world / "garments.jsonl").read_text().splitlines()]
     patterns = {row["id"]: row["pattern"] for row in rows}
     samples = read_samples(world, "train")
-    views = torch.empty((len(samples), 1 if round_trip is None else 2, 3, *SIZE), dtype=torch.uint8)
+    views = torch.empty(
+        (len(samples), 1 if round_trip is None else 2, 3, _SIDE, _SIDE), dtype=torch.uint8
+    )
     with ThreadPoolExecutor(2) as pool:
         for number, scene in enumerate(pool.map(lambda s: load_scene(s, SIZE), samples)):
             pictures = [scene.photo]
             if round_trip is not None:
                 pictures.append(round_trip(scene.photo[None])[0])
             for place, picture in enumerate(pictures):
-                view = garment_view(picture.numpy(), scene.mask.numpy())
+                view = garment_view(picture.numpy(), scene.mask.numpy(), _MARGIN)
                 views[number, place] = (view * 255).round().byte()
             progress(number + 1, len(samples), "reading")
     return views, torch.tensor([PATTERNS.index(patterns[sample.garment]) for sample in samples])
@@ -61,7 +63,7 @@ def train_classifier(
     batch_size: int = 64,
     progress: Progress = lambda *_: None,
 ) -> tuple[PatternClassifier, list[float]]:
-    """Train on the views (n, copies, 3, H, W) uint8; the last eighth is held out.
+    """Train on the views (n, copies, 3, side, side) of `read_views`; the last eighth is held out.
 
     Returns:
         The network, and its accuracy on the held-out views, by copy (raw, round trip).
@@ -81,7 +83,9 @@ def train_classifier(
             rows = torch.tensor(order[start : start + batch_size])
             copies = torch.randint(views.shape[1], (batch_size,))
             pixels = _varied(views[rows, copies].float() / 255)
-            loss = functional.cross_entropy(network(pixels), labels[rows], label_smoothing=0.05)
+            with torch.autocast("cpu", torch.bfloat16):
+                logits = network(pixels)
+            loss = functional.cross_entropy(logits.float(), labels[rows], label_smoothing=0.05)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -95,31 +99,33 @@ def train_classifier(
 
 
 def _varied(pixels: torch.Tensor) -> torch.Tensor:
-    """Views (b, 3, H, W) mirrored, shifted, in other colours and a little blurred or noisy, each
-    in its own way: the pattern stays."""
+    """Views (b, 3, side, side) mirrored, shifted, in other colours and a little blurred or noisy,
+    each in its own way: the pattern stays. Returns (b, 3, WINDOW, WINDOW)."""
     count = len(pixels)
-    mirrored = torch.rand(count) < 0.5
-    pixels = torch.where(mirrored[:, None, None, None], pixels.flip(3), pixels)
-    moved = torch.full_like(pixels, 0.5)
-    for row, (down, right) in enumerate(np.random.default_rng(int(torch.randint(1 << 31, ())))
-                                        .integers(-_MARGIN, _MARGIN + 1, (count, 2))):  # fmt: skip
-        moved[row] = pixels[row].roll((int(down), int(right)), (1, 2))
+    pixels = torch.where(_some(count, 0.5), pixels.flip(3), pixels)
+    places = torch.randint(2 * _MARGIN + 1, (2, count, 1)) + torch.arange(WINDOW)
+    rows = torch.arange(count)[:, None, None]
+    moved = pixels.movedim(1, -1)[rows, places[0][:, :, None], places[1][:, None]].movedim(-1, 1)
     channels = torch.argsort(torch.rand(count, 3), dim=1)
     moved = moved.gather(1, channels[:, :, None, None].expand_as(moved))
-    moved = torch.where((torch.rand(count) < 0.3)[:, None, None, None], 1 - moved, moved)
+    moved = torch.where(_some(count, 0.3), 1 - moved, moved)
     contrast = torch.empty(count, 1, 1, 1).uniform_(0.7, 1.15)
     shift = torch.empty(count, 3, 1, 1).uniform_(-0.08, 0.08)
     moved = (moved - 0.5) * contrast + 0.5 + shift
     soft = functional.avg_pool2d(moved, 3, 1, 1, count_include_pad=False)
-    strength = torch.rand(count, 1, 1, 1) * 0.7 * (torch.rand(count, 1, 1, 1) < 0.4)
-    moved = torch.lerp(moved, soft, strength)
+    moved = torch.lerp(moved, soft, 0.7 * torch.rand(count, 1, 1, 1) * _some(count, 0.4))
     noise = torch.randn_like(moved) * torch.rand(count, 1, 1, 1) * 0.03
     return (moved + noise).clamp(0, 1)
+
+
+def _some(count: int, share: float) -> torch.Tensor:
+    return torch.rand(count, 1, 1, 1) < share
 
 
 @torch.no_grad()
 def _rate(network: PatternClassifier, views: torch.Tensor, labels: torch.Tensor) -> float:
     network.eval()
+    views = views[..., _MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
     right = [
         (network(part.float() / 255).argmax(dim=1) == truth).sum()
         for part, truth in zip(views.split(256), labels.split(256), strict=True)

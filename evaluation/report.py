@@ -193,7 +193,7 @@ def _plain(figures: Mapping[str, Figure]) -> dict[str, Any]:
 
 
 def _sentence(settings: Mapping[str, Any]) -> str:
-    named = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in settings.items())
+    named = "; ".join(f"{name.replace('_', ' ')}: {value}" for name, value in settings.items())
     return f"Brackets hold 95 % bootstrap intervals. {named[:1].upper()}{named[1:]}."
 
 

@@ -409,7 +409,9 @@ def _described(job: Job, evaluation: Evaluation) -> dict[str, Any]:
         "steps": job.sampling.steps,
         "guidance_scale": job.sampling.guidance_scale,
         "seed": job.sampling.seed,
-        "garments_in_the_index": {name: len(found) for name, found in evaluation.pool.items()},
+        "garments_in_the_index": ", ".join(
+            f"{len(found)} {name}" for name, found in evaluation.pool.items()
+        ),
         "retrieval": "official files" if job.pred_files else "online",
         "torch": torch.__version__,
         "device": torch.cuda.get_device_name() if job.device.startswith("cuda") else _processor(),
