@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -65,7 +67,8 @@ def full_size_folder() -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=folder.parent))
         try:
-            write_model_folder(unfinished, FULL_SIZE)
+            # In a process of its own: this one would keep gigabytes of freed tensors.
+            subprocess.run([sys.executable, __file__, unfinished], check=True)
             unfinished.replace(folder)
         except OSError:
             # Another process may have been faster; its folder is the same.
@@ -74,3 +77,7 @@ def full_size_folder() -> Path:
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
     return folder
+
+
+if __name__ == "__main__":
+    write_model_folder(Path(sys.argv[1]), FULL_SIZE)
