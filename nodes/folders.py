@@ -17,12 +17,18 @@ logger = logging.getLogger(__name__)
 KEY = "fashion_rag"
 HOST_ENCODER = "host"
 
+SHIPPED = Path(__file__).parent.parent / "miniature"
+"""What comes with the pack: the trained miniature, drawn garments and people; only read."""
+
 _IS_ENTRY: dict[str, Callable[[os.DirEntry], bool]] = {
     "adapters": lambda e: e.name.lower().endswith((".safetensors", ".pth")) and e.is_file(),
     "catalogues": lambda e: e.is_dir(),
     "encoders": lambda e: os.path.isfile(os.path.join(e.path, "open_clip_config.json")),
-    "indexes": lambda e: os.path.isfile(os.path.join(e.path, "manifest.json")),
+    "indexes": lambda e: any(
+        os.path.isfile(os.path.join(e.path, name)) for name in ("manifest.json", "milvus.json")
+    ),
     "models": lambda e: os.path.isfile(os.path.join(e.path, "model_index.json")),
+    "people": lambda e: os.path.isfile(os.path.join(e.path, "mask.png")),
 }
 
 
@@ -40,19 +46,34 @@ def roots(kind: str) -> list[Path]:
 
 
 def entries(kind: str) -> dict[str, Path]:
-    """Names of the given kind and their paths, sorted; the first folder wins for a name twice."""
+    """Names of the given kind and their paths, sorted; the first folder wins for a name twice.
+
+    What comes with the pack stands last.
+    """
     found: dict[str, Path] = {}
     for root in roots(kind):
-        if not root.is_dir():
-            continue
+        found = _listed(root, kind) | found
+    shipped = _listed(SHIPPED / "examples" / kind, kind)
+    if kind == "models" and (SHIPPED / "weights" / "model" / "model_index.json").is_file():
+        shipped["miniature"] = SHIPPED / "weights" / "model"
+    return _sorted(found) | {n: path for n, path in _sorted(shipped).items() if n not in found}
+
+
+def _listed(root: Path, kind: str) -> dict[str, Path]:
+    found = {}
+    if root.is_dir():
         try:
             with os.scandir(root) as scan:
                 for entry in scan:
                     if not entry.name.startswith(".") and _IS_ENTRY[kind](entry):
-                        found.setdefault(entry.name, Path(entry.path))
+                        found[entry.name] = Path(entry.path)
         except OSError as error:
             # Schemas are made of this: an unreadable folder must not cost the user every node.
             logger.warning("%s can't be listed: %s", root, error)
+    return found
+
+
+def _sorted(found: dict[str, Path]) -> dict[str, Path]:
     return dict(sorted(found.items(), key=lambda item: item[0].casefold()))
 
 
@@ -67,18 +88,20 @@ def resolve(kind: str, name: str) -> Path:
         places = " or ".join(str(root) for root in roots(kind))
         names = ", ".join(repr(n) for n in found) or "none"
         raise FileNotFoundError(
-            f"No {kind.removesuffix('es' if kind == 'indexes' else 's')} {name!r} in {places} "
+            f"No {_ONE.get(kind, kind.removesuffix('s'))} {name!r} in {places} "
             f"(found: {names}). {_REMEDY[kind]}"
         )
     return found[name]
 
 
+_ONE = {"indexes": "index", "people": "person"}
 _REMEDY = {
     "adapters": "Put the inversion adapter (.safetensors or .pth) there and press R to refresh.",
     "catalogues": "Put a folder of garment photos, or a link to it, there and press R to refresh.",
     "encoders": "Fetch one with `fashion-rag encoder get`, or choose 'host'.",
     "indexes": "Build one with the node Garment Index Build or with `fashion-rag index build`.",
     "models": "Put a model folder in diffusers layout (with model_index.json) there.",
+    "people": "Put a folder with photo.jpg (or .png), mask.png and, if you like, pose.json there.",
 }
 
 

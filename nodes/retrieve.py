@@ -17,6 +17,7 @@ from ..retriever.catalogue import CATEGORIES, Garment
 from ..retriever.encoders import Encoder, load_encoder
 from ..retriever.filters import parse_filter
 from ..retriever.index import GarmentIndex
+from ..retriever.opening import open_index, state_of_index
 from ..retriever.photos import to_rgb_on_white
 from ..retriever.query import CHUNKS, MAX_POOL, Query, retrieve
 from ..retriever.sheet import contact_sheet
@@ -151,7 +152,8 @@ class GarmentIndexLoader(io.ComfyNode):
                 io.Combo.Input(
                     "index_name",
                     options=list(folders.entries("indexes")),
-                    tooltip="An index in models/fashion_rag/indexes.",
+                    tooltip="An index in models/fashion_rag/indexes, or a folder there that names "
+                    "one in Milvus.",
                 ),
                 *_HOST_PAIR,
             ],
@@ -171,13 +173,12 @@ class GarmentIndexLoader(io.ComfyNode):
         path = folders.entries("indexes").get(index_name)
         if path is None:
             return ()
-        stat = (path / "manifest.json").stat()
-        return (stat.st_mtime_ns, stat.st_size)
+        return state_of_index(path)
 
     @classmethod
     def execute(cls, index_name, clip=None, clip_vision=None) -> io.NodeOutput:
         folder = folders.resolve("indexes", index_name)
-        index = LocalBackend(GarmentIndex.open(folder))
+        index = open_index(folder)
         # The path in the file is a claim of whoever made it: only a registered catalogue is read.
         index.catalogue_root = folders.resolve("catalogues", index.manifest["catalogue"]["name"])
         encoder = open_encoder(index.manifest["encoder"]["name"], clip, clip_vision)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from . import hub, upkeep
+from . import hub, query_cli, upkeep
 from .build import build_index
 from .index import GarmentIndex
 from .manifest import data_files
-from .search import BACKENDS, search
-from .sheet import contact_sheet
+from .milvus import MilvusIndex
+from .milvus_connection import CONFIG
 from .terminal import add_encoder_options, encoder_of, progress_bar, write
-from .upkeep import add_processes_option
+from .upkeep import add_kind_options, add_processes_option, describe_kind
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -37,6 +37,7 @@ def _add_index(parser: argparse.ArgumentParser) -> None:
         metavar="I/N",
         help="encode the I-th of N parts of the catalogue alone; join them with `index merge`",
     )
+    add_kind_options(build)
     add_processes_option(build)
     build.set_defaults(run=_build)
 
@@ -46,16 +47,7 @@ def _add_index(parser: argparse.ArgumentParser) -> None:
 
     upkeep.add_actions(actions)
 
-    find = actions.add_parser("search", help="find garments by text")
-    find.add_argument("index", type=Path)
-    find.add_argument("text", help="what the garment looks like")
-    add_encoder_options(find)
-    find.add_argument("-k", "--top-k", type=int, default=3, metavar="K", help="default: 3")
-    find.add_argument("--category", help="search this category alone")
-    find.add_argument("--catalogue", type=Path, help="where the photos are now, if they were moved")
-    find.add_argument("--backend", choices=BACKENDS, default="auto")
-    find.add_argument("--sheet", type=Path, metavar="FILE", help="save a contact sheet (png, jpg)")
-    find.set_defaults(run=_search)
+    query_cli.add_actions(actions)
 
 
 def _add_encoder(parser: argparse.ArgumentParser) -> None:
@@ -94,11 +86,16 @@ def _build(args: argparse.Namespace) -> None:
             progress=progress,
             shard=args.shard,
             processes=args.processes,
+            kind=args.kind,
+            memory=int(args.memory * (1 << 30)),
         )
     write(report.summary())
 
 
 def _info(args: argparse.Namespace) -> None:
+    if (args.index / CONFIG).is_file():
+        write(query_cli.describe(MilvusIndex.open(args.index)))
+        return
     index = GarmentIndex.open(args.index)
     manifest = index.manifest
     encoder = manifest["encoder"]
@@ -109,32 +106,12 @@ def _info(args: argparse.Namespace) -> None:
         f"{args.index}: {len(index)} garments, {size:.1f} MB, built {manifest['created']}",
         f"encoder    {encoder['name']} ({encoder['fingerprint'][:12]}), dimension "
         f"{encoder['dim']}, {encoder['color_check']} of 8 colour cards",
+        f"kind       {describe_kind(manifest['kind'])}",
         f"catalogue  {manifest['catalogue']['path']}",
         *(f"  {count:>8}  {name}" for name, count in counts.items() if count),
         *(f"left out   {reject['file']}: {reject['reason']}" for reject in manifest["rejects"]),
     ]
     write("\n".join(lines))
-
-
-def _search(args: argparse.Namespace) -> None:
-    index = GarmentIndex.open(args.index, args.catalogue)
-    encoder = encoder_of(args)
-    index.check_encoder(encoder)
-    query = encoder.encode_texts([args.text])
-    (hits,) = search(index, query, args.top_k, args.category, args.backend)
-    for hit in hits:
-        write(f"{hit.score:.4f}  {hit.garment.file}  {hit.garment.caption}".rstrip())
-    if len(hits) < args.top_k:
-        write(f"only {len(hits)} garments are there: all are listed")
-    if args.sheet:
-        tiles = [
-            (
-                index.thumbnail(hit.garment),
-                f"{hit.score:.3f}\n{hit.garment.caption or hit.garment.id}",
-            )
-            for hit in hits
-        ]
-        contact_sheet(tiles, title=args.text).save(args.sheet)
 
 
 def _list(args: argparse.Namespace) -> None:

@@ -60,8 +60,9 @@ def test_search(shop, capsys, tmp_path):
     sheet = tmp_path / "sheet.png"
     options = ("--encoder", shop / "encoder", "-k", "50", "--sheet", sheet)
     run("index", "search", shop / "index", "a green hat", *options)
-    *lines, last = capsys.readouterr().out.splitlines()
-    assert last == "only 6 garments are there: all are listed"
+    first, *lines, last = capsys.readouterr().out.splitlines()
+    assert first == "cosine  file  caption"
+    assert last == "50 garments are asked for, only 6 found: there are no others."
     scores = [float(line.split()[0]) for line in lines]
     assert len(lines) == 6 and scores == sorted(scores, reverse=True)
     assert any(line.endswith("001.png  a green hat") for line in lines)
@@ -73,7 +74,7 @@ def test_search_in_a_category(shop, capsys):
     options = ("--encoder", shop / "encoder", "--category", "hats", "-k", "1")
     for backend in ("auto", "exact"):
         run("index", "search", shop / "index", "hat", *options, "--backend", backend)
-    first, second = capsys.readouterr().out.splitlines()
+    _, first, _, second = capsys.readouterr().out.splitlines()
     assert first == second and "001.png" in first
 
 

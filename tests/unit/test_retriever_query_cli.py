@@ -1,0 +1,153 @@
+"""`fashion-rag index search`, `push` and `pull`, as a user types them."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+import torch
+from fashion_rag.retriever import cli
+from fashion_rag.retriever.index import GarmentIndex
+from PIL import Image
+
+from .retriever_fakes import draw_catalogue, write_tiny_encoder
+
+torch.set_num_threads(1)
+HEADER = "cosine  file  caption"
+
+
+def run(*words: str | Path | float) -> None:
+    parser = argparse.ArgumentParser()
+    cli.add_commands(parser.add_subparsers(required=True))
+    args = parser.parse_args([str(word) for word in words])
+    args.run(args)
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory) -> Path:
+    shop = tmp_path_factory.mktemp("shop")
+    photos = draw_catalogue(shop / "photos", 12)
+    rows = [f"{n:03}.png,g{n},{('hats', 'coats')[n % 2]},number {n},{n * 10}" for n in range(12)]
+    (photos / "garments.csv").write_text("\n".join(["file,id,category,caption,price", *rows]))
+    write_tiny_encoder(shop / "encoder")
+    run("index", "build", photos, shop / "index", "--encoder", shop / "encoder", "--device", "cpu")
+    return shop
+
+
+@pytest.fixture
+def search(shop, capsys):
+    def search(*words, index="index") -> list[str]:
+        capsys.readouterr()
+        run("index", "search", shop / index, *words, "--encoder", shop / "encoder")
+        return capsys.readouterr().out.splitlines()
+
+    return search
+
+
+def files(lines: list[str]) -> list[str]:
+    return [line.split()[1] for line in lines if line[:1] in "-0123456789" and ".png" in line]
+
+
+def test_options_come_before_and_after_the_text(shop, search, capsys):
+    run("index", "search", "--encoder", shop / "encoder", shop / "index", "-k", 2, "a hat")
+    assert capsys.readouterr().out.splitlines() == search("a hat", "-k", 2)
+
+
+def test_several_texts_are_several_queries(shop, search, tmp_path):
+    sheet = tmp_path / "sheet.png"
+    lines = search("a hat", "a long coat", "-k", 2, "--sheet", sheet)
+    assert lines[0] == "“a hat”" and lines[4:6] == ["", "“a long coat”"]
+    assert lines[1] == lines[6] == HEADER
+    assert lines[1:4] == search("a hat", "-k", 2)
+    assert lines[6:] == search("a long coat", "-k", 2)
+    assert Image.open(tmp_path / "sheet_1.png").size == Image.open(tmp_path / "sheet_2.png").size
+
+
+def test_filters(search):
+    found = files(search("a hat", "-k", 12, "--where", "price >= 60 and id != 'g8'"))
+    assert sorted(found) == ["006.png", "007.png", "009.png", "010.png", "011.png"]
+    found = files(search("a hat", "-k", 12, "--where", "price >= 60", "--category", "hats"))
+    assert sorted(found) == ["006.png", "008.png", "010.png"]
+
+
+def test_a_reference_image_finds_itself(shop, search):
+    photo = shop / "photos" / "004.png"
+    first = search("", "--image", photo, "-k", 1)[1]
+    assert files([first]) == ["004.png"] and abs(float(first.split()[0]) - 1) < 1e-3
+    mixed = search("a hat", "--image", photo, "--image-weight", 1, "-k", 1)[1]
+    assert mixed == first
+    assert search("a hat", "--image", photo, "--image-weight", 0, "-k", 1) == search(
+        "a hat", "-k", 1
+    )
+
+
+def test_words_and_weights_change_what_is_found(search):
+    plain = search("a hat, red wool", "-k", 12)
+    for option in (
+        ("--chunks", "singly"),
+        ("--negative", "a coat"),
+        ("--negative", "a coat", "--negative-weight", 0.1),
+    ):
+        assert search("a hat, red wool", "-k", 12, *option) != plain
+
+
+def test_pins_exclusions_and_scores(search):
+    plain = search("a hat", "-k", 12)
+    best = files(plain)
+    ids = {file: f"g{int(file[:3])}" for file in best}
+    pinned = files(search("a hat", "-k", 3, "--pin", ids[best[-1]], "--exclude", ids[best[0]]))
+    assert pinned == [best[-1], best[1], best[2]]
+    bound = float(plain[3].split()[0]) - 0.00005
+    *lines, note = search("a hat", "-k", 12, "--min-score", bound)
+    assert files(lines) == best[:3]
+    assert "12 garments are asked for, only 3 found" in note
+
+
+def test_draws_and_diversity(search):
+    draws = {
+        tuple(files(search("a hat", "-k", 3, "--draw-from", 12, "--temperature", 1, "--seed", n)))
+        for n in range(6)
+    }
+    assert len(draws) > 1
+    assert search("a hat", "-k", 3, "--draw-from", 12) == search(
+        "a hat", "-k", 3, "--draw-from", 12
+    )
+    assert search("a hat", "-k", 3, "--diversity", 0.9) != search("a hat", "-k", 3)
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        (("--where", "price <"), "not understood"),
+        (("--where", "colour = 'red'"), "'colour'"),
+        (("--pin", "g99"), "'g99' is pinned"),
+        (("--draw-from", "2"), "draw_from is 2"),
+        (("--category", "shoes"), "'shoes'.*'coats', 'hats'"),
+    ],
+)
+def test_bad_option(search, option, words):
+    with pytest.raises(ValueError, match=words):
+        search("a hat", *option)
+
+
+def test_push_search_info_and_pull(shop, search, capsys, tmp_path):
+    pytest.importorskip("milvus_lite")
+    run("index", "push", shop / "index", shop / "far")
+    out = capsys.readouterr().out
+    assert "12 garments are in the collection 'far'" in out and str(shop / "far") in out
+    for options in (
+        ("-k", 5),
+        ("-k", 12, "--where", "price < 55 and not category = 'hats'"),
+        ("-k", 3, "--pin", "g7", "--exclude", "g3", "--negative", "coat", "--diversity", 0.4),
+    ):
+        assert search("a hat", *options, index="far") == search("a hat", *options)
+    run("index", "info", shop / "far")
+    out = capsys.readouterr().out
+    assert "12 garments" in out and "price" in out and "6  hats" in out
+    run("index", "push", shop / "index", shop / "far")  # where it was pushed before
+    run("index", "pull", shop / "far", tmp_path / "near", "--catalogue", shop / "photos")
+    assert "12 garments are in the index" in capsys.readouterr().out
+    near, index = GarmentIndex.open(tmp_path / "near"), GarmentIndex.open(shop / "index")
+    assert torch.equal(near.embeddings, index.embeddings)
+    assert list(near.garments) == list(index.garments)
