@@ -40,7 +40,6 @@ _DISTANCE = 2.0  # of a query from the garments' mean, in units of theirs
 _LINKS = 32  # of a garment in the graph
 _FEWEST = 256  # as many as a byte has values
 _BLOCK = 1 << 15  # garments at a time while building
-_MANY_CELLS = 8192  # above, the cells themselves are found by a graph
 _STALE = 0.25  # of the garments: above, an update trains anew
 
 Progress = Callable[[int, int], None]
@@ -322,11 +321,7 @@ def _inverted_file(sample: np.ndarray, name: str, cells: int) -> Any:
         min_points_per_centroid=1,
     )
     means.train(sample)
-    if cells > _MANY_CELLS:
-        quantizer = faiss.IndexHNSWFlat(dimensions, _LINKS)
-        quantizer.hnsw.efSearch = 128
-    else:
-        quantizer = faiss.IndexFlatL2(dimensions)
+    quantizer = faiss.IndexFlatL2(dimensions)
     quantizer.add(means.centroids)
     if name == "ivf":
         base = faiss.IndexIVFScalarQuantizer(

@@ -1,0 +1,458 @@
+"""What retrieval costs, beside what a user would pick instead.
+
+    python benchmarks/retrieval.py --json FILE                  # in 15 minutes
+    python benchmarks/retrieval.py --size 10m --json FILE       # an hour or two, 40 GB of disk
+
+Each part runs in a process of its own, on vectors like those of CLIP (vectors.py):
+
+- 54k: exact search in an index of Dress Code's size, in turn with reading its embeddings once
+  (torch's sum over the stored halves), faiss Flat in fp32, numpy, usearch, and the way of
+  ClipVision_Tools, which goes through a list read from JSON;
+- 1m, 10m: an index of that many garments: building, opening, latency, recall@10 against exact
+  search, resident memory, and filters that leave 50, 5 and 0.5 % of the garments. The effort is
+  tuned on other texts than those that are timed;
+- build: photos a second from JPEG files to the index, thumbnails included, against the bare
+  ViT-L-14 on prepared tensors. The weights are untrained, the time is the same.
+
+Latencies are of single queries of k = 10, medians, without encoding the text. faiss and usearch:
+pip install "fashion-rag[bench]".
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from vectors import DIM, Generator, intrinsic_dimension
+
+K = 10
+TEXTS = 200  # half to tune on, half to measure
+BLOCK = 50_000
+DRESS_CODE = 54_000
+SIZES = {"1m": 1_000_000, "10m": 10_000_000}
+KINDS = {"1m": "ivf", "10m": "ivf"}  # what `auto` is, within 4 GiB
+RECALL = {"1m": 0.95, "10m": 0.9}
+PHOTOS = 24
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path, help="write the figures here too")
+    parser.add_argument("--size", choices=SIZES, help="this many garments, and no other part")
+    parser.add_argument("--parts", nargs="+", choices=("54k", "1m", "build"), help="default: all")
+    parser.add_argument(
+        "--folder", type=Path, help="where the index goes and stays, to be measured again"
+    )
+    parser.add_argument("--part", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.part:
+        sys.stdout.write(json.dumps(measure(args.part, args.folder)))
+        return
+    figures: dict = {"machine": machine()}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = args.folder or Path(scratch)
+        for part in [args.size] if args.size else args.parts or ("54k", "1m", "build"):
+            for step in ("fill", "search") if part in SIZES else ("",):
+                sys.stderr.write(f"{part} {step} ...\n")
+                figures.setdefault(part, {}).update(in_process(f"{part} {step}".strip(), folder))
+    text = json.dumps(figures, indent=2)
+    sys.stdout.write(text + "\n")
+    if args.json:
+        args.json.write_text(text, encoding="utf-8")
+
+
+def measure(part: str, folder: Path) -> dict:
+    name, *step = part.split()
+    if name == "54k":
+        return exact_against_others(folder)
+    if name == "build":
+        return build_rate(folder)
+    return (fill if step == ["fill"] else search_index)(name, folder / name)
+
+
+def in_process(part: str, folder: Path) -> dict:
+    command = [sys.executable, __file__, "--part", part, "--folder", str(folder)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def machine() -> dict:
+    import faiss
+
+    name = platform.processor()
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next((s.split(":")[1].strip() for s in lines if s.startswith("model name")), name)
+    return {
+        "processor": name,
+        "cores": os.cpu_count(),
+        "load": os.getloadavg()[0],
+        "torch": torch.__version__,
+        "faiss": faiss.__version__,
+    }
+
+
+# --- Dress Code's size ---------------------------------------------------------------------------
+
+
+def exact_against_others(folder: Path) -> dict:
+    """All searches in turn, so that they see the machine in the same state."""
+    import faiss
+    import usearch.index
+    from fashion_rag.retriever.index import GarmentIndex
+    from fashion_rag.retriever.search import nearest
+
+    path = folder / "54k"
+    write_index(path, DRESS_CODE, "exact")
+    index = GarmentIndex.open(path)
+    texts = Generator().texts(40)
+    half = index.embeddings
+    single = half.float().numpy()
+    flat = faiss.IndexFlatIP(DIM)
+    flat.add(single)
+    started = time.perf_counter()
+    graph = usearch.index.Index(ndim=DIM, metric="cos")
+    graph.add(np.arange(len(single)), single)
+    graph_seconds = time.perf_counter() - started
+    listed = json_list(folder / "list.json", single)
+    truth = nearest(index, texts, K, backend="exact")[1].numpy()
+
+    rows = iter(range(10**9))
+
+    def next_text() -> torch.Tensor:
+        return texts[next(rows) % len(texts)][None]
+
+    ways: dict[str, Callable[[], object]] = {
+        "read once": lambda: half.sum(),
+        "exact": lambda: nearest(index, next_text(), K),
+        "faiss Flat fp32": lambda: flat.search(next_text().numpy(), K),
+        "numpy fp32": lambda: by_numpy(single, next_text().numpy()[0]),
+        "usearch": lambda: graph.search(next_text().numpy()[0], K),
+    }
+    figures = in_turn(ways, 60)
+    found = {
+        "exact": truth,
+        "faiss Flat fp32": flat.search(texts.numpy(), K)[1],
+        "numpy fp32": np.array([by_numpy(single, text) for text in texts.numpy()]),
+        "usearch": np.array([graph.search(text, K).keys for text in texts.numpy()]),
+    }
+    for name, rows_found in found.items():
+        figures[name]["recall@10"] = recall(rows_found, truth)
+    figures["usearch"]["build, s"] = graph_seconds
+    slow = in_turn({"list from JSON": lambda: search_list(listed, next_text().numpy()[0])}, 3)
+    ratio = figures["exact"]["median, ms"] / figures["read once"]["median, ms"]
+    return {
+        "garments": DRESS_CODE,
+        **figures,
+        **slow,
+        "exact / read once": ratio,
+        "exact / read once, of the fastest": figures["exact"]["fastest, ms"]
+        / figures["read once"]["fastest, ms"],
+    }
+
+
+def json_list(path: Path, vectors: np.ndarray) -> list[dict]:
+    """A database of names and embeddings as one JSON file, read back."""
+    path.write_text(
+        json.dumps([{"name": str(n), "embed": v} for n, v in enumerate(vectors.tolist())])
+    )
+    return json.loads(path.read_text())
+
+
+def search_list(entries: list[dict], query: np.ndarray) -> list[str]:
+    """Cosine similarity entry by entry, then a sort."""
+    norm = np.linalg.norm(query)
+    scored = []
+    for entry in entries:
+        vector = np.array(entry["embed"])
+        scored.append((float(vector @ query / (np.linalg.norm(vector) * norm)), entry["name"]))
+    return [name for _, name in sorted(scored, reverse=True)[:K]]
+
+
+# --- a million and more --------------------------------------------------------------------------
+
+
+def fill(name: str, folder: Path) -> dict:
+    """Write an index of drawn vectors, unless the folder holds one."""
+    if (folder / "manifest.json").exists():
+        return {}
+    return {"garments": SIZES[name], **write_index(folder, SIZES[name], KINDS[name])}
+
+
+def search_index(name: str, folder: Path) -> dict:
+    from fashion_rag.retriever.index import GarmentIndex
+    from fashion_rag.retriever.search import nearest
+    from fashion_rag.retriever.tune import tune_index
+
+    texts = Generator().texts(TEXTS)
+    tuned = tune_index(folder, RECALL[name] + 0.01, K, queries=texts[: TEXTS // 2])
+    texts = texts[TEXTS // 2 :]
+    truth = exact(folder, texts, None)
+
+    before = memory()
+    started = time.perf_counter()
+    index = GarmentIndex.open(folder)
+    opened = time.perf_counter() - started
+    nearest(index, texts[:1], K)
+    first = time.perf_counter() - started
+    times, found = time_queries(lambda text: nearest(index, text[None], K)[1][0].numpy(), texts)
+    figures = {
+        "kind": index.manifest["kind"],
+        "tuned on other texts, recall@10": tuned.chosen.recall,
+        "open, s": opened,
+        "open and first query, s": first,
+        "recall@10": recall(found, truth),
+        **times,
+        "resident memory for searching, MB": memory() - before,
+        "process without page cache, MB": memory(),
+        "filters": {},
+    }
+    for share, text in ((50, "stock < 500"), (5, "stock < 50"), (0.5, "stock < 5")):
+        figures["filters"][f"{share} %"] = filtered(folder, text, texts[:50])
+    if name == "1m":
+        figures["others"] = flat_searches(folder, texts)
+    sample = index.embeddings[:: len(index) // 50_000].float()
+    best = (texts @ sample.T).max(dim=1).values
+    figures["vectors"] = {
+        "intrinsic dimension": intrinsic_dimension(sample),
+        "best cosine of 50,000 garments, mean": float(best.mean()),
+    }
+    return figures
+
+
+def filtered(folder: Path, text: str, texts: torch.Tensor) -> dict:
+    from fashion_rag.retriever.filters import parse_filter
+    from fashion_rag.retriever.index import GarmentIndex
+    from fashion_rag.retriever.search import nearest
+
+    index = GarmentIndex.open(folder)
+    condition = parse_filter(text)
+    started = time.perf_counter()
+    rows = index.rows_where(condition)
+    seconds = time.perf_counter() - started
+    truth = exact(folder, texts, rows)
+    nearest(index, texts[:1], K, rows)
+
+    def find(query: torch.Tensor) -> np.ndarray:
+        return nearest(index, query[None], K, index.rows_where(condition))[1][0].numpy()
+
+    times, found = time_queries(find, texts)
+    return {
+        "rows": len(rows),
+        "finding the rows once, ms": seconds * 1000,
+        "recall@10": recall(found, truth),
+        **times,
+    }
+
+
+def exact(folder: Path, texts: torch.Tensor, rows: np.ndarray | None) -> np.ndarray:
+    from fashion_rag.retriever.index import GarmentIndex
+    from fashion_rag.retriever.search import nearest
+
+    index = GarmentIndex.open(folder)
+    return nearest(index, texts, K, rows, backend="exact")[1].numpy()
+
+
+def flat_searches(folder: Path, texts: torch.Tensor) -> dict:
+    import faiss
+    from fashion_rag.retriever.index import GarmentIndex
+
+    single = GarmentIndex.open(folder).embeddings.float().numpy()
+    flat = faiss.IndexFlatIP(DIM)
+    flat.add(single)
+    number = iter(range(10**9))
+
+    def next_text() -> np.ndarray:
+        return texts[next(number) % len(texts)].numpy()
+
+    return in_turn(
+        {
+            "numpy fp32": lambda: by_numpy(single, next_text()),
+            "faiss Flat fp32": lambda: flat.search(next_text()[None], K),
+        },
+        5,
+    )
+
+
+def by_numpy(vectors: np.ndarray, query: np.ndarray) -> np.ndarray:
+    scores = vectors @ query
+    best = np.argpartition(-scores, K)[:K]
+    return best[np.argsort(-scores[best])]
+
+
+def write_index(folder: Path, count: int, kind: str) -> dict:
+    """An index of drawn vectors, without photos, written as a build writes it.
+
+    The column `stock` is 0 to 999, so that a filter can leave any share of the garments.
+    """
+    from fashion_rag.retriever import draft, generation, manifest
+    from fashion_rag.retriever.catalogue import Garment
+    from fashion_rag.retriever.index import map_embeddings
+    from fashion_rag.retriever.kinds import MEMORY, Approximate
+    from fashion_rag.retriever.records import Place, Record, RecordWriter
+
+    folder.mkdir(parents=True, exist_ok=True)
+    embeddings = folder / "embeddings-00000000.safetensors"
+    generator = Generator()
+    started = time.perf_counter()
+    with open(embeddings, "wb") as file:
+        file.write(draft.tensor_header(count, DIM))
+        for block in range(-(-count // BLOCK)):
+            photos = generator.photos(block, min(BLOCK, count - block * BLOCK))
+            file.write(photos.half().numpy().tobytes())
+    drawn = time.perf_counter()
+
+    def records() -> Iterator[tuple[int, Record]]:
+        stock = np.random.default_rng(5).integers(0, 1000, count)
+        for row in range(count):
+            garment = Garment(f"{row:08}", f"{row:08}.jpg", "", "", {"stock": str(stock[row])})
+            yield row, Record(garment, 0, 0, "", Place(0, 0, 0, 0))
+
+    garments = folder / "garments-00000000.sqlite"
+    writer = RecordWriter.create(garments, ["stock"])
+    writer.put(records())
+    writer.finish()
+    writer.close()
+    (folder / "thumbnails-00000000.bin").write_bytes(b"")
+    written = time.perf_counter()
+    files = {
+        "embeddings": manifest.file_entry(embeddings),
+        "garments": manifest.file_entry(garments),
+        "thumbnails": [manifest.file_entry(folder / "thumbnails-00000000.bin")],
+    }
+    recorded = {"name": "exact"}
+    hashed = time.perf_counter()
+    if kind != "exact":
+        made = Approximate.build(map_embeddings(embeddings), kind)
+        files["vectors"] = generation.save_vectors(folder, made)
+        recorded = made.kind.record()
+    ended = time.perf_counter()
+    manifest.write_manifest(
+        folder,
+        {
+            "generation": "00000000",
+            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "kind": recorded,
+            "wanted": {"kind": kind, "memory": MEMORY},
+            "count": count,
+            "catalogue": {"name": "drawn", "path": "/drawn"},
+            "encoder": {"name": "drawn", "fingerprint": "drawn", "dim": DIM},
+            "files": files,
+            "rejects": [],
+        },
+    )
+    return {
+        "drawing the vectors, s": drawn - started,
+        "writing the records, s": written - drawn,
+        "checksums, s": hashed - written,
+        "training and filling, s": ended - hashed,
+        "bytes": {name: e["bytes"] for name, e in files.items() if name != "thumbnails"},
+    }
+
+
+# --- building ------------------------------------------------------------------------------------
+
+
+def build_rate(folder: Path) -> dict:
+    """Photos a second of the whole build and of the bare model, in turn."""
+    import open_clip
+    from fashion_rag.retriever.build import build_index
+    from fashion_rag.retriever.encoders import OpenClipEncoder
+    from PIL import Image
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    precision = "fp16" if device == "cuda" else "fp32"
+    model, _, preprocess = open_clip.create_model_and_transforms(
+        "ViT-L-14", precision=precision, device=device
+    )
+    model.eval().requires_grad_(False)
+    dtype = torch.float16 if device == "cuda" else torch.float32
+    encoder = OpenClipEncoder(
+        "bare", model, preprocess, open_clip.get_tokenizer("ViT-L-14"), "bare", device, dtype
+    )
+    count = PHOTOS * (100 if device == "cuda" else 1)
+    photos = folder / "photos"
+    photos.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        noise = Image.effect_noise((96, 128), 60).resize((768, 1024), Image.Resampling.BICUBIC)
+        colour = Image.new("RGB", (768, 1024), (number * 37 % 256, number * 91 % 256, 120))
+        Image.blend(noise.convert("RGB"), colour, 0.5).save(photos / f"{number:05}.jpg", quality=90)
+    files = sorted(photos.iterdir())
+    pixels = torch.stack([encoder.prepare(Image.open(file)) for file in files])
+    batch = 256 if device == "cuda" else 8
+    encoder.encode_prepared(pixels[:batch])
+    bare, whole = [], []
+    for number in range(3):
+        started = time.perf_counter()
+        for part in pixels.split(batch):
+            encoder.encode_prepared(part)
+        bare.append(count / (time.perf_counter() - started))
+        report = build_index(photos, folder / f"built {number}", encoder, batch_size=batch)
+        whole.append(report.garments_per_second)
+    return {
+        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        "photos": count,
+        "bare ViT-L-14, photos a second": bare,
+        "build, photos a second": whole,
+        "build / bare": statistics.median(whole) / statistics.median(bare),
+    }
+
+
+# --- measuring -----------------------------------------------------------------------------------
+
+
+def in_turn(ways: dict[str, Callable[[], object]], rounds: int) -> dict:
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for way in ways.values():
+        way()
+    for _ in range(rounds):
+        for name, way in ways.items():
+            started = time.perf_counter()
+            way()
+            times[name].append(time.perf_counter() - started)
+    return {name: in_ms(values) for name, values in times.items()}
+
+
+def time_queries(
+    find: Callable[[torch.Tensor], np.ndarray], texts: torch.Tensor
+) -> tuple[dict, np.ndarray]:
+    times, found = [], []
+    for text in texts:
+        started = time.perf_counter()
+        found.append(find(text))
+        times.append(time.perf_counter() - started)
+    return in_ms(times), np.array(found)
+
+
+def in_ms(times: list[float]) -> dict:
+    return {
+        "median, ms": statistics.median(times) * 1000,
+        "95th percentile, ms": float(np.percentile(times, 95)) * 1000,
+        "fastest, ms": min(times) * 1000,
+    }
+
+
+def recall(found: np.ndarray, truth: np.ndarray) -> float:
+    return float(np.mean([len(set(f) & set(t)) / K for f, t in zip(found, truth, strict=True)]))
+
+
+def memory() -> float:
+    """Resident megabytes of this process that are its own, not pages of files."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    fields = dict(line.split(":", 1) for line in lines if ":" in line)
+    return sum(int(fields[name].split()[0]) for name in ("RssAnon", "RssShmem")) / 1024
+
+
+if __name__ == "__main__":
+    main()
