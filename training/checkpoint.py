@@ -1,4 +1,4 @@
-"""Checkpoints of a run: written whole or not at all, the last two kept."""
+"""What a run writes, whole or not at all: its checkpoints, the last two kept, and its model."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 KEPT = 2
@@ -24,12 +26,14 @@ class Checkpoint:
 
     weights, average: the trained parameters, and their moving average, by name.
     optimizer: the optimizer's state dict.
+    scaler: the state dict of fp16's gradient scaler.
     """
 
     step: int
     weights: dict[str, torch.Tensor]
     average: dict[str, torch.Tensor]
     optimizer: dict[str, Any]
+    scaler: dict[str, Any] | None = None
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> Path:
@@ -38,34 +42,71 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
     Raises:
         OSError: it could not be written; the earlier ones are untouched.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    # What a kill left unfinished.
+    for stale in folder.glob(".step-*"):
+        shutil.rmtree(stale, ignore_errors=True)
     final = folder / f"step-{checkpoint.step:08d}"
-    part = folder / f".{final.name}"
-    shutil.rmtree(part, ignore_errors=True)
-    try:
-        part.mkdir()
+    earlier = latest(folder)
+    kept = f"{earlier} is whole" if earlier else "there is no earlier one"
+    with whole(final, kept) as part:
         save_file(_plain(checkpoint.weights), part / "weights.safetensors")
         save_file(_plain(checkpoint.average), part / "average.safetensors")
         torch.save(checkpoint.optimizer, part / "optimizer.pt")
-        (part / _STATE).write_text(json.dumps({"step": checkpoint.step}), encoding="utf-8")
-        for file in part.iterdir():
-            with open(file, "rb+") as opened:
-                os.fsync(opened.fileno())
-        shutil.rmtree(final, ignore_errors=True)
-        os.replace(part, final)
-    except (OSError, RuntimeError) as error:
-        shutil.rmtree(part, ignore_errors=True)
-        # safetensors and torch tell of a full disk in errors of their own.
-        full = getattr(error, "errno", None) == errno.ENOSPC or shutil.disk_usage(folder).free < 1e6
-        reason = "no space is left on the disk" if full else str(error)
-        earlier = latest(folder)
-        kept = f"{earlier} is whole" if earlier else "there is no earlier one"
-        raise OSError(
-            f"{final} could not be written: {reason}. Free some space and resume; {kept}."
-        ) from error
+        state = {"step": checkpoint.step, "scaler": checkpoint.scaler}
+        (part / _STATE).write_text(json.dumps(state), encoding="utf-8")
     for old in _finished(folder)[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
     return final
+
+
+@contextmanager
+def whole(final: Path, kept: str) -> Iterator[Path]:
+    """A folder to write into that takes the place of `final` once everything is on the disk.
+
+    Args:
+        kept: what an error says of that which is still there.
+
+    Raises:
+        OSError: something could not be written; an earlier `final` is untouched.
+    """
+    part = final.with_name(f".{final.name}")
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        yield part
+        for path in [*part.rglob("*"), part]:
+            _to_disk(path)
+        shutil.rmtree(final, ignore_errors=True)
+        os.replace(part, final)
+        _to_disk(final.parent)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        # Asked for before the unfinished part is removed, which frees space again.
+        full = is_full(error, final.parent)
+        shutil.rmtree(part, ignore_errors=True)
+        reason, remedy = str(error), "Put that right"
+        if full:
+            reason, remedy = "no space is left on the disk", "Free some space"
+        raise OSError(
+            f"{final} could not be written: {reason}. {remedy} and resume; {kept}."
+        ) from error
+
+
+def is_full(error: Exception, folder: Path) -> bool:
+    """Whether an error tells of a full disk; safetensors and torch do so in their own words."""
+    if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):
+        return True
+    return folder.is_dir() and shutil.disk_usage(folder).free < 1e6
+
+
+def _to_disk(path: Path) -> None:
+    # Windows opens no folders.
+    if path.is_dir() and os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def latest(folder: Path) -> Path | None:
@@ -80,9 +121,10 @@ def load(path: Path) -> Checkpoint:
         ValueError: it is damaged.
     """
     try:
-        step = json.loads((path / _STATE).read_text(encoding="utf-8"))["step"]
+        state = json.loads((path / _STATE).read_text(encoding="utf-8"))
         return Checkpoint(
-            step=step,
+            step=state["step"],
+            scaler=state.get("scaler"),
             weights=load_file(path / "weights.safetensors"),
             average=load_file(path / "average.safetensors"),
             optimizer=torch.load(path / "optimizer.pt", map_location="cpu", weights_only=True),

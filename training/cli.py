@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -35,20 +36,25 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
+    _check_packages()
+    from accelerate import PartialState
+
     from .config import override, read_toml
 
     shipped = CONFIGS / f"{args.config}.toml"
     path = shipped if not args.config.suffix and shipped.is_file() else args.config
     content = override(read_toml(path), args.set)
     try:
-        finished = run_stage(content, args.data, args.out, args.resume, args.minutes)
+        _parse(content)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    sys.stdout.write(
-        f"{args.out / 'model'} is ready\n"
-        if finished
-        else f"stopped after {args.minutes:g} minutes; go on with --resume\n"
-    )
+    finished = run_stage(content, args.data, args.out, args.resume, args.minutes)
+    if PartialState().is_main_process:
+        sys.stdout.write(
+            f"{args.out / 'model'} is ready\n"
+            if finished
+            else f"stopped after {args.minutes:g} minutes; go on with --resume\n"
+        )
 
 
 def run_stage(
@@ -56,38 +62,68 @@ def run_stage(
 ) -> bool:
     """Train the stage that a configuration names.
 
+    Returns:
+        Whether it was finished.
+
     Raises:
-        ValueError: an unknown stage or key, or data that do not fit.
+        FileNotFoundError, ValueError: an unknown stage or key, data or models that do not fit,
+            another run's folder, a loss that is no longer finite.
+        OSError: something could not be written.
         ImportError: the packages for training are missing.
     """
-    try:
-        import accelerate
-    except ImportError as error:
-        raise ImportError("training needs more packages: pip install -e '.[train]'") from error
+    _check_packages()
     import torch
+    from accelerate import PartialState
 
-    from .config import parse, plain
+    from .config import plain
     from .loop import train
+
+    stage, config = _parse(content)
+    # While one process encodes a large set, the others wait.
+    device = torch.device(PartialState(timeout=timedelta(hours=12)).device)
+    # Untrained weights are drawn here: the same for a seed, in each process and when resumed.
+    torch.manual_seed(config.run.seed)
+    if stage == "clip":
+        from .clip import ClipTask
+
+        task = ClipTask(config, data)
+    elif stage == "vae":
+        from .vae import VaeTask
+
+        task = VaeTask(config, data)
+    else:
+        from .fashion_rag import FashionRagTask
+
+        # Beside the run, not in it: a new run's folder has to be empty.
+        task = FashionRagTask(config, data, out.with_name(f"{out.name}.encoded"), device)
+    return train(task, config.run, {"stage": stage, **plain(config)}, out, resume, minutes)
+
+
+def _parse(content: dict[str, Any]) -> tuple[str, Any]:
+    """A configuration's stage, and the dataclass that it fills."""
+    from .config import parse
 
     content = dict(content)
     stage = content.pop("stage", None)
-    device = torch.device(accelerate.PartialState().device)
     if stage == "clip":
-        from .clip import Clip, ClipTask
-
-        config = parse(Clip, content)
-        task = ClipTask(config, data)
+        from .clip import Clip as Config
     elif stage == "vae":
-        from .vae import Vae, VaeTask
-
-        config = parse(Vae, content)
-        task = VaeTask(config, data)
+        from .vae import Vae as Config
     elif stage in ("adapter", "fashion_rag"):
-        from .fashion_rag import FashionRag, FashionRagTask
+        from .fashion_rag import FashionRag as Config
 
-        config = parse(FashionRag, {"train_unet": stage == "fashion_rag", **content})
-        # Beside the run, not in it: a new run's folder has to be empty.
-        task = FashionRagTask(config, data, out.with_name(f"{out.name}.encoded"), device)
+        content = {"train_unet": stage == "fashion_rag", **content}
     else:
         raise ValueError(f"stage is {stage!r}; expected one of clip, vae, adapter, fashion_rag.")
-    return train(task, config.run, {"stage": stage, **plain(config)}, out, resume, minutes)
+    return stage, parse(Config, content)
+
+
+def _check_packages() -> None:
+    try:
+        import accelerate  # noqa: F401
+        import tensorboard  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            f"training needs the package {error.name}: pip install 'fashion-rag[train]', or "
+            "pip install -e '.[train]' in a clone."
+        ) from error

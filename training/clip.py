@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import open_clip
 import torch
+from accelerate import PartialState
 from open_clip.loss import ClipLoss
 from PIL import Image, ImageColor, ImageOps
 from torch import nn
@@ -23,13 +24,12 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 
 from ..adapter.garment_images import garment_pixels
-from ..adapter.masks import inpainting_mask
-from ..retriever.encoders import CONFIG, WEIGHTS
+from ..retriever.encoders import CONFIG, WEIGHTS, load_encoder
 from ..retriever.sheet import contact_sheet
-from .config import Run
+from .config import Run, check_shares
 from .dresscode import DressCode, Pair, caption
 from .loop import Task
-from .towers import save_towers
+from .towers import check_towers, save_towers
 
 MEAN, STD = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
 VIEWS = ("whole", "fit")
@@ -51,7 +51,17 @@ class Clip:
     """Names and colours of flat cards that are seen beside garments."""
     cards_share: float = 0.0
     cache: bool = False
-    """Keep decoded photos in memory."""
+    """Keep decoded photos in memory, of each process that loads data."""
+
+    def __post_init__(self) -> None:
+        if bool(self.model) == bool(self.encoder):
+            raise ValueError("give either [model], open_clip's model_cfg, or `encoder`, a folder.")
+        check_shares("chunks", self.chunks, 3)
+        if not 0 <= self.cards_share <= 1 or (self.cards_share and not self.cards):
+            raise ValueError(
+                f"cards_share is {self.cards_share} with {len(self.cards)} cards; expected 0 to 1, "
+                "and 0 without [cards]."
+            )
 
 
 class ClipTask(Task):
@@ -59,17 +69,10 @@ class ClipTask(Task):
 
     def __init__(self, config: Clip, data: Path):
         super().__init__()
-        if bool(config.model) == bool(config.encoder):
-            raise ValueError("give either [model], open_clip's model_cfg, or `encoder`, a folder.")
         self.config = config
-        if config.encoder:
-            folder = Path(config.encoder)
-            self.settings = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-            self.clip = open_clip.create_model(f"local-dir:{folder.absolute()}")
-        else:
-            cfg = {"mean": MEAN, "std": STD, "interpolation": "bicubic", "resize_mode": "longest"}
-            self.settings = {"model_cfg": config.model, "preprocess_cfg": cfg}
-            self.clip = open_clip.CLIP(**config.model)
+        self.settings, self.clip = _model(config)
+        if config.run.gradient_checkpointing:
+            self.clip.set_grad_checkpointing()
         preprocess = self.settings["preprocess_cfg"]
         self.register_buffer("mean", torch.tensor(preprocess["mean"]).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(preprocess["std"]).view(3, 1, 1))
@@ -78,8 +81,18 @@ class ClipTask(Task):
         width = self.clip.visual.ln_post.normalized_shape[0]
         self.head = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 128))
         self.worn_scale = nn.Parameter(torch.tensor(2.6593))
-        self.clip_loss = ClipLoss()
-        self.stream = ClipStream(DressCode(data), config, self.size)
+        processes = PartialState()
+        # Each process's own samples, against those of all.
+        self.clip_loss = ClipLoss(
+            local_loss=True,
+            gather_with_grad=True,
+            cache_labels=True,
+            rank=processes.process_index,
+            world_size=processes.num_processes,
+        )
+        need = ("photos", "garments", "labels")
+        longest = self.clip.positional_embedding.shape[0]
+        self.stream = ClipStream(DressCode(data, need=need), config, self.size, longest)
         self.held_out = DressCode(data, "paired", need=("garments",))
         self._pooled = None
         self.clip.visual.ln_post.register_forward_hook(self._keep)
@@ -155,7 +168,8 @@ class ClipTask(Task):
     def preview(self) -> Image.Image:
         """Found garments for eight held-out captions, and the recall in the title."""
         recall = self.recall()
-        pairs = [pair for pair in self.held_out.pairs if pair.category == "dresses"]
+        category = self.held_out.pairs[0].category
+        pairs = [pair for pair in self.held_out.pairs if pair.category == category]
         images, texts = self.embed(self.held_out, pairs)
         tiles = []
         for row in range(0, min(8, len(pairs))):
@@ -166,7 +180,7 @@ class ClipTask(Task):
         return contact_sheet(tiles, columns=6, title=title)
 
     def export(self, folder: Path) -> None:
-        """`encoder/` in open_clip's format; where it can be, both towers in transformers' too."""
+        """`encoder/` in open_clip's format, and both towers in transformers'."""
         from safetensors.torch import save_file
 
         encoder = folder / "encoder"
@@ -174,21 +188,43 @@ class ClipTask(Task):
         weights = {n: t.detach().cpu().half() for n, t in self.clip.state_dict().items()}
         save_file({n: t.contiguous() for n, t in weights.items()}, encoder / WEIGHTS)
         (encoder / CONFIG).write_text(json.dumps(self.settings, indent=2), encoding="utf-8")
-        if "timm_model_name" not in self.settings["model_cfg"]["vision_cfg"]:
-            save_towers(self.clip, self.settings["model_cfg"], folder)
+        save_towers(self.clip, self.settings["model_cfg"], folder)
         figures = {f"recall@{k}": self.recall(k) for k in (1, 3, 5, 10)}
         (folder / "recall.json").write_text(json.dumps(figures, indent=2), encoding="utf-8")
+
+
+def _model(config: Clip) -> tuple[dict[str, Any], open_clip.CLIP]:
+    """The encoder folder's configuration as it is written out again, and the model."""
+    if config.encoder:
+        folder = Path(config.encoder)
+        # Says what is missing or doesn't fit; on the CPU, in float32.
+        clip = load_encoder(folder).model.requires_grad_(True)
+        if not isinstance(clip, open_clip.CLIP):
+            raise ValueError(
+                f"encoder {folder} holds a {type(clip).__name__}; only CLIP models with a Vision "
+                "Transformer and open_clip's own text tower can be trained here."
+            )
+        settings = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    else:
+        cfg = {"mean": MEAN, "std": STD, "interpolation": "bicubic", "resize_mode": "longest"}
+        settings = {"model_cfg": config.model, "preprocess_cfg": cfg}
+        try:
+            clip = open_clip.CLIP(**config.model)
+        except (TypeError, KeyError, AssertionError) as error:
+            raise ValueError(f"[model] is no model_cfg of open_clip's: {error}") from error
+    check_towers(clip, settings["model_cfg"])
+    return settings, clip
 
 
 class ClipStream(Dataset):
     """In-shop photo, worn garment, tokens of a caption; uint8 (3, s, s), uint8, int64 (t,)."""
 
-    def __init__(self, data: DressCode, config: Clip, size: int):
+    def __init__(self, data: DressCode, config: Clip, size: int, longest: int):
         self.data, self.config, self.size = data, config, size
         self._tokenizer = open_clip.SimpleTokenizer()
-        longest = max((caption(pair.chunks) for pair in data.pairs), key=len)
+        text = max((caption(pair.chunks) for pair in data.pairs), key=len)
         # Padding costs as much as words do; the causal mask makes it invisible.
-        self.length = int((self._tokenizer([longest])[0] != 0).sum()) + 8
+        self.length = min(int((self._tokenizer([text])[0] != 0).sum()) + 8, longest)
         self._kept: dict[int, tuple[torch.Tensor, ...]] = {}
 
     def __getitem__(self, position: int) -> dict[str, torch.Tensor]:
@@ -246,7 +282,7 @@ def square(photo: Image.Image, view: str, size: int) -> torch.Tensor:
 def worn_garment(data: DressCode, pair: Pair) -> Image.Image:
     """The model photo cut to the garment's own pixels, the rest white."""
     photo, labels = data.photo(pair), data.labels(pair)
-    mask = Image.fromarray(255 * inpainting_mask(labels, None, pair.category, "mask"))
+    mask = Image.fromarray(255 * data.mask(pair, labels, None, "mask"))
     mask = mask.resize(photo.size, Image.Resampling.NEAREST)
     cut = Image.composite(photo, Image.new("RGB", photo.size, "white"), mask)
     return ImageOps.expand(cut.crop(mask.getbbox()), 4, "white")

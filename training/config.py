@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
@@ -47,10 +48,13 @@ class Run:
 
     def __post_init__(self) -> None:
         positive = ("steps", "batch_size", "accumulate", "learning_rate", "log_every")
-        positive += ("checkpoint_every", "preview_every")
+        positive += ("checkpoint_every", "preview_every", "clip_norm")
         for name in positive:
-            if getattr(self, name) <= 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"run.{name} is {getattr(self, name)}; expected more than 0.")
+        for name in ("warmup", "weight_decay", "workers", "seed"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"run.{name} is {getattr(self, name)}; expected 0 or more.")
         for name in ("cooldown", "ema"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"run.{name} is {getattr(self, name)}; expected 0 to 1.")
@@ -61,8 +65,17 @@ class Run:
             )
 
 
-#: What may change when a run goes on: nothing that alters the steps that were taken.
-RESUMABLE = ("steps", "workers", "log_every", "checkpoint_every", "preview_every")
+#: What may change when a run goes on: nothing that alters the steps that were taken, or which
+#: samples the next ones see.
+RESUMABLE = (
+    "steps",
+    "learning_rate",
+    "mixed_precision",
+    "workers",
+    "log_every",
+    "checkpoint_every",
+    "preview_every",
+)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -135,12 +148,26 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         )
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if get_origin(hint) is dict and isinstance(value, Mapping):
+        return {k: _value(get_args(hint)[1], v, f"{where}.{k}") for k, v in value.items()}
     plain = get_origin(hint) or hint
     if plain is not Any and (
         not isinstance(value, plain) or (isinstance(value, bool) and plain is not bool)
     ):
         raise ValueError(f"{where} is {value!r}; expected {plain.__name__}.")
     return value
+
+
+def check_shares(name: str, shares: Sequence[float], count: int | None = None) -> None:
+    """Refuse what are no relative probabilities.
+
+    Raises:
+        ValueError: naming the key.
+    """
+    if count is not None and len(shares) != count:
+        raise ValueError(f"{name} is {list(shares)}; expected {count} numbers.")
+    if not all(0 <= share < math.inf for share in shares) or not sum(shares) > 0:
+        raise ValueError(f"{name} is {list(shares)}; expected numbers from 0 on, not all 0.")
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -160,4 +187,13 @@ def plain(config: Any) -> dict[str, Any]:
     return json.loads(json.dumps(asdict(config), default=str))
 
 
-__all__ = ["Run", "differences", "field", "override", "parse", "plain", "read_toml"]
+__all__ = [
+    "Run",
+    "check_shares",
+    "differences",
+    "field",
+    "override",
+    "parse",
+    "plain",
+    "read_toml",
+]

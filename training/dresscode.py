@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ..adapter.masks import inpainting_mask
 from ..adapter.pose import keypoints_from_dresscode
 
 CATEGORIES = ("dresses", "upper_body", "lower_body")
@@ -47,7 +48,8 @@ class DressCode:
     Raises:
         FileNotFoundError: a list, a caption file or a file of a pair is missing; the first ones
             are named.
-        ValueError: a list or a caption file is damaged, or garments have no caption.
+        ValueError: a list or a caption file is damaged, the lists are empty, or garments have no
+            caption.
     """
 
     def __init__(
@@ -77,6 +79,10 @@ class DressCode:
                 f"{self.root / CAPTIONS[0]} has no caption for {_few(without)}, which "
                 f"{SPLITS[split]} names: add them, or take these pairs out of the list."
             )
+        if not rows:
+            raise ValueError(
+                f"{self.root}: {SPLITS[split]} names no pair of {', '.join(categories)}. Add some."
+            )
         self.pairs = [
             Pair(category, person, garment, captions[garment]) for category, person, garment in rows
         ]
@@ -102,16 +108,38 @@ class DressCode:
         path = self._file(pair, "keypoints")
         try:
             return keypoints_from_dresscode(json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, KeyError) as error:
-            raise ValueError(f"{path} holds no Dress Code keypoints: {error}") from error
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise ValueError(
+                f"{path} holds no Dress Code keypoints ({error}): fetch it again, or take "
+                f"{pair.person} out of the lists of pairs."
+            ) from error
 
     def labels(self, pair: Pair) -> np.ndarray:
         """(H, W) uint8 label map, see `adapter.masks.LABELS`."""
         path = self._file(pair, "labels")
         labels = np.asarray(_open(path))
         if labels.ndim != 2:
-            raise ValueError(f"{path} has the shape {labels.shape}; expected one label a pixel.")
+            raise ValueError(
+                f"{path} has the shape {labels.shape}; expected one label a pixel: fetch it again, "
+                f"or take {pair.person} out of the lists of pairs."
+            )
         return labels.astype(np.uint8)
+
+    def mask(
+        self, pair: Pair, labels: np.ndarray, keypoints: np.ndarray | None, mode: str
+    ) -> np.ndarray:
+        """(H, W) uint8, 1 = repaint; see `adapter.masks.inpainting_mask`.
+
+        Raises:
+            ValueError: nothing is to be repainted; the label map is named.
+        """
+        try:
+            return inpainting_mask(labels, keypoints, pair.category, mode)
+        except ValueError as error:
+            raise ValueError(
+                f"{self._file(pair, 'labels')}: {error} Or take {pair.person} out of the lists of "
+                "pairs."
+            ) from error
 
     def _file(self, pair: Pair, kind: str) -> Path:
         folder = self.root / pair.category
@@ -136,10 +164,14 @@ class DressCode:
         for file in files:
             try:
                 content = json.loads(file.read_text(encoding="utf-8"))
-                captions |= {name: tuple(map(str, chunks)) for name, chunks in content.items()}
+                for name, chunks in content.items():
+                    if not isinstance(chunks, list):
+                        raise TypeError(f"{name!r} has {chunks!r}")
+                    captions[name] = tuple(map(str, chunks))
             except (ValueError, AttributeError, TypeError) as error:
                 raise ValueError(
-                    f'{file} is damaged ({error}): expected {{"000000": [chunk, chunk, chunk]}}.'
+                    f'{file} is damaged ({error}): expected {{"000000": [chunk, chunk, chunk]}}. '
+                    "Fetch it again."
                 ) from error
         return {name: chunks for name, chunks in captions.items() if any(c.strip() for c in chunks)}
 
@@ -189,8 +221,11 @@ def _open(path: Path) -> Image.Image:
         image = Image.open(path)
         image.load()
         return image
-    except OSError as error:
-        raise ValueError(f"{path} can't be read as a picture: {error}") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError(
+            f"{path} can't be read as a picture ({error}): fetch it again, or take it out of the "
+            "lists of pairs."
+        ) from error
 
 
 def _few(names: list[str]) -> str:

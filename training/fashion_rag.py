@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch.utils.data import Dataset
 from tqdm import tqdm
 from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
@@ -29,13 +31,17 @@ from ..adapter.masks import MODES
 from ..adapter.pipeline import CLIP_MEAN, CLIP_STD, INPAINTING_CHANNELS, FashionRAGPipeline
 from ..adapter.pose import POSE_CHANNELS
 from ..retriever.sheet import contact_sheet
+from ..retriever.towers import is_model_folder
 from .clip import shuffled, square
-from .config import Run
+from .config import Run, check_shares
 from .dresscode import DressCode, caption
+from .kept import fingerprint, kept
 from .loop import Task
 from .samples import Prompts, draw_garments, draw_mode, person_inputs, picture, retrieved
 
 _PREVIEW_STEPS, _PREVIEW_GUIDANCE = 20, 2.5
+_FROZEN = ("vae", "text_encoder", "image_encoder")
+_PARTS = (*_FROZEN, "tokenizer", "scheduler")
 
 
 @dataclass(frozen=True)
@@ -81,8 +87,19 @@ class FashionRag:
         unknown = sorted(set(self.masks) - set(MODES))
         if unknown or not self.masks:
             raise ValueError(f"masks is {self.masks}; expected shares of {', '.join(MODES)}.")
-        if len(self.size) != 2 or any(side % 8 for side in self.size):
+        check_shares("masks", list(self.masks.values()))
+        check_shares("garments", self.garments)
+        check_shares("chunks", self.chunks, 3)
+        if len(self.size) != 2 or any(side <= 0 or side % 8 for side in self.size):
             raise ValueError(f"size is {self.size}; expected height and width, multiples of 8.")
+        for name, most in (("drop", 1.0), ("adapter_dropout", 1.0), ("outside", float("inf"))):
+            if not 0 <= getattr(self, name) <= most:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 to {most:g}.")
+        if self.snr_gamma < 0 or self.pool < len(self.garments) - 1:
+            raise ValueError(
+                f"snr_gamma is {self.snr_gamma} and pool {self.pool}; expected 0 or more, and at "
+                f"least as many as `garments` allows, {len(self.garments) - 1}."
+            )
 
 
 class FashionRagTask(Task):
@@ -92,6 +109,7 @@ class FashionRagTask(Task):
         super().__init__()
         self.config = config
         folder = Path(config.model)
+        _check_folder(config, folder)
         local = {"local_files_only": True, "use_safetensors": True}
         self.vae = AutoencoderKL.from_pretrained(folder / "vae", **local)
         self.text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", **local)
@@ -100,13 +118,21 @@ class FashionRagTask(Task):
         )
         self.tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
         self.scheduler = DDIMScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
-        for frozen in (self.vae, self.text_encoder, self.image_encoder):
-            frozen.float().requires_grad_(False)
+        if self.scheduler.config.prediction_type != "epsilon":
+            raise ValueError(
+                f"{folder / 'scheduler'} is of a model that predicts "
+                f"{self.scheduler.config.prediction_type!r}; expected one that predicts the noise "
+                "('epsilon'), as SD2 inpainting does."
+            )
+        for name in _FROZEN:
+            getattr(self, name).float().requires_grad_(False)
         self.unet = _unet(config, folder).requires_grad_(config.train_unet)
         self.adapter = _adapter(config, folder).requires_grad_(True)
         for module in self.adapter.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = config.adapter_dropout
+        # Says which parts don't fit together.
+        self.pipeline()
         if config.run.gradient_checkpointing:
             self.unet.enable_gradient_checkpointing()
         self.register_buffer(
@@ -114,15 +140,27 @@ class FashionRagTask(Task):
         )
         self.prompts = Prompts(self.tokenizer, self.adapter.config.words)
         pairs = DressCode(data)
-        encoder = Path(config.encoder or folder)
-        found = _kept(
-            cache / "retrieved.safetensors",
-            lambda: {"rows": retrieved(pairs, encoder, config.pool, device)},
-        )["rows"]
-        self.stream = PairStream(pairs, config, found, self.prompts, self.image_encoder)
-        if config.precompute:
-            self.stream.encoded = self._encode_all(cache, device)
         self.held_out = DressCode(data, "paired")
+        encoder = Path(config.encoder or folder)
+        towers = [encoder / part for part in ("text_encoder", "image_encoder", "tokenizer")]
+        towers = towers if is_model_folder(encoder) else [encoder]
+        # One process of a machine encodes, the others read what it kept.
+        with PartialState().local_main_process_first():
+            found = kept(
+                cache / "retrieved.safetensors",
+                fingerprint(pairs, towers, pool=config.pool),
+                lambda: {"rows": retrieved(pairs, encoder, config.pool, device)},
+            )["rows"]
+            self.stream = PairStream(pairs, config, found, self.prompts, self.image_encoder)
+            if config.precompute:
+                self.stream.encoded = self._encode_all(cache, device)
+
+    def train(self, mode: bool = True) -> FashionRagTask:
+        """Frozen models stay as they are used: a folder's own dropout must not act on them."""
+        super().train(mode)
+        for name in _FROZEN:
+            getattr(self, name).eval()
+        return self
 
     def forward(self, batch):
         if "latents" not in batch:
@@ -160,6 +198,9 @@ class FashionRagTask(Task):
         if there.any():
             words = self.adapter(batch["features"][there].float())
             vectors = vectors.to(words.dtype).masked_scatter(batch["places"][..., None], words)
+        else:
+            # Keeps the adapter in the graph: alone, it would leave the loss without a gradient.
+            vectors = vectors + 0 * sum(p.sum() for p in self.adapter.parameters())
         name = next(n for n, p in self.text_encoder.named_parameters() if p is table)
         places = torch.arange(batch["ids"].numel(), device=vectors.device)
         # The encoder only takes ids: for this call its table holds these very vectors, in order.
@@ -177,9 +218,8 @@ class FashionRagTask(Task):
             "latents": self._latents(batch["pixels"]),
             "masked": self._latents(batch["masked"]),
         }
-        pixels = batch["garment_pixels"]
-        found = self._features(pixels[there]) if there.any() else None
-        if found is not None:
+        if there.any():
+            found = self._features(batch["garment_pixels"][there])
             features = found.new_zeros(*there.shape, *found.shape[1:])
             features[there] = found
             encoded["features"] = features
@@ -207,7 +247,7 @@ class FashionRagTask(Task):
         pairs, config = self.stream.data, self.config
 
         def people() -> dict[str, torch.Tensor]:
-            kept: dict[tuple[bool, str], list[torch.Tensor]] = {}
+            parts: dict[tuple[bool, str], list[torch.Tensor]] = {}
             for start in tqdm(range(0, len(pairs), 32), desc="encoding people"):
                 some = [
                     person_inputs(pairs, pairs.pairs[i], config.size, self.stream.mode(i))
@@ -222,8 +262,8 @@ class FashionRagTask(Task):
                         "masked": self._latents(batch["masked"].to(device)).half().cpu(),
                     }
                     for name, tensor in encoded.items():
-                        kept.setdefault((mirror, name), []).append(tensor)
-            whole = {key: torch.cat(parts) for key, parts in kept.items()}
+                        parts.setdefault((mirror, name), []).append(tensor)
+            whole = {key: torch.cat(tensors) for key, tensors in parts.items()}
             names = {name for _, name in whole}
             return {n: torch.cat([whole[k] for k in sorted(whole) if k[1] == n]) for n in names}
 
@@ -234,8 +274,18 @@ class FashionRagTask(Task):
                 features.append(self._features(torch.stack(some).to(device)).half().cpu())
             return {"features": torch.cat(features)}
 
-        return _kept(cache / "people.safetensors", people) | _kept(
-            cache / "garments.safetensors", garments
+        folder = Path(config.model)
+        person = fingerprint(
+            pairs,
+            [folder / "vae"],
+            size=config.size,
+            masks=config.masks,
+            mirror=config.mirror,
+            precision=config.run.mixed_precision == "bf16",
+        )
+        garment = fingerprint(pairs, [folder / "image_encoder"], preprocess=config.preprocess)
+        return kept(cache / "people.safetensors", person, people) | kept(
+            cache / "garments.safetensors", garment, garments
         )
 
     def pipeline(self) -> FashionRAGPipeline:
@@ -266,7 +316,8 @@ class FashionRagTask(Task):
             words = self.adapter(self._features(garment[None].to(channels.device)))
             noise = torch.Generator().manual_seed(number)
             noise = torch.randn(1, 4, *channels.shape[-2:], generator=noise).to(channels)
-            batch = [self._prompt(*self.prompts.caption(pair.category, caption(pair.chunks)), None)]
+            words_of_it = caption(pair.chunks[:3])
+            batch = [self._prompt(*self.prompts.caption(pair.category, words_of_it), None)]
             batch.append(self._prompt(*self.prompts.garments(pair.category, 1), words[0]))
             painted = [
                 pipe.decode(
@@ -302,8 +353,8 @@ class FashionRagTask(Task):
     def export(self, folder: Path) -> None:
         """The whole model folder, float16, in diffusers' and transformers' formats."""
         source = Path(self.config.model)
-        for part in ("vae", "text_encoder", "image_encoder", "tokenizer", "scheduler"):
-            _copy(source / part, folder / part)
+        for part in _PARTS:
+            shutil.copytree(source / part, folder / part)
         self.unet.half().save_pretrained(folder / "unet")
         self.unet.float()
         sizes = {name: str(value) for name, value in asdict(self.adapter.config).items()}
@@ -359,7 +410,8 @@ class PairStream(Dataset):
         elif rows:
             ids, places = self.prompts.garments(pair.category, len(rows))
         else:
-            chunks = rng.sample(pair.chunks, rng.choices((1, 2, 3), config.chunks)[0])
+            some = rng.choices((1, 2, 3), config.chunks)[0]
+            chunks = rng.sample(pair.chunks, min(some, len(pair.chunks)))
             ids, places = self.prompts.caption(pair.category, caption(chunks))
         sample = {
             "ids": ids,
@@ -387,7 +439,10 @@ class PairStream(Dataset):
 def _unet(config: FashionRag, folder: Path) -> UNet2DConditionModel:
     channels = INPAINTING_CHANNELS + POSE_CHANNELS
     if config.unet:
-        return UNet2DConditionModel(**{"in_channels": channels, **config.unet})
+        try:
+            return UNet2DConditionModel(**{"in_channels": channels, **config.unet})
+        except TypeError as error:
+            raise ValueError(f"[unet] is no UNet2DConditionModel configuration: {error}") from error
     unet = UNet2DConditionModel.from_pretrained(
         folder / "unet", local_files_only=True, use_safetensors=True
     ).float()
@@ -411,20 +466,17 @@ def _adapter(config: FashionRag, folder: Path) -> InversionAdapter:
     return load_adapter(folder / "inversion_adapter.safetensors").float()
 
 
-def _kept(file: Path, make) -> dict[str, torch.Tensor]:
-    """What `make` gives, from `file` where it is there already."""
-    if not file.is_file():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_name(f".{file.name}")
-        save_file({name: tensor.contiguous() for name, tensor in make().items()}, part)
-        part.replace(file)
-    return load_file(file)
-
-
-def _copy(source: Path, target: Path) -> None:
-    import shutil
-
-    shutil.copytree(source, target, dirs_exist_ok=True)
+def _check_folder(config: FashionRag, folder: Path) -> None:
+    """Name what a model folder lacks, before anything of it is loaded."""
+    needed = [*_PARTS, *([] if config.unet else ["unet"])]
+    needed += [] if config.adapter else ["inversion_adapter.safetensors"]
+    missing = [name for name in needed if not (folder / name).exists()]
+    if missing:
+        raise FileNotFoundError(
+            f"model {folder} lacks {', '.join(missing)}. Expected SD2 inpainting in diffusers "
+            "layout with image_encoder (CLIP ViT-H), and unet and inversion_adapter.safetensors "
+            "where [unet] and [adapter] give no sizes to begin from nothing."
+        )
 
 
 __all__ = ["FashionRag", "FashionRagTask"]

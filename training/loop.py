@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.state import AcceleratorState
 from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
@@ -81,6 +82,27 @@ def train(
         project_dir=folder,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
+    try:
+        return _train(accelerator, task, run, config, folder, resume, minutes)
+    finally:
+        accelerator.end_training()
+        # The next run of this process may have another precision.
+        AcceleratorState._reset_state()
+
+
+def _train(
+    accelerator: Accelerator,
+    task: Task,
+    run: Run,
+    config: dict[str, Any],
+    folder: Path,
+    resume: bool,
+    minutes: float | None,
+) -> bool:
+    rank, processes = accelerator.process_index, accelerator.num_processes
+    if processes > 1:
+        # Another number would draw other samples for the same step.
+        config = {**config, "processes": processes}
     if accelerator.is_main_process:
         _claim(folder, config, resume)
     accelerator.wait_for_everyone()
@@ -92,15 +114,12 @@ def train(
         betas=(0.9, 0.99),
         foreach=True,
     )
-    started = checkpoint.latest(folder / "checkpoints") if resume else None
+    checkpoints = folder / "checkpoints"
+    started = checkpoint.latest(checkpoints) if resume else None
     saved = None if started is None else checkpoint.load(started)
     step = 0 if saved is None else saved.step
     if saved is not None:
         _fill(trained, saved.weights, started)
-    average = {name: p.detach().clone() for name, p in trained.items()}
-    if saved is not None:
-        _fill(average, saved.average, started)
-    rank, processes = accelerator.process_index, accelerator.num_processes
     begin = step * run.accumulate * processes * run.batch_size
     end = run.steps * run.accumulate * processes * run.batch_size
     loader = DataLoader(
@@ -111,19 +130,26 @@ def train(
         drop_last=True,
     )
     model, optimizer, loader = accelerator.prepare(task, optimizer, loader)
-    average = {name: tensor.to(accelerator.device) for name, tensor in average.items()}
+    # After that, on the device, and with the main process's weights everywhere.
+    average = {name: p.detach().clone() for name, p in trained.items()}
     if saved is not None:
+        _fill(average, saved.average, started)
         optimizer.load_state_dict(saved.optimizer)
+        if accelerator.scaler is not None and saved.scaler is not None:
+            accelerator.scaler.load_state_dict(saved.scaler)
     accelerator.init_trackers("logs")
 
     def write() -> None:
+        if not all(torch.isfinite(p).all() for p in trained.values()):
+            raise ValueError(_not_finite(f"weights are not finite after step {step}", checkpoints))
         if accelerator.is_main_process:
             weights = {name: p.data for name, p in trained.items()}
-            state = checkpoint.Checkpoint(step, weights, average, optimizer.state_dict())
-            checkpoint.save(folder / "checkpoints", state)
+            scaler = None if accelerator.scaler is None else accelerator.scaler.state_dict()
+            state = checkpoint.Checkpoint(step, weights, average, optimizer.state_dict(), scaler)
+            checkpoint.save(checkpoints, state)
         accelerator.wait_for_everyone()
 
-    stopwatch, micro, sums, written = time.monotonic(), 0, {}, step
+    stopwatch, micro, sums, counted, late = time.monotonic(), 0, {}, 0, False
     bar = tqdm(total=run.steps, initial=step, unit="step", disable=not accelerator.is_main_process)
     model.train()
     for batch in loader:
@@ -142,42 +168,60 @@ def train(
         micro += 1
         if micro < run.accumulate:
             continue
-        micro, step = 0, step + 1
+        micro, step, counted = 0, step + 1, counted + 1
         _follow(average, trained, min(run.ema, (1 + step) / (10 + step)) if run.ema else 0.0)
         bar.update()
-        since = step % run.log_every or run.log_every
-        if step % run.log_every == 0 or step == run.steps:
-            means = {name: float(value) / since for name, value in sums.items()}
-            sums = {}
+        due = step % run.checkpoint_every == 0 or step == run.steps
+        # Only what was seen to be finite is written.
+        if step % run.log_every == 0 or due:
+            late = minutes is not None and time.monotonic() - stopwatch > 60 * minutes
+            means, late = _agreed(accelerator, sums, counted, late)
             if not math.isfinite(means["loss"]):
-                raise ValueError(
-                    f"the loss is {means['loss']} within the {since} steps up to {step}: nothing "
-                    "of them was kept. Resume with a lower run.learning_rate, or without fp16; "
-                    f"last checkpoint: {checkpoint.latest(folder / 'checkpoints')}."
-                )
+                what = f"loss is {means['loss']} within the {counted} steps up to {step}"
+                raise ValueError(_not_finite(what, checkpoints))
+            sums, counted = {}, 0
             accelerator.log(means, step=step)
             bar.set_postfix({name: f"{value:.4f}" for name, value in means.items()})
-        # Only what was seen to be finite is written.
-        late = minutes is not None and time.monotonic() - stopwatch > 60 * minutes
-        if (step % run.checkpoint_every == 0 or late) and not sums:
-            write()
-            written = step
+            if due or late:
+                write()
         if step % run.preview_every == 0 and accelerator.is_main_process:
             with averaged(trained, average):
                 _preview(task, folder, step)
             model.train()
-        if late and not sums:
+        if late:
             break
-    if written != step:
-        write()
     bar.close()
     finished = step >= run.steps
     if finished and accelerator.is_main_process:
         with averaged(trained, average):
             _preview(task, folder, step)
-            task.export(folder / "model")
-    accelerator.end_training()
+            kept = f"{checkpoint.latest(checkpoints)} is whole"
+            with checkpoint.whole(folder / "model", kept) as part:
+                task.export(part)
+    accelerator.wait_for_everyone()
     return finished
+
+
+def _agreed(
+    accelerator: Accelerator, sums: dict[str, Any], counted: int, late: bool
+) -> tuple[dict[str, float], bool]:
+    """Means of the figures over steps and processes, and whether it is late for any of them.
+
+    All processes get the same answer, so that they stop together.
+    """
+    values = [float(value) / counted for value in sums.values()]
+    if accelerator.num_processes > 1:
+        shared = torch.tensor([*values, float(late)], device=accelerator.device)
+        *values, any_late = accelerator.reduce(shared, "mean").tolist()
+        late = any_late > 0
+    return dict(zip(sums, values, strict=True)), late
+
+
+def _not_finite(what: str, checkpoints: Path) -> str:
+    return (
+        f"the {what}: nothing since the last checkpoint is kept. Resume with a lower "
+        f"run.learning_rate, or without fp16; last checkpoint: {checkpoint.latest(checkpoints)}."
+    )
 
 
 @contextmanager
@@ -201,7 +245,13 @@ def _claim(folder: Path, config: dict[str, Any], resume: bool) -> None:
             raise ValueError(
                 f"{folder} holds a run already: go on with --resume, or choose another folder."
             )
-        changed = differences(json.loads(file.read_text(encoding="utf-8")), config)
+        try:
+            changed = differences(json.loads(file.read_text(encoding="utf-8")), config)
+        except (ValueError, AttributeError) as error:
+            raise ValueError(
+                f"{file} is damaged ({error}): it holds the run's configuration. Remove it with "
+                "its folder to begin again."
+            ) from error
         if changed:
             raise ValueError(
                 f"{folder} belongs to another run: {'; '.join(changed)}. Resume it with its own "
@@ -210,7 +260,9 @@ def _claim(folder: Path, config: dict[str, Any], resume: bool) -> None:
     elif folder.is_dir() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty and holds no run: choose another folder.")
     folder.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    part = file.with_name(f".{file.name}")
+    part.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    part.replace(file)
 
 
 def _fill(into: dict[str, torch.Tensor], values: dict[str, torch.Tensor], source: Path) -> None:
@@ -222,7 +274,8 @@ def _fill(into: dict[str, torch.Tensor], values: dict[str, torch.Tensor], source
     if wrong:
         raise ValueError(
             f"{source} is of another architecture: {len(wrong)} parameters differ, the first is "
-            f"{wrong[0]!r}."
+            f"{wrong[0]!r}. Resume with the models that the run began with, or train in another "
+            "folder."
         )
     with torch.no_grad():
         for name, tensor in into.items():

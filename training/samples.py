@@ -13,7 +13,6 @@ from tqdm import tqdm
 
 from ..adapter.framing import frame
 from ..adapter.inpainting import prepare_inpainting
-from ..adapter.masks import inpainting_mask
 from ..adapter.pose import DRESSCODE_FRAME, pose_map
 from ..adapter.prompts import DEPTH_PROMPT, PAPER_PROMPT, category_words, split_prompt, windows
 from ..retriever.encoders import load_encoder
@@ -37,7 +36,7 @@ def person_inputs(
         `mask` (1, H, W) uint8 in 0..1, `pose` (18, H/8, W/8) float16 in 0..1.
     """
     photo, labels, keypoints = data.photo(pair), data.labels(pair), data.keypoints(pair)
-    mask = inpainting_mask(labels, keypoints, pair.category, mode)
+    mask = data.mask(pair, labels, keypoints, mode)
     scale = (photo.width / DRESSCODE_FRAME[1], photo.height / DRESSCODE_FRAME[0], 1)
     framed = frame(photo, mask.astype(np.float32), keypoints * scale, size)
     mirrored = framed.keypoints[list(_MIRRORED)]

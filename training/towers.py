@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,31 @@ _VISION = {
 }
 
 
+def check_towers(clip: torch.nn.Module, model_cfg: dict[str, Any]) -> None:
+    """Refuse a model that transformers' CLIP towers can't hold, before it is trained.
+
+    Raises:
+        ValueError: naming what differs.
+    """
+    visual = clip.visual
+    differs = [
+        name
+        for name, there in (
+            ("no Vision Transformer", not hasattr(visual, "class_embedding")),
+            ("attentional pooling", getattr(visual, "attn_pool", None) is not None),
+            ("a pooling other than the class token's", getattr(visual, "pool_type", "") != "tok"),
+            ("a text tower of another kind", not hasattr(clip, "token_embedding")),
+            ("layer scale", any("ls_1.gamma" in name for name, _ in clip.named_parameters())),
+        )
+        if there
+    ]
+    if differs:
+        raise ValueError(
+            f"the CLIP has {', '.join(differs)}: choose a plain one, such as ViT-B-32, ViT-L-14 or "
+            "ViT-H-14."
+        )
+
+
 def save_towers(clip: torch.nn.Module, model_cfg: dict[str, Any], folder: Path) -> None:
     """Write `folder/text_encoder` and `folder/image_encoder`, float16, with their projections.
 
@@ -38,6 +64,7 @@ def save_towers(clip: torch.nn.Module, model_cfg: dict[str, Any], folder: Path) 
         clip: an `open_clip.CLIP` with a Vision Transformer that pools its class token.
         model_cfg: its configuration.
     """
+    from open_clip import CLIPTextCfg, CLIPVisionCfg
     from transformers import (
         CLIPTextConfig,
         CLIPTextModelWithProjection,
@@ -45,15 +72,18 @@ def save_towers(clip: torch.nn.Module, model_cfg: dict[str, Any], folder: Path) 
         CLIPVisionModelWithProjection,
     )
 
-    text, vision = model_cfg["text_cfg"], model_cfg["vision_cfg"]
+    # What the configuration leaves out has open_clip's defaults.
+    text = asdict(CLIPTextCfg(**model_cfg["text_cfg"]))
+    vision = asdict(CLIPVisionCfg(**model_cfg["vision_cfg"]))
+    activation = "quick_gelu" if model_cfg.get("quick_gelu") else "gelu"
     text_config = CLIPTextConfig(
         vocab_size=text["vocab_size"],
         hidden_size=text["width"],
-        intermediate_size=int(text["width"] * text.get("mlp_ratio", 4)),
+        intermediate_size=int(text["width"] * text["mlp_ratio"]),
         num_hidden_layers=text["layers"],
         num_attention_heads=text["heads"],
         max_position_embeddings=text["context_length"],
-        hidden_act="gelu",
+        hidden_act=activation,
         projection_dim=model_cfg["embed_dim"],
         bos_token_id=49406,
         eos_token_id=49407,
@@ -61,12 +91,12 @@ def save_towers(clip: torch.nn.Module, model_cfg: dict[str, Any], folder: Path) 
     )
     vision_config = CLIPVisionConfig(
         hidden_size=vision["width"],
-        intermediate_size=int(vision["width"] * vision.get("mlp_ratio", 4)),
+        intermediate_size=int(vision["width"] * vision["mlp_ratio"]),
         num_hidden_layers=vision["layers"],
         num_attention_heads=vision["width"] // vision["head_width"],
         image_size=vision["image_size"],
         patch_size=vision["patch_size"],
-        hidden_act="gelu",
+        hidden_act=activation,
         projection_dim=model_cfg["embed_dim"],
     )
     state = {name: tensor.detach().cpu() for name, tensor in clip.state_dict().items()}

@@ -1,0 +1,75 @@
+"""What is computed once before training and kept beside the run, for as long as it is the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from ..adapter.checkpoints import write_safetensors
+from .checkpoint import is_full
+from .dresscode import DressCode
+
+logger = logging.getLogger(__name__)
+
+_MADE_FROM = "made_from"
+
+
+def fingerprint(data: DressCode, models: Sequence[Path], **settings: Any) -> str:
+    """A hash of the pairs with their captions, of models' folders, and of settings."""
+    pairs = [astuple(pair) for pair in data.pairs]
+    text = json.dumps([str(data.root.resolve()), pairs, settings], sort_keys=True)
+    digest = hashlib.sha256(text.encode())
+    for model in models:
+        for file in sorted(model.rglob("*")):
+            if file.suffix not in (".json", ".safetensors", ".txt"):
+                continue
+            digest.update(file.relative_to(model.parent).as_posix().encode())
+            with open(file, "rb") as opened:
+                while block := opened.read(1 << 22):
+                    digest.update(block)
+    return digest.hexdigest()
+
+
+def kept(
+    file: Path, made_from: str, make: Callable[[], dict[str, torch.Tensor]]
+) -> dict[str, torch.Tensor]:
+    """What `make` gives, from `file` where it was made from the same.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    found = _read(file, made_from)
+    if found is not None:
+        return found
+    made = make()
+    try:
+        write_safetensors(made, file, {_MADE_FROM: made_from})
+    except (OSError, SafetensorError) as error:
+        full = is_full(error, file.parent)
+        reason = "no space is left on the disk" if full else str(error)
+        raise OSError(
+            f"{file} could not be written: {reason}. Free some space and start again; what was "
+            "finished is kept."
+        ) from error
+    return made
+
+
+def _read(file: Path, made_from: str) -> dict[str, torch.Tensor] | None:
+    try:
+        with safe_open(file, framework="pt") as opened:
+            if (opened.metadata() or {}).get(_MADE_FROM) == made_from:
+                return {name: opened.get_tensor(name) for name in opened.keys()}
+        logger.info("%s was made from other data, models or settings: it is made again.", file)
+    except FileNotFoundError:
+        pass
+    except SafetensorError as error:
+        logger.warning("%s is damaged (%s): it is made again.", file, error)
+    return None
