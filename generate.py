@@ -21,9 +21,9 @@ from .adapter.pipeline import FashionRAGPipeline
 from .adapter.pose import read_pose
 from .adapter.prompts import PAPER_PROMPT
 from .retriever.encoders import load_encoder
-from .retriever.index import GarmentIndex
+from .retriever.opening import open_index
 from .retriever.photos import open_photo
-from .retriever.search import search
+from .retriever.query import Query, retrieve
 
 logger = logging.getLogger(__name__)
 
@@ -87,12 +87,13 @@ def _generate(args: argparse.Namespace) -> None:
         None if args.pose is None else photo_keypoints(args.pose, args.pose_person, person.size)
     )
 
-    index = GarmentIndex.open(args.index, args.catalogue)
+    index = open_index(args.index, args.catalogue)
     encoder = load_encoder(args.encoder or args.model / "encoder")
-    index.check_encoder(encoder)
-    (hits,) = search(index, encoder.encode_texts([args.text]), args.top_k, args.category)
-    if len(hits) < args.top_k:
-        sys.stdout.write(f"--top-k is {args.top_k}: all {len(hits)} garments are used\n")
+    query = Query(args.text, category=args.category, k=args.top_k)
+    (result,) = retrieve(index, encoder, [query])
+    hits = result.hits
+    if result.note:
+        sys.stdout.write(f"{result.note}\n")
     for hit in hits:
         sys.stdout.write(f"{hit.score:.4f}  {hit.garment.id}  {hit.garment.file}\n")
     categories = {hit.garment.category for hit in hits}

@@ -108,13 +108,13 @@ class Query:
         _check_range("seed", self.seed, 0, 2**64 - 1)
         if 0 < self.draw_from < self.k:
             raise ValueError(
-                f"draw_from is {self.draw_from}, but {self.k} garments are asked for: draw from at "
-                "least as many, or set it to 0 to take the best."
+                f"draw_from is {self.draw_from}, but top_k is {self.k}: draw from at least as many, or "
+                "set it to 0 to take the best."
             )
         if len(set(self.pinned)) > self.k:
             raise ValueError(
-                f"{len(set(self.pinned))} garments are pinned, but only {self.k} are asked for: "
-                "ask for more, or pin fewer."
+                f"{len(set(self.pinned))} garments are pinned, but top_k is {self.k}: raise it, or pin "
+                "fewer."
             )
         both = sorted(set(self.pinned) & set(self.excluded))
         if both:
@@ -323,7 +323,8 @@ def _note(query: Query, count: int, scores: np.ndarray) -> str:
     of = f" of the category {query.category!r}" if query.category else ""
     of += f" that match {query.where.strip()!r}" if query.where.strip() else ""
     # In what is asked for in addition to the pool, every garment that there is was seen.
-    note = f"{query.k} garments are asked for, only {count} found"
+    found = f"{count} garment{'' if count == 1 else 's'}"
+    note = f"top_k is {query.k}, but only {found} {'is' if count == 1 else 'are'} found"
     if len(scores) and scores[-1] < query.min_score:
         return (
             f"{note}: the others{of} have less than the minimum score {query.min_score:g} (the "

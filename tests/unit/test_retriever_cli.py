@@ -62,7 +62,7 @@ def test_search(shop, capsys, tmp_path):
     run("index", "search", shop / "index", "a green hat", *options)
     first, *lines, last = capsys.readouterr().out.splitlines()
     assert first == "cosine  file  caption"
-    assert last == "50 garments are asked for, only 6 found: there are no others."
+    assert last == "top_k is 50, but only 6 garments are found: there are no others."
     scores = [float(line.split()[0]) for line in lines]
     assert len(lines) == 6 and scores == sorted(scores, reverse=True)
     assert any(line.endswith("001.png  a green hat") for line in lines)

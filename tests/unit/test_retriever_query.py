@@ -222,7 +222,7 @@ def test_minimum_score_leaves_pinned_garments_alone(encoder, shop):
     bound = plain.hits[3].score
     (result,) = retrieve(shop, encoder, [Query("coat", k=10, min_score=bound)])
     assert result.hits == plain.hits[:4]
-    assert "10 garments are asked for, only 4 found" in result.note
+    assert "top_k is 10, but only 4 garments are found" in result.note
     assert f"{bound:g}" in result.note and f"{plain.hits[0].score:.4f}" in result.note
     worst = ids(retrieve(shop, encoder, [Query("coat", k=200)])[0])[-1]
     (result,) = retrieve(shop, encoder, [Query("coat", k=1, min_score=1.0, pinned=[worst])])
@@ -232,7 +232,7 @@ def test_minimum_score_leaves_pinned_garments_alone(encoder, shop):
 def test_fewer_than_asked_for_says_why(encoder, shop):
     (result,) = retrieve(shop, encoder, [Query("coat", k=300)])
     assert len(result.hits) == 200
-    assert result.note == "300 garments are asked for, only 200 found: there are no others."
+    assert result.note == "top_k is 300, but only 200 garments are found: there are no others."
     (result,) = retrieve(shop, encoder, [Query("hat", category="hats", where="id = 'x'")])
     assert result.hits == []
     assert result.note.endswith("no others of the category 'hats' that match \"id = 'x'\".")
@@ -344,8 +344,8 @@ def test_against_marginal_relevance_word_for_word(seed, count, k, diversity, dra
         ({"k": 0}, "k is 0: expected a number from 1"),
         ({"draw_from": MAX_POOL + 1}, f"draw_from is {MAX_POOL + 1}"),
         ({"seed": -1}, "seed is -1"),
-        ({"k": 5, "draw_from": 4}, "draw_from is 4, but 5 garments"),
-        ({"k": 1, "pinned": ("a", "b")}, "2 garments are pinned, but only 1"),
+        ({"k": 5, "draw_from": 4}, "draw_from is 4, but top_k is 5"),
+        ({"k": 1, "pinned": ("a", "b")}, "2 garments are pinned, but top_k is 1"),
         ({"pinned": ("a",), "excluded": ("a", "b")}, "'a' is both pinned and excluded"),
         ({"where": "price <"}, "filter 'price <' is not understood"),
     ],

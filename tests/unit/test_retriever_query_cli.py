@@ -101,7 +101,7 @@ def test_pins_exclusions_and_scores(search):
     bound = float(plain[3].split()[0]) - 0.00005
     *lines, note = search("a hat", "-k", 12, "--min-score", bound)
     assert files(lines) == best[:3]
-    assert "12 garments are asked for, only 3 found" in note
+    assert "top_k is 12, but only 3 garments are found" in note
 
 
 def test_draws_and_diversity(search):
