@@ -15,6 +15,7 @@ from .statistics import Figure, mean_figure, resampled_distance, shared_figure
 CLASSIFIER_RATE = 0.95
 _COLOUR_SLACK = 0.10
 _RESAMPLES = 200
+_UNMEASURED = "nothing to measure it by"
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def _target(
     reason: Callable[[float], str],
 ) -> Target:
     if reached is None:
-        return Target(name, wanted, None, False, "nothing to measure it by")
+        return Target(name, wanted, None, False, _UNMEASURED)
     passed = bool(holds(reached.value))
     text = "" if passed else reason(reached.value)
     return Target(name, wanted, reached, passed, text)
@@ -224,9 +225,13 @@ def _colour_of_retrieved(measured: Measured) -> Target:
 def _realism(measured: Measured) -> list[Target]:
     """Fréchet distance of every k above 0 minus that of k = 0."""
     targets = []
-    name = "inception" if "inception" in measured.features else "clip"
-    features = measured.features[name]
+    features = measured.features.get("clip", {})
+    count = len(measured.samples)
     for column in PROTOCOL[1:]:
+        name = f"{column.title}: Fréchet distance minus that of k = 0"
+        if not features or count < 2:
+            targets.append(Target(name, "0 or less", None, False, _UNMEASURED))
+            continue
 
         def above(rows, key=column.key):
             first, text = (
@@ -234,11 +239,10 @@ def _realism(measured: Measured) -> list[Target]:
             )
             return first - text
 
-        count = len(measured.samples)
         reached = resampled_distance(above(np.arange(count)), above, count, _RESAMPLES)
         targets.append(
             _target(
-                f"{column.title}: Fréchet distance minus that of k = 0",
+                name,
                 "0 or less",
                 reached,
                 lambda x: x <= 0,

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ..adapter.masks import MODES
+
 MINIATURE = Path(__file__).parent.parent / "miniature" / "weights"
 """The trained miniature and its pattern classifier."""
 _MINIATURE_SIZE, _SIZE = (128, 96), (512, 384)
@@ -59,6 +61,7 @@ def _add_evaluate(commands: Any) -> None:
     add("--steps", type=int, help="DDIM steps (default: 50; 20)")
     add("--guidance-scale", type=float, help=f"default: 7.5; {_MINIATURE_GUIDANCE}")
     add("--size", type=_size, metavar="WxH", help="default: 384x512; 96x128")
+    add("--masks", choices=MODES, default=MODES[0], help="default: %(default)s")
     add("--seed", type=int, default=0, help="of the noise (default: 0)")
     add("--batch-size", type=int, metavar="N", help="pictures at a time (default: 8; 32)")
     add("--device", help="cpu, cuda, mps (default: cuda where there is one)")
@@ -129,6 +132,7 @@ def _evaluate(args: argparse.Namespace) -> None:
         categories=tuple(name for name in CATEGORIES if name in (args.category or CATEGORIES)),
         sampling=Sampling(
             size=args.size or (_MINIATURE_SIZE if small else _SIZE),
+            mask=args.masks,
             steps=args.steps or (_MINIATURE_STEPS if small else _STEPS),
             guidance_scale=_first(args.guidance_scale, _MINIATURE_GUIDANCE if small else _GUIDANCE),
             seed=args.seed,

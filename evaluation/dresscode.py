@@ -13,7 +13,7 @@ from scipy.ndimage import binary_erosion
 
 from ..adapter.framing import frame
 from ..adapter.inpainting import THRESHOLD
-from ..adapter.masks import LABELS, inpainting_mask
+from ..adapter.masks import LABELS, MODES, inpainting_mask
 from ..adapter.pose import DRESSCODE_FRAME
 from ..training.dresscode import CATEGORIES, DressCode, Pair
 
@@ -99,10 +99,13 @@ def read_samples(root: Path, split: str, categories: Collection[str] = CATEGORIE
     return list(samples.values())
 
 
-def load_scene(sample: Sample, size: tuple[int, int]) -> Scene:
+def load_scene(sample: Sample, size: tuple[int, int], mode: str = MODES[0]) -> Scene:
     """Read a sample's photo, mask and pose at `size` (height, width).
 
     The mask is made as in training: the pack's own rules at the label map's size, then fitted.
+
+    Args:
+        mode: of the mask, one of `adapter.masks.MODES`.
 
     Raises:
         ValueError: a damaged file, or a label map without anything to repaint.
@@ -110,7 +113,7 @@ def load_scene(sample: Sample, size: tuple[int, int]) -> Scene:
     data, pair = sample.data, sample.pair
     photo, labels, keypoints = data.photo(pair), data.labels(pair), data.keypoints(pair)
     try:
-        mask = inpainting_mask(labels, keypoints, pair.category)
+        mask = inpainting_mask(labels, keypoints, pair.category, mode)
     except ValueError as error:
         raise ValueError(f"{data.root}, {pair.category} {pair.person}: {error}") from error
     scale = (photo.width / DRESSCODE_FRAME[1], photo.height / DRESSCODE_FRAME[0], 1)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from ..adapter.framing import frame
 from ..adapter.inpainting import composite
+from ..adapter.masks import MODES
 from .columns import Column
 from .distances import distance_figures
 from .drawn import DrawnWorld
@@ -41,6 +42,7 @@ class Instruments:
     """What the measures need. Those that are None are left out."""
 
     size: tuple[int, int]
+    mask: str = MODES[0]
     clip: Features | None = None
     caption_features: Callable[[Sequence[str]], np.ndarray] | None = None
     garment_features: Callable[[str], np.ndarray] | None = None
@@ -138,7 +140,7 @@ class _Opened:
 
 def _open(sample: Sample, columns, picture_of, tools: Instruments) -> _Opened:
     pictures = {c.key: read_picture(picture_of(sample, c), tools.size) for c in columns}
-    return _Opened(sample, load_scene(sample, tools.size), pictures)
+    return _Opened(sample, load_scene(sample, tools.size, tools.mask), pictures)
 
 
 def _measure_column(

@@ -19,6 +19,7 @@ from PIL import Image
 
 from ..adapter.framing import to_picture
 from ..adapter.inpainting import CELL
+from ..adapter.masks import MODES
 from ..adapter.pipeline import FashionRAGPipeline
 from ..adapter.prompts import category_words, split_prompt
 from .dresscode import Sample, load_scene
@@ -40,9 +41,11 @@ class Condition:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How pictures are sampled. size: height and width in pixels, multiples of 8."""
+    """How pictures are sampled. size: height and width in pixels, multiples of 8. mask: the mode
+    of the inpainting masks."""
 
     size: tuple[int, int]
+    mask: str = MODES[0]
     steps: int = 50
     guidance_scale: float = 7.5
     seed: int = 0
@@ -127,7 +130,7 @@ class Painter:
 
     def _encoded(self, sample: Sample, missing: Mapping[Condition, tuple[Path, ...]]):
         pipeline, size = self.pipeline, self.sampling.size
-        scene = load_scene(sample, size)
+        scene = load_scene(sample, size, self.sampling.mask)
         channels = pipeline.inpainting_channels(scene.photo[None], scene.mask[None])
         pose = pipeline.pose_channels(scene.keypoints, size)
         seed = zlib.crc32(f"{self.sampling.seed} {sample.category} {sample.person}".encode())

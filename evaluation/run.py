@@ -263,6 +263,7 @@ class Evaluation:
 
         return Instruments(
             size=job.sampling.size,
+            mask=job.sampling.mask,
             clip=features,
             caption_features=None
             if clip is None
@@ -330,7 +331,7 @@ class Evaluation:
         for category in self.job.categories:
             samples = [s for s in self.samples[setting.order] if s.category == category]
             for sample in samples[:_GRID_ROWS]:
-                scene = load_scene(sample, size)
+                scene = load_scene(sample, size, self.job.sampling.mask)
                 pictures = [
                     composited(read_picture(self.picture_of(setting, sample, column), size), scene)
                     for column in columns
@@ -406,6 +407,7 @@ def _described(job: Job, evaluation: Evaluation) -> dict[str, Any]:
     height, width = job.sampling.size
     return {
         "size": f"{width}x{height}",
+        "masks": job.sampling.mask,
         "steps": job.sampling.steps,
         "guidance_scale": job.sampling.guidance_scale,
         "seed": job.sampling.seed,
