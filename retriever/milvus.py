@@ -90,7 +90,7 @@ class MilvusIndex:
         scope = self._scope(category, where)
         scores = np.full((len(queries), k), -np.inf, np.float32)
         rows = np.full((len(queries), k), -1, np.int64)
-        step = max(1, _AT_ONCE // (k + _SLACK))
+        step = max(1, _AT_ONCE // (4 * k + _SLACK))
         for start in range(0, len(queries), step):
             part = queries[start : start + step]
             for number, (best, found) in enumerate(self._nearest(part, k, *scope), start):
@@ -103,7 +103,9 @@ class MilvusIndex:
         """Candidates of the server, ranked by scores that don't depend on it."""
         waiting = list(range(len(queries)))
         done: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-        count = min(k + _SLACK, _MOST)
+        exactly = self.manifest["kind"] == "exact"
+        # The order of an approximate kind is rough: what it gives is ranked anew.
+        count = min(k + _SLACK if exactly else 4 * k + _SLACK, _MOST)
         while waiting:
             answers = self._ask(queries[waiting], count, expression, parameters)
             again = []
@@ -115,7 +117,7 @@ class MilvusIndex:
                 order = np.lexsort((found, -exact))[:k]
                 done[number] = exact[order], found[order]
                 # All that may tie with the k-th must be among the candidates.
-                whole = len(found) < count or count == _MOST
+                whole = len(found) < count or count == _MOST or not exactly
                 if not whole and near.min() >= exact[order[-1]] - 2 * _ROUNDING:
                     again.append(number)
             waiting, count = again, min(4 * count, _MOST)
@@ -152,7 +154,7 @@ class MilvusIndex:
             return {"search_list": max(200, 2 * count)}
         if kind == "exact":
             return {}
-        return {"ef": max(256, 2 * count), **({"refine_k": 4} if kind == "hnsw_sq" else {})}
+        return {"ef": max(256, 2 * count)}
 
     def _scope(self, category: str | None, where: Filter | None) -> tuple[str, dict[str, Any]]:
         expression, parameters = "", {}

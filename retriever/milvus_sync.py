@@ -44,10 +44,7 @@ _MOST_FIELDS = 64  # of a collection, unless the server is configured otherwise
 _INDEX = {
     "exact": ("FLAT", {}),
     "hnsw": ("HNSW", {"M": 32, "efConstruction": 200}),
-    "hnsw_sq": (
-        "HNSW_SQ",
-        {"M": 32, "efConstruction": 200, "sq_type": "SQ8", "refine": True, "refine_type": "FP16"},
-    ),
+    "hnsw_sq": ("HNSW_SQ", {"M": 32, "efConstruction": 200, "sq_type": "SQ8"}),
     "diskann": ("DISKANN", {}),
 }
 
