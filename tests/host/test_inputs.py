@@ -59,6 +59,17 @@ def test_noise_mask_off_starts_from_zero(server, index):
     assert set(latent) == {"samples"} and not latent["samples"].any()
 
 
+@pytest.mark.parametrize(("noise_mask", "encodings"), [(True, "2"), (False, "1")])
+def test_the_photo_itself_is_encoded_only_for_a_noise_mask(server, index, noise_mask, encodings):
+    graph = Dress(index=index)
+    name = f"encodings_{noise_mask}"
+    vae = graph.add("ProbeVAE", vae=graph.models[2], name=name)
+    inputs = graph.inpaint(graph.photo, graph.mask, noise_mask=noise_mask)
+    graph[inputs.number]["inputs"]["vae"] = vae[0]
+    conditioning(server, graph, inputs)
+    assert (server.base / "output" / f"{name}.txt").read_text() == encodings
+
+
 def test_mask_of_another_size(server, index, poses):
     """A mask at twice the photo's size gives what a mask at its size gives."""
     graph = Dress(index=index, size=SIZE)

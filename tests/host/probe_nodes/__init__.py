@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 from pathlib import Path
@@ -129,6 +130,33 @@ class ProbeVision(io.ComfyNode):
         return io.NodeOutput(ui={"text": [name]})
 
 
+class ProbeVAE(io.ComfyNode):
+    """A VAE that writes the number of its encodings to NAME.txt."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="ProbeVAE",
+            category=CATEGORY,
+            not_idempotent=True,
+            inputs=[io.Vae.Input("vae"), io.String.Input("name")],
+            outputs=[io.Vae.Output()],
+        )
+
+    @classmethod
+    def execute(cls, vae, name):
+        vae, calls = copy.copy(vae), []
+        encode, file = vae.encode, Path(folder_paths.get_output_directory()) / f"{name}.txt"
+
+        def count(pixels):
+            calls.append(None)
+            file.write_text(str(len(calls)))
+            return encode(pixels)
+
+        vae.encode = count
+        return io.NodeOutput(vae)
+
+
 class ProbeUNet(io.ComfyNode):
     """Writes input and output of every U-Net call to NAME_0.safetensors, NAME_1 and so on."""
 
@@ -193,7 +221,16 @@ class ProbeControlNet(io.ComfyNode):
 
 class Probes(ComfyExtension):
     async def get_node_list(self):
-        return [ProbePose, ProbeSave, ProbeText, ProbeIds, ProbeVision, ProbeUNet, ProbeControlNet]
+        return [
+            ProbePose,
+            ProbeSave,
+            ProbeText,
+            ProbeIds,
+            ProbeVision,
+            ProbeVAE,
+            ProbeUNet,
+            ProbeControlNet,
+        ]
 
 
 async def comfy_entrypoint():
