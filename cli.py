@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from . import generate
 from .adapter import cli as adapter_cli
 from .demo import cli as demo_cli
+from .evaluation import cli as evaluation_cli
 from .miniature import cli as miniature_cli
 from .retriever import cli as retriever_cli
+from .training import cli as training_cli
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -27,6 +29,8 @@ def build_parser() -> argparse.ArgumentParser:
     generate.add_commands(commands)
     miniature_cli.add_commands(commands)
     demo_cli.add_commands(commands)
+    training_cli.add_commands(commands)
+    evaluation_cli.add_commands(commands)
     return parser
 
 
