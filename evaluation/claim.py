@@ -20,13 +20,17 @@ _UNMEASURED = "nothing to measure it by"
 
 @dataclass(frozen=True)
 class Target:
-    """One target. wanted: in words. reached: in the unit that `wanted` speaks of."""
+    """One target. wanted: in words. percent: whether `reached` is shown in percent."""
 
     name: str
     wanted: str
     reached: Figure | None
     passed: bool
     reason: str = ""
+
+    @property
+    def percent(self) -> bool:
+        return "%" in self.wanted
 
 
 def classifier_rate(measured: Measured) -> Figure | None:

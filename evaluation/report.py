@@ -203,7 +203,10 @@ def _claim(targets: Sequence[Target]) -> list[str]:
         reached, count = "not measured", ""
         if target.reached is not None:
             figure = target.reached
-            reached = f"{figure.value:.3g} [{figure.low:.3g}, {figure.high:.3g}]"
+            scale = 100 if target.percent else 1
+            value, low, high = (scale * x for x in (figure.value, figure.low, figure.high))
+            unit = " %" if target.percent else ""
+            reached = f"{value:.3g}{unit} [{low:.3g}, {high:.3g}]"
             count = str(figure.count)
         verdict = "met" if target.passed else f"**missed**: {target.reason}"
         lines.append(f"| {target.name} | {target.wanted} | {reached} | {count} | {verdict} |")

@@ -353,7 +353,8 @@ class Evaluation:
                     )
                 )
         last = "truth" if setting.order == "paired" or self.world else "garment asked for"
-        return picture_grid(rows, [*(column.title for column in columns), last], self.job.title)
+        heading = f"{self.job.title}: the first pairs of each category, pasted into the photo"
+        return picture_grid(rows, [*(column.title for column in columns), last], heading)
 
     def _truth_picture(self, sample: Sample, scene) -> Image.Image:
         if sample.paired:
@@ -372,7 +373,6 @@ def evaluate(job: Job) -> dict[str, Any]:
         ImportError: a package of the extra `evaluate` is missing.
     """
     evaluation = Evaluation(job)
-    _claim_folder(job)
     pipeline = FashionRAGPipeline.from_pretrained(
         job.model,
         unet=job.unet,
@@ -381,6 +381,7 @@ def evaluate(job: Job) -> dict[str, Any]:
         dtype=torch.float16 if job.device.startswith("cuda") else torch.float32,
     )
     tools = evaluation.instruments()
+    _claim_folder(job)
     evaluation.rank()
     evaluation.paint(pipeline)
     tables, targets, void = [], [], False
