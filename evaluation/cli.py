@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import sys
@@ -18,6 +17,7 @@ _MINIATURE_SIZE, _SIZE = (128, 96), (512, 384)
 _MINIATURE_STEPS, _STEPS = 20, 50
 _MINIATURE_PAIRS, _MINIATURE_GARMENTS = 200, 600
 _MINIATURE_GUIDANCE, _GUIDANCE = 2.5, 7.5
+_MINIATURE_BATCH, _BATCH = 32, 8
 _HELD_OUT_SEED = 1000
 
 
@@ -33,6 +33,8 @@ def _add_evaluate(commands: Any) -> None:
         help="the paper's metrics and tables over a Dress Code folder",
         description="Paint the test pairs with 0 to 3 retrieved garments and measure the pictures. "
         "An interrupted run goes on where it stopped.",
+        epilog=f"With --miniature the defaults are {_MINIATURE_PAIRS} pairs, {_MINIATURE_STEPS} "
+        f"steps, guidance {_MINIATURE_GUIDANCE}, 96x128 pixels and {_MINIATURE_BATCH} at a time.",
     )
     add = parser.add_argument
     add("--miniature", action="store_true", help="the claim on the drawn world, with its models")
@@ -40,7 +42,12 @@ def _add_evaluate(commands: Any) -> None:
     add("--model", type=Path, metavar="FOLDER", help="in diffusers layout")
     add("--json", type=Path, required=True, metavar="FILE", help="the results to write")
     add("--out", type=Path, metavar="FOLDER", help="pictures, plots, table (default: by FILE)")
-    add("--pairs", type=int, metavar="N", help="test pairs a category (default: all; 200)")
+    add(
+        "--pairs",
+        type=int,
+        metavar="N",
+        help="test pairs a category (default: all)",
+    )
     add("--full", action="store_true", help="also unpaired, and 1 to 3 noun chunks")
     add("--order", choices=("paired", "unpaired"), default="paired", help="default: paired")
     add("--chunks", type=int, choices=(1, 2, 3), default=3, help="noun chunks (default: 3)")
@@ -58,12 +65,17 @@ def _add_evaluate(commands: Any) -> None:
     add("--classifier", type=Path, metavar="FILE", help="of patterns (default: the miniature's)")
     add("--unet", type=Path, metavar="FILE", help="instead of the model folder's")
     add("--adapter", type=Path, metavar="FILE", help="instead of the model folder's")
-    add("--steps", type=int, help="DDIM steps (default: 50; 20)")
-    add("--guidance-scale", type=float, help=f"default: 7.5; {_MINIATURE_GUIDANCE}")
-    add("--size", type=_size, metavar="WxH", help="default: 384x512; 96x128")
+    add("--steps", type=int, help="DDIM steps (default: 50)")
+    add("--guidance-scale", type=float, help="default: 7.5")
+    add("--size", type=_size, metavar="WxH", help="default: 384x512")
     add("--masks", choices=MODES, default=MODES[0], help="default: %(default)s")
     add("--seed", type=int, default=0, help="of the noise (default: 0)")
-    add("--batch-size", type=int, metavar="N", help="pictures at a time (default: 8; 32)")
+    add(
+        "--batch-size",
+        type=int,
+        metavar="N",
+        help="pictures at a time (default: 8)",
+    )
     add("--device", help="cpu, cuda, mps (default: cuda where there is one)")
     parser.set_defaults(run=_evaluate)
 
@@ -81,8 +93,9 @@ def _add_classifier(commands: Any) -> None:
         "--data", type=Path, metavar="FOLDER", help="a drawn world of another seed (default: drawn)"
     )
     add("--out", type=Path, metavar="FILE", help="default: in the model folder")
-    add("--count", type=int, default=9000, help="garments to draw (default: 9000)")
-    add("--epochs", type=int, default=12, help="default: 12")
+    add("--count", type=int, default=7000, help="garments to draw (default: 7000)")
+    add("--round-trips", type=int, default=2400, help="of them through the VAE (default: 2400)")
+    add("--epochs", type=int, default=8, help="default: 8")
     add("--seed", type=int, default=0, help="of the training (default: 0)")
     parser.set_defaults(run=_classifier)
 
@@ -95,7 +108,7 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    _need_packages()
+    _need_packages(args.miniature)
     import torch
 
     from ..training.dresscode import CATEGORIES
@@ -136,7 +149,7 @@ def _evaluate(args: argparse.Namespace) -> None:
             steps=args.steps or (_MINIATURE_STEPS if small else _STEPS),
             guidance_scale=_first(args.guidance_scale, _MINIATURE_GUIDANCE if small else _GUIDANCE),
             seed=args.seed,
-            batch_size=args.batch_size or (32 if small else 8),
+            batch_size=args.batch_size or (_MINIATURE_BATCH if small else _BATCH),
         ),
         device=args.device or ("cuda" if torch.cuda.is_available() else "cpu"),
         title="The claim in miniature" if small else "Fashion-RAG on Dress Code",
@@ -157,12 +170,15 @@ def _evaluate(args: argparse.Namespace) -> None:
 
 
 def _classifier(args: argparse.Namespace) -> None:
+    import random
     import time
 
     from tqdm import tqdm
 
     from ..adapter.pipeline import FashionRAGPipeline
     from ..miniature.dresscode import render
+    from .drawn import DrawnWorld
+    from .dresscode import read_samples
     from .painting import round_trip
     from .pattern_training import read_views, train_classifier
     from .patterns import WEIGHTS, save_classifier
@@ -183,16 +199,22 @@ def _classifier(args: argparse.Namespace) -> None:
                 world, args.count, 0, seed=_HELD_OUT_SEED, size=(96, 128),
                 progress=lambda done, total: progress(done, total, "drawing"),
             )  # fmt: skip
-        if json.loads((world / "miniature.json").read_text())["seed"] == 0:
-            raise ValueError(f"{world} is the world that is evaluated: name one of another seed.")
+        drawn = DrawnWorld.open(world)
+        if drawn is None or drawn.seed == 0:
+            raise ValueError(f"{world} is no drawn world, or the one that is evaluated (seed 0).")
         pipeline = FashionRAGPipeline.from_pretrained(args.model)
-        views, labels = read_views(world, lambda photos: round_trip(pipeline, photos), progress)
-        network, rates = train_classifier(views, labels, args.epochs, args.seed, progress=progress)
+        samples = read_samples(world, "train")[: args.count]
+        random.Random(args.seed).shuffle(samples)
+        raw = read_views(samples, progress=progress)
+        through = read_views(
+            samples[: args.round_trips], lambda photos: round_trip(pipeline, photos), progress
+        )
+        network, rates = train_classifier([raw, through], args.epochs, args.seed, progress=progress)
     out = args.out or args.model / WEIGHTS
     minutes = (time.monotonic() - started) / 60
     notes = {
-        "command": f"fashion-rag pattern-classifier --count {len(views)} --epochs {args.epochs} "
-        f"--seed {args.seed}",
+        "command": f"fashion-rag pattern-classifier --count {len(samples)} "
+        f"--round-trips {args.round_trips} --epochs {args.epochs} --seed {args.seed}",
         "held_out_accuracy": f"{rates[0]:.4f} raw, {rates[1]:.4f} through the VAE",
         "minutes": f"{minutes:.0f}",
     }
@@ -219,11 +241,11 @@ def _cache() -> Path:
     return Path(base) / "fashion-rag"
 
 
-def _need_packages() -> None:
+def _need_packages(small: bool) -> None:
     import importlib.util
 
-    wanted = {"skimage": "scikit-image", "matplotlib": "matplotlib", "cleanfid": "clean-fid",
-              "lpips": "lpips", "aggdraw": "aggdraw"}  # fmt: skip
+    wanted = {"skimage": "scikit-image", "matplotlib": "matplotlib", "tqdm": "tqdm"}
+    wanted |= {"aggdraw": "aggdraw"} if small else {"cleanfid": "clean-fid", "lpips": "lpips"}
     missing = [name for module, name in wanted.items() if not importlib.util.find_spec(module)]
     if missing:
         raise ImportError(

@@ -159,6 +159,7 @@ class Painter:
         return self.pipeline.decode(latents)
 
 
+@torch.no_grad()
 def round_trip(pipeline: FashionRAGPipeline, photos: torch.Tensor) -> torch.Tensor:
     """Photos (b, H, W, 3) in 0..1 encoded by the pipeline's VAE and decoded again, likewise."""
     pixels = photos.movedim(-1, 1).contiguous().to(pipeline.device, pipeline.dtype)

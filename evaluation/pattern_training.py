@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import random
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import torch
 from torch.nn import functional
 
 from ..miniature.fabrics import PATTERNS
-from .dresscode import load_scene, read_samples
+from .drawn import DrawnWorld
+from .dresscode import Sample, load_scene
 from .patterns import SIZE, WINDOW, PatternClassifier, garment_view
 
 logger = logging.getLogger(__name__)
@@ -24,65 +21,61 @@ _MARGIN = 8  # pixels that a window is shifted by at most
 _SIDE = WINDOW + 2 * _MARGIN
 
 Progress = Callable[[int, int, str], None]
+Views = tuple[torch.Tensor, torch.Tensor]
+"""Views (n, 3, side, side) uint8 with a margin, and the numbers of their patterns (n,)."""
 RoundTrip = Callable[[torch.Tensor], torch.Tensor]
 """Pictures (b, H, W, 3) in 0..1 through a VAE and back."""
 
 
 def read_views(
-    world: Path, round_trip: RoundTrip | None, progress: Progress = lambda *_: None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The garments of a world's training pairs as the classifier sees them.
+    samples: Sequence[Sample],
+    round_trip: RoundTrip | None = None,
+    progress: Progress = lambda *_: None,
+) -> Views:
+    """The worn garments of a drawn world's samples as the classifier sees them.
 
-    Returns:
-        Views (n, copies, 3, side, side) uint8 with a margin, the raw ones and, with a VAE, their
-        round trips; and the patterns' numbers (n,).
+    Args:
+        round_trip: what the photos go through first; None leaves them as they are.
     """
-    rows = [json.loads(line) for line in (world / "garments.jsonl").read_text().splitlines()]
-    patterns = {row["id"]: row["pattern"] for row in rows}
-    samples = read_samples(world, "train")
-    views = torch.empty(
-        (len(samples), 1 if round_trip is None else 2, 3, _SIDE, _SIDE), dtype=torch.uint8
-    )
-    with ThreadPoolExecutor(2) as pool:
-        for number, scene in enumerate(pool.map(lambda s: load_scene(s, SIZE), samples)):
-            pictures = [scene.photo]
-            if round_trip is not None:
-                pictures.append(round_trip(scene.photo[None])[0])
-            for place, picture in enumerate(pictures):
-                view = garment_view(picture.numpy(), scene.mask.numpy(), _MARGIN)
-                views[number, place] = (view * 255).round().byte()
-            progress(number + 1, len(samples), "reading")
-    return views, torch.tensor([PATTERNS.index(patterns[sample.garment]) for sample in samples])
+    world = DrawnWorld.open(samples[0].data.root)
+    views = torch.empty((len(samples), 3, _SIDE, _SIDE), dtype=torch.uint8)
+    for number, sample in enumerate(samples):
+        scene = load_scene(sample, SIZE)
+        photo = scene.photo if round_trip is None else round_trip(scene.photo[None])[0]
+        view = garment_view(photo.numpy(), scene.mask.numpy(), _MARGIN)
+        views[number] = (view * 255).round().byte()
+        progress(number + 1, len(samples), "reading" if round_trip is None else "VAE")
+    labels = [PATTERNS.index(world.pattern(sample.garment)) for sample in samples]
+    return views, torch.tensor(labels)
 
 
 def train_classifier(
-    views: torch.Tensor,
-    labels: torch.Tensor,
+    sets: Sequence[Views],
     epochs: int,
     seed: int = 0,
     batch_size: int = 64,
     progress: Progress = lambda *_: None,
 ) -> tuple[PatternClassifier, list[float]]:
-    """Train on the views (n, copies, 3, side, side) of `read_views`; the last eighth is held out.
+    """Train on all but the first eighth of every set.
 
     Returns:
-        The network, and its accuracy on the held-out views, by copy (raw, round trip).
+        The network, and its accuracy on the eighth that was held out, by set.
     """
     torch.manual_seed(seed)
-    rng = random.Random(seed)
-    count = len(views) - round(len(views) * HELD_OUT)
+    # The sets may be of the same samples in the same order: none of them is in both parts.
+    held = round(min(len(labels) for _, labels in sets) * HELD_OUT)
+    views, labels = (torch.cat([part[place][held:] for part in sets]) for place in (0, 1))
     network = PatternClassifier()
-    optimiser = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=0.05)
-    steps = epochs * (count // batch_size)
+    optimiser = torch.optim.AdamW(network.parameters(), weight_decay=0.05)
+    steps = epochs * (len(views) // batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=steps)
     started, done = time.monotonic(), 0
     for epoch in range(epochs):
         network.train()
-        order = rng.sample(range(count), count)
-        for start in range(0, count - batch_size + 1, batch_size):
-            rows = torch.tensor(order[start : start + batch_size])
-            copies = torch.randint(views.shape[1], (batch_size,))
-            pixels = _varied(views[rows, copies].float() / 255)
+        for rows in torch.randperm(len(views)).split(batch_size):
+            if len(rows) < batch_size:
+                continue
+            pixels = _varied(views[rows].float() / 255)
             with torch.autocast("cpu", torch.bfloat16):
                 logits = network(pixels)
             loss = functional.cross_entropy(logits.float(), labels[rows], label_smoothing=0.05)
@@ -92,8 +85,7 @@ def train_classifier(
             schedule.step()
             done += 1
             progress(done, steps, f"loss {loss.item():.3f}")
-        rates = [_rate(network, views[count:, copy], labels[count:])
-                 for copy in range(views.shape[1])]  # fmt: skip
+        rates = [_rate(network, part[:held], truth[:held]) for part, truth in sets]
         logger.info("epoch %d: %s right, %.0f s", epoch + 1, rates, time.monotonic() - started)
     return network.eval(), rates
 
