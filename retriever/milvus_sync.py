@@ -1,8 +1,8 @@
 """Between an index in a folder and a Milvus collection: push and pull.
 
-A push fills a new collection, NAME_GENERATION, and only when that is complete makes the alias NAME
-stand for it and drops the former one: a push that stops, however it stops, changes nothing that
-readers see, and the next one of the same index goes on from there.
+A push fills a new collection, NAME_GENERATION_KIND, and only when that is complete makes the alias
+NAME stand for it and drops the former one: a push that stops, however it stops, changes nothing
+that readers see, and the next one of the same index goes on from there.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def _push(
 ) -> dict[str, Any]:
     client, alias = connection.client, connection.place.collection
     options = {"timeout": connection.place.timeout}
-    name = f"{alias}_{index.manifest['generation']}"
+    name = f"{alias}_{index.manifest['generation']}_{kind}"
     manifest = _manifest(index, alias, kind, half=not connection.is_lite and kind != "exact")
     with connection.explained():
         names = client.list_collections(**options)
@@ -114,7 +114,7 @@ def _push(
             if there == manifest:
                 client.load_collection(name, **options)
                 start = _count(connection, name) // _BATCH * _BATCH
-            else:  # of another kind, or with another set of columns
+            else:  # made by another version
                 client.drop_collection(name, **options)
                 names.remove(name)
         if name not in names:
@@ -356,7 +356,7 @@ def _drop_former(connection: Connection, alias: str, name: str) -> None:
     """Drop the collections of other pushes under the same name, finished or not."""
     options = {"timeout": connection.place.timeout}
     for other in connection.client.list_collections(**options):
-        if other != name and re.fullmatch(rf"{alias}_[0-9a-f]{{8}}", other):
+        if other != name and re.fullmatch(rf"{alias}_[0-9a-f]{{8}}_({'|'.join(KINDS)})", other):
             manifest = read_manifest(connection.client.describe_collection(other, **options))
             if manifest is not None and manifest["collection"] == alias:
                 connection.client.drop_collection(other, **options)

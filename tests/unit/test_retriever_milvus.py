@@ -230,9 +230,12 @@ def test_a_push_that_stops_changes_nothing_and_is_taken_up(tmp_path):
     assert len(after) == 2500 and state_of_index(tmp_path) != state
     same(larger, after, queries(3), 50)
     client = after.connection.client
-    assert client.list_collections() == ["shop_00000002"]
+    assert client.list_collections() == ["shop_00000002_exact"]
     with pytest.raises(FileNotFoundError, match="open it again"):
         before.nearest(queries(1), 1, None, None)
+    push(larger, tmp_path, place, kind="hnsw")
+    assert client.list_collections() == ["shop_00000002_hnsw"]
+    assert len(open_index(tmp_path)) == 2500
 
 
 def test_the_name_of_a_collection_of_others_is_left_alone(local, tmp_path):
