@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +19,8 @@ from .kinds import KINDS, MEMORY
 from .lock import only_writer
 from .manifest import MANIFEST
 from .reading import Photo, PhotoReader
+
+logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 
@@ -178,10 +181,17 @@ def _part(catalogue: Catalogue, number: int, of: int) -> Catalogue:
 
 def _encode(encoder: Encoder, photos: Sequence[Photo]) -> torch.Tensor:
     pictures = [photo.picture for photo in photos]
-    if torch.is_tensor(pictures[0]):
-        embeddings = encoder.encode_prepared(torch.stack(pictures))
-    else:
-        embeddings = encoder.encode_images(pictures)
+    try:
+        if torch.is_tensor(pictures[0]):
+            embeddings = encoder.encode_prepared(torch.stack(pictures))
+        else:
+            embeddings = encoder.encode_images(pictures)
+    except torch.OutOfMemoryError:
+        if len(photos) == 1:
+            raise
+        half = len(photos) // 2
+        logger.warning("%d photos at a time don't fit the memory: trying %d.", len(photos), half)
+        return torch.cat([_encode(encoder, photos[:half]), _encode(encoder, photos[half:])])
     if embeddings.shape != (len(photos), encoder.dim) or not embeddings.isfinite().all():
         raise ValueError(
             f"The encoder {encoder.name!r} gave embeddings of shape {tuple(embeddings.shape)}, or "

@@ -7,8 +7,6 @@ then scored exactly. The result is that of exact scores, ties in the order of th
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 
@@ -16,9 +14,11 @@ FEW_QUERIES = 6
 """Up to this many are scored one by one in half precision; more share a float32 copy of blocks."""
 
 _ROWS = 512  # of float32 embeddings at a time: they stay in the cache of one core
+_GATHERED = 4096  # rows of half-precision embeddings that are copied together
 _HALF_ERROR = 1e-3  # of a half-precision score of unit vectors: 2**-11 and 2**-12 of rounding
 _SINGLE_ERROR = 1e-5  # of a float32 sum of a unit vector's products
 _SCORES = 1 << 26  # scores held at a time
+_QUERIES = 4096  # queries at a time
 
 Found = tuple[torch.Tensor, torch.Tensor]
 
@@ -36,13 +36,39 @@ def exact_search(
     Returns:
         (q, k) float32 scores and (q, k) int64 rows.
     """
+    found = [_search(embeddings, part, k, rows) for part in queries.split(_QUERIES) if len(part)]
+    return torch.cat([scores for scores, _ in found]), torch.cat([near for _, near in found])
+
+
+def _search(
+    embeddings: torch.Tensor, queries: torch.Tensor, k: int, rows: torch.Tensor | None
+) -> Found:
+    """Part by part of the garments, so that they are read once and few scores are held."""
     count = len(embeddings) if rows is None else len(rows)
-    found = []
-    for part in queries.split(max(1, _SCORES // count)):
-        few = len(part) <= FEW_QUERIES
-        score = _half_scores if few else _single_scores
-        scores = score(embeddings, part, rows)
-        found += _best(embeddings, part, scores, k, rows, _HALF_ERROR if few else _SINGLE_ERROR)
+    part = max(_ROWS, _SCORES // len(queries))
+    scores, near = [], []
+    for start in range(0, count, part):
+        if rows is None:
+            best = _search_part(embeddings[start : start + part], queries, k, None)
+            best = best[0], best[1] + start
+        else:
+            best = _search_part(embeddings, queries, k, rows[start : start + part])
+        scores.append(best[0])
+        near.append(best[1])
+    if len(scores) == 1:
+        return scores[0], near[0]
+    joined = torch.cat(scores, dim=1)  # equal scores are in the order of the rows already
+    order = joined.argsort(dim=1, descending=True, stable=True)[:, :k]
+    return joined.gather(1, order), torch.cat(near, dim=1).gather(1, order)
+
+
+def _search_part(
+    embeddings: torch.Tensor, queries: torch.Tensor, k: int, rows: torch.Tensor | None
+) -> Found:
+    k = min(k, len(embeddings) if rows is None else len(rows))
+    few = len(queries) <= FEW_QUERIES
+    scores = (_half_scores if few else _single_scores)(embeddings, queries, rows)
+    found = _best(embeddings, queries, scores, k, rows, _HALF_ERROR if few else _SINGLE_ERROR)
     return torch.stack([s for s, _ in found]), torch.stack([r for _, r in found])
 
 
@@ -88,30 +114,20 @@ def _half_scores(
     embeddings: torch.Tensor, queries: torch.Tensor, rows: torch.Tensor | None
 ) -> torch.Tensor:
     if rows is not None:
-        return _blockwise(embeddings, rows, lambda block: _half_scores(block, queries, None))
+        parts = (embeddings[part] for part in rows.split(_GATHERED))
+        return torch.cat([_half_scores(part, queries, None) for part in parts], dim=1)
     return torch.stack([embeddings @ query for query in queries.half()])
 
 
 def _single_scores(
     embeddings: torch.Tensor, queries: torch.Tensor, rows: torch.Tensor | None
 ) -> torch.Tensor:
-    return _blockwise(embeddings, rows, lambda block: queries @ block.float().T)
-
-
-def _blockwise(
-    embeddings: torch.Tensor,
-    rows: torch.Tensor | None,
-    score: Callable[[torch.Tensor], torch.Tensor],
-) -> torch.Tensor:
     if rows is None:
         blocks = embeddings.split(_ROWS)
     else:
         blocks = (embeddings[part] for part in rows.split(_ROWS))
-    return torch.cat([score(block) for block in blocks], dim=1)
+    return torch.cat([queries @ block.float().T for block in blocks], dim=1)
 
 
-def as_rows(rows: np.ndarray | torch.Tensor | None) -> torch.Tensor | None:
-    """Rows of either library as a tensor."""
-    if rows is None or isinstance(rows, torch.Tensor):
-        return rows
-    return torch.from_numpy(np.asarray(rows, dtype=np.int64).copy())
+def as_tensor(rows: np.ndarray | None) -> torch.Tensor | None:
+    return None if rows is None else torch.from_numpy(rows if rows.flags.writeable else rows.copy())

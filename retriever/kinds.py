@@ -108,6 +108,7 @@ class Approximate:
 
     def __init__(self, vectors: Any, kind: Kind, count: int):
         self._vectors, self.kind, self.count = vectors, kind, count
+        self._last_bits: tuple[np.ndarray, np.ndarray] | None = None
 
     @classmethod
     def build(
@@ -192,6 +193,7 @@ class Approximate:
 
     def add(self, embeddings: torch.Tensor, progress: Progress | None = None) -> None:
         """Append rows: (n, dim) float16."""
+        self._last_bits = None
         done = 0
         for block in embeddings.split(_BLOCK):
             reduced = self._vectors.chain.at(0).apply(block.float().numpy())
@@ -211,6 +213,7 @@ class Approximate:
         """
         import faiss
 
+        self._last_bits = None
         new = np.full(self.count, -1)
         new[rows] = np.arange(len(rows))
         if self.kind.name == "hnsw":
@@ -248,18 +251,28 @@ class Approximate:
         options: dict[str, Any] = {}
         dead = self._base.ntotal > self.count
         if rows is not None or dead:
-            wanted = np.zeros(self.count, dtype=bool)
-            wanted[slice(None) if rows is None else rows] = True
-            bits = np.packbits(wanted, bitorder="little")
+            bits = self._bits(rows)
             options["sel"] = faiss.IDSelectorBitmap(bits)
             # As many of the wanted garments are to be looked at as without the filter.
-            effort = int(effort * max(1, self._base.ntotal / max(1, int(wanted.sum()))))
+            wanted = self.count if rows is None else max(1, len(rows))
+            effort = int(effort * self._base.ntotal / wanted)
         if kind.name == "hnsw":
             effort = min(max(effort, count), self._base.ntotal)
             parameters = faiss.SearchParametersHNSW(efSearch=effort, **options)
         else:
             parameters = faiss.SearchParametersIVF(nprobe=min(effort, kind.cells), **options)
         return self._base.search(self._directions(queries), count, params=parameters)[1]
+
+    def _bits(self, rows: np.ndarray | None) -> np.ndarray:
+        """A bit for every row, set for those of `rows`; the last ones are kept."""
+        if self._last_bits is not None and self._last_bits[0] is rows:
+            return self._last_bits[1]
+        wanted = np.zeros(self.count, dtype=bool)
+        wanted[slice(None) if rows is None else rows] = True
+        bits = np.packbits(wanted, bitorder="little")
+        if rows is not None and not rows.flags.writeable:
+            self._last_bits = rows, bits
+        return bits
 
     def _directions(self, queries: torch.Tensor) -> np.ndarray:
         """The queries as points among the garments, which are at a distance of about 1 from 0.

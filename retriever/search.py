@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from .catalogue import Garment
-from .exact import as_rows, exact_search, rerank
+from .exact import as_tensor, exact_search, rerank
 from .index import GarmentIndex
 from .kinds import Approximate
 
@@ -93,14 +93,15 @@ def nearest(
     if backend not in BACKENDS:
         raise ValueError(f"backend is {backend!r}: expected one of {', '.join(BACKENDS)}.")
     queries = queries.detach().to("cpu", torch.float32).contiguous()
-    rows = as_rows(rows)
+    if rows is not None:
+        rows = np.asarray(rows, dtype=np.int64)
     there = min(k, len(index) if rows is None else len(rows))
     scores = torch.full((len(queries), k), -torch.inf)
     found = torch.full((len(queries), k), -1)
     if there and len(queries):
         approximate = None if backend == "exact" else _worth_it(index, there, rows)
         pair = (
-            exact_search(index.embeddings, queries, there, rows)
+            exact_search(index.embeddings, queries, there, as_tensor(rows))
             if approximate is None
             else _approximate_search(index, approximate, queries, there, rows)
         )
@@ -108,7 +109,7 @@ def nearest(
     return scores, found
 
 
-def _worth_it(index: GarmentIndex, k: int, rows: torch.Tensor | None) -> Approximate | None:
+def _worth_it(index: GarmentIndex, k: int, rows: np.ndarray | None) -> Approximate | None:
     """What to search by, None where scoring every row is as fast, or too much is asked for."""
     if index.kind.name == "exact" or (rows is not None and len(rows) <= FEW_ROWS):
         return None
@@ -120,17 +121,16 @@ def _approximate_search(
     approximate: Approximate,
     queries: torch.Tensor,
     k: int,
-    rows: torch.Tensor | None,
+    rows: np.ndarray | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     count = max(index.kind.candidates, 4 * k)
-    wanted = None if rows is None else rows.numpy()
     pairs = []
     for query, near in zip(
-        queries, approximate.candidates(queries, count, index.kind, wanted), strict=True
+        queries, approximate.candidates(queries, count, index.kind, rows), strict=True
     ):
         near = torch.from_numpy(np.sort(near[near >= 0]))
         if len(near) < k:  # the cells that were looked at hold too few of the wanted rows
-            pair = exact_search(index.embeddings, query[None], k, rows)
+            pair = exact_search(index.embeddings, query[None], k, as_tensor(rows))
             pairs.append((pair[0][0], pair[1][0]))
         else:
             pairs.append(rerank(index.embeddings, query, near, k))

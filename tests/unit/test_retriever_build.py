@@ -291,6 +291,28 @@ def test_an_encoder_that_fails(catalogue, tmp_path):
     assert build_index(catalogue, tmp_path / "index", ColourEncoder()).resumed == 3
 
 
+def test_batches_that_do_not_fit_the_memory(catalogue, tmp_path):
+    """They are halved until they do; one photo that doesn't is an error."""
+
+    class Small(ColourEncoder):
+        fits = 2
+
+        def encode_images(self, photos):
+            if self.fits < len(photos) < 8:  # the colour cards are eight
+                raise torch.OutOfMemoryError
+            return super().encode_images(photos)
+
+    encoder = Small()
+    build_index(catalogue, tmp_path / "index", encoder, batch_size=7)
+    build_index(catalogue, tmp_path / "whole", ColourEncoder())
+    assert contents(GarmentIndex.open(tmp_path / "index")) == contents(
+        GarmentIndex.open(tmp_path / "whole")
+    )
+    encoder.fits = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        build_index(catalogue, tmp_path / "none", encoder, batch_size=7)
+
+
 def test_a_second_build_is_refused(catalogue, tmp_path):
     def second(done: int, total: int) -> None:
         build_index(catalogue, tmp_path / "index", ColourEncoder())

@@ -254,3 +254,11 @@ def test_names_of_255_bytes_and_of_no_utf8(tmp_path):
     photo(tmp_path / long)
     photo(tmp_path / os.fsdecode(b"caf\xe9.jpg"))
     assert set(files(tmp_path)) == {long, os.fsdecode(b"caf\xe9.jpg")}
+
+
+def test_100000_files_in_one_folder(tmp_path):
+    for number in range(100_000):
+        os.close(os.open(f"{tmp_path}/{number}.jpg", os.O_CREAT))
+    catalogue = read_catalogue(tmp_path)
+    assert len({garment.id for garment in catalogue.garments}) == 100_000
+    assert not catalogue.rejects

@@ -111,11 +111,15 @@ def test_category_and_rows():
     assert {hit.position for hit in hits} == {2, 4}
 
 
-def test_queries_in_parts(monkeypatch):
-    index, queries = index_of(unit(40, 8)), unit(9, 8, seed=1)
+def test_in_parts(monkeypatch):
+    """Equal garments in several parts stay in order."""
+    index, queries = index_of(unit(10, 8).repeat(4, 1)), unit(9, 8, seed=1)
     whole = search(index, queries, 3)
-    monkeypatch.setattr(exact, "_SCORES", 100)
+    monkeypatch.setattr(exact, "_ROWS", 7)
+    monkeypatch.setattr(exact, "_SCORES", 50)
+    monkeypatch.setattr(exact, "_QUERIES", 5)
     assert search(index, queries, 3) == whole
+    assert search(index, queries[:2], 30) == [hits[:30] for hits in search(index, queries[:2], 40)]
 
 
 def test_no_queries():
