@@ -37,7 +37,7 @@ SECONDS = 1000
 @pytest.fixture(scope="module", params=["nodes 1.0", "nodes 2.0"])
 def page(browser, server, request) -> Iterator[Any]:
     page = browser.new_page(viewport={"width": 1800, "height": 1000})
-    page.set_default_timeout(60 * SECONDS)
+    page.set_default_timeout(120 * SECONDS)
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(f"http://{server.client.address}/", wait_until="domcontentloaded")
