@@ -135,8 +135,9 @@ class Connection:
             import pymilvus
         except ImportError as error:
             raise ImportError("Milvus needs the package pymilvus: pip install pymilvus") from error
-        # It logs every failed request with its traceback; the error says it all.
-        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
+        # They log every failed request with its traceback; the error says it all.
+        for name in ("pymilvus", "milvus_lite"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         self.folder, self.place = Path(folder), place
         self.address = place.address(folder)
         self.is_embedded = "://" not in self.address
@@ -196,7 +197,7 @@ class Connection:
                 f"{where} refuses the credentials ({message}): set {_TOKEN} to user:password or "
                 f"an API key, and {_URI} to {self.address}, in the environment."
             )
-        if any(word in low for word in ("connect", "unavailable")):
+        if any(word in low for word in ("connect", "unavailable", "open local milvus")):
             if self.is_embedded:
                 return ConnectionError(
                     f"{where} can't be opened ({message}): another process may have it open, which "

@@ -338,6 +338,16 @@ def test_a_server_that_goes_away_and_comes_back(local, tmp_path):
     database.close()
 
 
+def test_a_file_that_another_process_has_open(tmp_path):
+    from milvus_lite.db import MilvusLite
+
+    database = MilvusLite(str(tmp_path / "vectors.db"))  # its lock is the same for any opener
+    Place("shop", "vectors.db").write(tmp_path)
+    with pytest.raises(ConnectionError, match="another process may have it open"):
+        open_index(tmp_path)
+    database.close()
+
+
 def test_a_collection_that_is_not_there(folder):
     with pytest.raises(FileNotFoundError, match="no collection 'nothing'.*index push"):
         Connection(folder, Place("nothing", "vectors.db")).manifest()
