@@ -91,9 +91,17 @@ def _small_unet(config: Config, state_dict: StateDict) -> comfy.model_patcher.Mo
         dtype, management.unet_manual_cast(dtype, device, sd2.supported_inference_dtypes)
     )
     model = sd2.get_model(state_dict)
+    _set_groups(model.diffusion_model, config)
     patcher = comfy.model_patcher.ModelPatcher(model, device, management.unet_offload_device())
     model.load_model_weights(state_dict)
     return patcher
+
+
+def _set_groups(model: torch.nn.Module, config: Config) -> None:
+    # The host builds every group norm with SD's 32 groups; narrow networks have fewer.
+    for module in model.modules():
+        if isinstance(module, torch.nn.GroupNorm):
+            module.num_groups = config.get("norm_num_groups", module.num_groups)
 
 
 def _heads(config: Config) -> dict[str, int]:
@@ -181,7 +189,9 @@ def _vae(config: Config, state_dict: StateDict, part: Path) -> comfy.sd.VAE:
         "dropout": 0.0,
     }
     params = {"ddconfig": settings, "embed_dim": config["latent_channels"]}
-    return comfy.sd.VAE(sd=state_dict, config={"params": params})
+    vae = comfy.sd.VAE(sd=state_dict, config={"params": params})
+    _set_groups(vae.first_stage_model, config)
+    return vae
 
 
 def _vision(config: Config, state_dict: StateDict) -> comfy.clip_vision.ClipVisionModel:

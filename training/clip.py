@@ -22,6 +22,7 @@ from PIL import Image, ImageColor, ImageOps
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import Dataset
+from tqdm import tqdm
 
 from ..adapter.garment_images import garment_pixels
 from ..retriever.encoders import CONFIG, WEIGHTS, load_encoder
@@ -47,6 +48,9 @@ class Clip:
     worn_weight: float = 0.5
     chunks: tuple[float, ...] = (0.2, 0.2, 0.6)
     """Probability of captions of 1, 2, 3 noun chunks."""
+    locked: bool = False
+    """Train the text tower and the projections alone, against the vision tower as it is (LiT,
+    arXiv 2111.07991): far cheaper, since every photo is encoded once."""
     cards: dict[str, str] = field(default_factory=dict)
     """Names and colours of flat cards that are seen beside garments."""
     cards_share: float = 0.0
@@ -96,11 +100,39 @@ class ClipTask(Task):
         self.held_out = DressCode(data, "paired", need=("garments",))
         self._pooled = None
         self.clip.visual.ln_post.register_forward_hook(self._keep)
+        if config.locked:
+            self._lock()
 
     def _keep(self, module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
         self._pooled = output if output.ndim == 2 else output[:, 0]
 
+    def _lock(self) -> None:
+        """Freeze the vision tower, and encode every photo by every view as it is and moved."""
+        self.clip.visual.requires_grad_(False)
+        self.clip.visual.proj.requires_grad_(True)
+        self.head.requires_grad_(False)
+        self.worn_scale.requires_grad_(False)
+        pairs = self.stream.data.pairs
+        pooled = []
+        for start in tqdm(range(0, len(pairs), 64), desc="encoding garments"):
+            photos = [self.stream.data.garment(pair) for pair in pairs[start : start + 64]]
+            views = []
+            for view in VIEWS:
+                pixels = torch.stack([square(photo, view, self.size) for photo in photos])
+                for moved in (False, True):
+                    self.train(moved)
+                    with torch.no_grad():
+                        self.clip.encode_image(self._pixels(pixels.to(self.mean.device)))
+                    views.append(self._pooled.half().cpu())
+            pooled.append(torch.stack(views, dim=1))
+        self.stream.pooled = torch.cat(pooled)
+
     def forward(self, batch):
+        if "pooled" in batch:
+            images = functional.normalize(batch["pooled"].float() @ self.clip.visual.proj, dim=-1)
+            texts = self._texts(batch["tokens"])
+            loss = self.clip_loss(images, texts, self.clip.logit_scale.exp().clamp(max=100))
+            return loss, {"words": loss.detach()}
         photos = self._pixels(batch["garment"])
         images = functional.normalize(self.clip.encode_image(photos), dim=-1)
         own = functional.normalize(self.head(self._pooled), dim=-1)
@@ -226,11 +258,12 @@ class ClipStream(Dataset):
         # Padding costs as much as words do; the causal mask makes it invisible.
         self.length = min(int((self._tokenizer([text])[0] != 0).sum()) + 8, longest)
         self._kept: dict[int, tuple[torch.Tensor, ...]] = {}
+        self.pooled: torch.Tensor | None = None
 
     def __getitem__(self, position: int) -> dict[str, torch.Tensor]:
         epoch, place = divmod(position, len(self.data))
         rng = random.Random(f"{self.config.run.seed} {position}")
-        if rng.random() < self.config.cards_share:
+        if self.pooled is None and rng.random() < self.config.cards_share:
             name, colour = rng.choice(sorted(self.config.cards.items()))
             shift = np.array([rng.uniform(-20, 20) for _ in range(3)])
             flat = np.clip(np.array(ImageColor.getrgb(colour)) + shift, 0, 255).astype(np.uint8)
@@ -239,15 +272,19 @@ class ClipStream(Dataset):
             return {"garment": card, "worn": card, "tokens": self.tokenize([text])[0]}
         index = shuffled(self.config.run.seed, epoch, len(self.data))[place]
         pair = self.data.pairs[index]
+        count = rng.choices((1, 2, 3), self.config.chunks)[0]
+        chunks = rng.sample(pair.chunks, min(count, len(pair.chunks)))
+        tokens = self.tokenize([caption(chunks)])[0]
+        if self.pooled is not None:
+            view = rng.randrange(self.pooled.shape[1])
+            return {"pooled": self.pooled[index, view], "tokens": tokens}
         views = self._kept.get(index) or self._views(pair)
         if self.config.cache:
             self._kept[index] = views
-        count = rng.choices((1, 2, 3), self.config.chunks)[0]
-        chunks = rng.sample(pair.chunks, min(count, len(pair.chunks)))
         return {
             "garment": views[rng.randrange(len(VIEWS))],
             "worn": views[-1],
-            "tokens": self.tokenize([caption(chunks)])[0],
+            "tokens": tokens,
         }
 
     def tokenize(self, texts: list[str]) -> torch.Tensor:
