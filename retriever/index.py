@@ -32,7 +32,7 @@ from safetensors import SafetensorError, safe_open
 
 from .catalogue import Garment, safe_path
 from .encoders import Encoder
-from .filters import And, Filter
+from .filters import Filter
 from .kinds import Approximate, Kind, faiss_is_usable
 from .manifest import (
     INDEX_SCHEMA,
@@ -49,7 +49,7 @@ from .records import Records, of_category
 logger = logging.getLogger(__name__)
 
 TENSOR = "embeddings"
-_FILTERS_KEPT = 32
+_ROWS_KEPT = 256 << 20  # bytes of the rows of the last filters
 
 
 class GarmentIndex:
@@ -205,7 +205,7 @@ class GarmentIndex:
     def rows_where(self, condition: Filter | None, category: str | None = None) -> np.ndarray:
         """The rows of a category (None: of all) that a filter is true of, int64, ascending.
 
-        The array is kept for the next call and must not be written to.
+        The array may be kept for the next call and can't be written to.
 
         Raises:
             ValueError: there is no such category or column; the message lists those there are.
@@ -217,10 +217,16 @@ class GarmentIndex:
                     f"The index {self.folder} has no garments of the category {category!r}; it "
                     f"has: {known}."
                 )
-            same = of_category(category)
-            condition = same if condition is None else And((same, condition))
-        if condition is None:
-            return np.arange(len(self))
+            rows = self._kept(of_category(category))
+            if condition is None:
+                return rows
+            wanted = np.zeros(len(self), dtype=bool)
+            wanted[self._kept(condition)] = True
+            return rows[wanted[rows]]
+        return np.arange(len(self)) if condition is None else self._kept(condition)
+
+    def _kept(self, condition: Filter) -> np.ndarray:
+        """The rows that a filter is true of; those of the last filters are kept."""
         with self._lock:
             rows = self._rows.pop(condition, None)
         if rows is None:
@@ -228,7 +234,7 @@ class GarmentIndex:
             rows.flags.writeable = False
         with self._lock:
             self._rows[condition] = rows
-            while len(self._rows) > _FILTERS_KEPT:
+            while len(self._rows) > 1 and sum(r.nbytes for r in self._rows.values()) > _ROWS_KEPT:
                 self._rows.popitem(last=False)
         return rows
 
