@@ -18,7 +18,7 @@ from .build import Progress, encode_missing
 from .catalogue import Catalogue, Garment, Reject, read_catalogue, safe_path
 from .draft import Draft
 from .encoders import Encoder
-from .generation import Fresh, Kept, commit
+from .generation import Fresh, Kept, commit, remove_others
 from .index import GarmentIndex
 from .lock import only_writer
 from .manifest import sha256
@@ -259,6 +259,7 @@ def _carry_out(
     before = index.manifest.get("left_out", [])
     same = len(kept) == len(index) and not plan.changed and plan.left_out == before
     if same and not plan.encode:
+        remove_others(index.folder, index.manifest)  # what a killed writer may have left
         return UpdateReport(len(index), left_out=len(before), rejects=rejects, **plan.counts)
     files = list(plan.encode)
     base = index.manifest["generation"]
