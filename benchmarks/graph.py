@@ -7,10 +7,12 @@ Every figure stands beside its reference, timed in the same run and in turn with
 - each node against the bare model calls that it can't do without (vision tower, text encoder, VAE);
 - a sampling step of the 27-channel U-Net against the 9-channel one of the same weights;
 - the time from a re-queue with a new seed to the first node that runs, in a server;
-- the peak memory of the whole process over one step and a decode, which has no reference.
+- the peak memory of a process that conditions, samples one step and decodes, against that of the
+  stock 9-channel graph (stock loader, CLIP Text Encode, InpaintModelConditioning) in a process of
+  its own; the weights that only our graph has, vision tower and adapter, are given beside it.
 
-FOLDER is a model folder in diffusers layout with a 27-channel U-Net and an adapter; untrained
-weights do, the time is the same.
+FOLDER is a model folder of SD2's sizes in diffusers layout with a 27-channel U-Net and an adapter;
+untrained weights do, the time is the same.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ PACK = Path(__file__).resolve().parent.parent
 GARMENTS = 500
 REQUEUES = 10
 PARTS = ("nodes", "steps", "memory")
+STOCK_MEMORY = "stock memory"
 
 
 def main() -> None:
@@ -44,7 +47,7 @@ def main() -> None:
     parser.add_argument("--height", type=int, default=512)
     parser.add_argument("--pairs", type=int, default=15, help="interleaved pairs of sampling steps")
     parser.add_argument("--repeats", type=int, default=5, help="interleaved runs of each node")
-    parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
+    parser.add_argument("--part", choices=(*PARTS, STOCK_MEMORY), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.part:
         sys.stdout.write(json.dumps(work(args)))
@@ -52,7 +55,10 @@ def main() -> None:
     figures = {"machine": machine(args.comfyui)}
     for part in PARTS:
         sys.stderr.write(f"{part} ...\n")
-        figures[part] = run_part(args, part)
+        figures[part] = run_part(args, part, args.model)
+    sys.stderr.write(f"{STOCK_MEMORY} ...\n")
+    with tempfile.TemporaryDirectory() as folder:
+        figures[STOCK_MEMORY] = run_part(args, STOCK_MEMORY, stock_folder(args.model, Path(folder)))
     sys.stderr.write("re-queue ...\n")
     figures["re-queue"] = time_requeue(args)
     figures["summary"] = summary(figures)
@@ -67,10 +73,26 @@ def machine(comfyui: Path) -> dict:
     return {"processor": platform.processor(), "cores": os.cpu_count(), "comfyui": version}
 
 
-def run_part(args: argparse.Namespace, part: str) -> dict:
+def stock_folder(model: Path, folder: Path) -> Path:
+    """The model folder with the first 9 channels of its U-Net, in the names that the stock loader
+    knows at this width (LDM's)."""
+    from fashion_rag.adapter.checkpoints import unet_diffusers_to_ldm
+    from safetensors.torch import load_file, save_file
+
+    for part in ("text_encoder", "vae"):
+        (folder / part).symlink_to((model / part).resolve(), target_is_directory=True)
+    (source,) = (model / "unet").glob("*.safetensors")
+    weights = load_file(source)
+    weights["conv_in.weight"] = weights["conv_in.weight"][:, :9].contiguous()
+    (folder / "unet").mkdir()
+    save_file(unet_diffusers_to_ldm(weights), folder / "unet" / source.name)
+    return folder
+
+
+def run_part(args: argparse.Namespace, part: str, model: Path) -> dict:
     """A part in a process of its own, with the host's Python and the host first on sys.path."""
     python = args.python or args.comfyui / ".venv" / "bin" / "python"
-    command = [python, __file__, "--part", part, "--comfyui", args.comfyui, "--model", args.model]
+    command = [python, __file__, "--part", part, "--comfyui", args.comfyui, "--model", model]
     for name in ("width", "height", "pairs", "repeats"):
         command += [f"--{name}", getattr(args, name)]
     done = subprocess.run(
@@ -136,6 +158,9 @@ def summary(figures: dict) -> dict:
         "27 to 9 channels, ratio": steps["ratio, median"],
         "re-queue to KSampler, ms": figures["re-queue"]["median, ms"],
         "peak memory, MB": figures["memory"]["peak, MB"],
+        "of it vision tower and adapter, MB": figures["memory"]["vision tower and adapter, MB"],
+        "stock graph's peak memory, MB": figures[STOCK_MEMORY]["peak, MB"],
+        "peak memory, ratio": figures["memory"]["peak, MB"] / figures[STOCK_MEMORY]["peak, MB"],
     }
 
 
@@ -153,6 +178,8 @@ def work(args: argparse.Namespace) -> dict:
     import nodes
 
     torch.set_grad_enabled(False)
+    if args.part == STOCK_MEMORY:
+        return stock_memory(args)
     link = Path(tempfile.mkdtemp()) / "ComfyUI-FashionRAG"
     link.symlink_to(PACK, target_is_directory=True)
     if not asyncio.run(nodes.load_custom_node(str(link))):
@@ -165,22 +192,60 @@ def work(args: argparse.Namespace) -> dict:
     return graph.peak_memory()
 
 
+def stock_memory(args: argparse.Namespace) -> dict:
+    """The most memory that ComfyUI's own graph took: conditioning, one step and a decode."""
+    import comfy.diffusers_load
+    import torch
+
+    import nodes
+
+    model, clip, vae = comfy.diffusers_load.load_diffusers(str(args.model))
+    person, mask = person_and_mask(torch, args)
+    encode = nodes.CLIPTextEncode().encode
+    texts = (encode(clip, text)[0] for text in ("a photo of a model wearing an outfit", ""))
+    inputs = nodes.InpaintModelConditioning().encode(*texts, person, vae, mask)
+    sample_and_decode(nodes, model, vae, inputs)
+    return {"peak, MB": peak()}
+
+
+def person_and_mask(torch, args: argparse.Namespace) -> tuple:
+    person = torch.rand(1, args.height, args.width, 3, generator=torch.Generator().manual_seed(0))
+    mask = torch.zeros(1, args.height, args.width)
+    mask[:, args.height // 4 : args.height // 2, args.width // 4 : -args.width // 4] = 1
+    return person, mask
+
+
+def sample(nodes, model, inputs: tuple) -> dict:
+    """One step with classifier-free guidance, as KSampler does it."""
+    return nodes.common_ksampler(model, 0, 1, 7.5, "ddim", "ddim_uniform", *inputs)[0]
+
+
+def sample_and_decode(nodes, model, vae, inputs: tuple) -> None:
+    vae.decode(sample(nodes, model, inputs)["samples"])
+
+
+def peak() -> float:
+    """Megabytes that this process had in memory at most."""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most / (1024 * 1024 if sys.platform == "darwin" else 1024)
+
+
 class Graph:
     """The main graph's parts, called as the executor calls them."""
 
     def __init__(self, args: argparse.Namespace, classes: dict):
         import torch
 
-        self.args, self.classes = args, classes
+        import nodes
+
+        self.args, self.classes, self.nodes = args, classes, nodes
         pack = sys.modules[classes["FashionRAGLoader"].__module__.rsplit(".", 1)[0]]
         self.pack = pack.__name__
         loader = self._module("model_folder").load_model_folder
         self.model, self.clip, self.vae, self.vision, self.adapter = loader(args.model)
         generator = torch.Generator().manual_seed(0)
         self.garments = torch.rand(3, 512, 384, 3, generator=generator)
-        self.person = torch.rand(1, args.height, args.width, 3, generator=generator)
-        self.mask = torch.zeros(1, args.height, args.width)
-        self.mask[:, args.height // 4 : args.height // 2, args.width // 4 : -args.width // 4] = 1
+        self.person, self.mask = person_and_mask(torch, args)
         self.empty = self.clip.encode_from_tokens_scheduled(self.clip.tokenize(""))
 
     def _module(self, name: str):
@@ -274,11 +339,11 @@ class Graph:
         positive = self.invert()[0]
         inputs = self.condition(positive, False)
         stock = self._stock_unet()
-        self.sample(self.model, inputs), self.sample(stock, inputs)
+        sample(self.nodes, self.model, inputs), sample(self.nodes, stock, inputs)
         pairs = [
             (
-                timed(lambda: self.sample(self.model, inputs)),
-                timed(lambda: self.sample(stock, inputs)),
+                timed(lambda: sample(self.nodes, self.model, inputs)),
+                timed(lambda: sample(self.nodes, stock, inputs)),
             )
             for _ in range(self.args.pairs)
         ]
@@ -293,12 +358,6 @@ class Graph:
             "ratio, quartiles": statistics.quantiles(ratios, n=4)[::2],
         }
 
-    def sample(self, model, inputs: tuple) -> None:
-        """One step with classifier-free guidance, as KSampler does it."""
-        import nodes
-
-        nodes.common_ksampler(model, 0, 1, 7.5, "ddim", "ddim_uniform", *inputs)
-
     def _stock_unet(self):
         module = self._module("model_folder")
         config, weights = module.read_part(self.args.model / "unet", "diffusion_pytorch_model")
@@ -308,9 +367,12 @@ class Graph:
     def peak_memory(self) -> dict:
         """The most memory that conditioning, one step and a decode took."""
         inputs = self.condition(self.invert()[0], True)
-        self.sample(self.model, inputs)
-        self.vae.decode(inputs[2]["samples"])
-        return {"peak, MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+        sample_and_decode(self.nodes, self.model, self.vae, inputs)
+        weights = [*self.vision.model.parameters(), *self.adapter.module.parameters()]
+        return {
+            "peak, MB": peak(),
+            "vision tower and adapter, MB": sum(t.nbytes for t in weights) / 2**20,
+        }
 
 
 def timed(call: Callable) -> float:
