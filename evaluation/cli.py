@@ -203,7 +203,8 @@ def _classifier(args: argparse.Namespace) -> None:
         if drawn is None or drawn.seed == 0:
             raise ValueError(f"{world} is no drawn world, or the one that is evaluated (seed 0).")
         pipeline = FashionRAGPipeline.from_pretrained(args.model)
-        samples = read_samples(world, "train")[: args.count]
+        samples = sorted(read_samples(world, "train"), key=lambda sample: sample.person)
+        samples = samples[: args.count]
         random.Random(args.seed).shuffle(samples)
         raw = read_views(samples, progress=progress)
         through = read_views(
