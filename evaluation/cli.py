@@ -48,6 +48,7 @@ def _add_evaluate(commands: Any) -> None:
         metavar="N",
         help="test pairs a category (default: all)",
     )
+    add("--skip", type=int, default=0, metavar="N", help="leave out the first N pairs of each")
     add("--full", action="store_true", help="also unpaired, and 1 to 3 noun chunks")
     add("--order", choices=("paired", "unpaired"), default="paired", help="default: paired")
     add("--chunks", type=int, choices=(1, 2, 3), default=3, help="noun chunks (default: 3)")
@@ -122,8 +123,8 @@ def _evaluate(args: argparse.Namespace) -> None:
         raise ValueError(
             "Name a Dress Code folder with --data and a model with --model, or use --miniature."
         )
-    if args.pairs is not None and args.pairs < 1:
-        raise ValueError(f"--pairs is {args.pairs}: expected 1 or more.")
+    if (args.pairs is not None and args.pairs < 1) or args.skip < 0:
+        raise ValueError(f"--pairs is {args.pairs}, --skip {args.skip}: expected 1 and 0 or more.")
     unknown = [name for name in args.columns or () if name not in BY_KEY]
     if unknown:
         raise ValueError(f"--columns has {unknown[0]!r}; there are: {', '.join(BY_KEY)}.")
@@ -154,6 +155,7 @@ def _evaluate(args: argparse.Namespace) -> None:
         device=args.device or ("cuda" if torch.cuda.is_available() else "cpu"),
         title="The claim in miniature" if small else "Fashion-RAG on Dress Code",
         pairs=pairs,
+        skip=args.skip,
         index=args.index,
         pred_files=args.pred_files,
         encoder=args.encoder,

@@ -68,9 +68,10 @@ class Job:
     """What to evaluate, where, and how.
 
     root: a Dress Code folder. model: in diffusers layout. out: folder for pictures, plots and the
-    table. pairs: how many a category, None for all. index: made from `root`; None builds one.
-    pred_files: official retrieval files instead. encoder: of the index; None is the model's own.
-    clip: for CLIP-S and CLIP-I; None is `encoder`. classifier: weights of the pattern classifier.
+    table. pairs: how many a category, None for all. skip: how many of the first are left out, so
+    that choices can be made on other pairs than the table's. index: made from `root`; None builds
+    one. pred_files: official retrieval files instead. encoder: of the index; None is the model's
+    own. clip: for CLIP-S and CLIP-I; None is `encoder`. classifier: weights of the pattern one.
     """
 
     root: Path
@@ -83,6 +84,7 @@ class Job:
     device: str
     title: str
     pairs: int | None = None
+    skip: int = 0
     index: Path | None = None
     pred_files: Path | None = None
     encoder: Path | None = None
@@ -90,6 +92,11 @@ class Job:
     classifier: Path | None = None
     unet: Path | None = None
     adapter: Path | None = None
+
+    @property
+    def evaluated(self) -> slice:
+        """Which pairs of a category."""
+        return slice(self.skip, None if self.pairs is None else self.skip + self.pairs)
 
 
 def settings_for(
@@ -118,10 +125,13 @@ class Evaluation:
                 of_order[setting.order] = self._read(setting.order)
         self.pool = of_order["paired"]
         self.samples = {
-            order: [sample for samples in found.values() for sample in samples[: job.pairs]]
+            order: [sample for samples in found.values() for sample in samples[job.evaluated]]
             for order, found in of_order.items()
             if any(setting.order == order for setting in job.settings)
         }
+        for order, found in self.samples.items():
+            if not found:
+                raise ValueError(f"No {order} pair is left after the first {job.skip}.")
         self.rankings: dict[tuple[str, int], Ranking] = {}
         self.left_out: dict[str, str] = {}
 
