@@ -320,7 +320,7 @@ class Graph:
             photo.save(folder / "photos" / f"{number}.jpg")
         retrieve = self._module("retrieve")
         retrieve.build_index(folder / "photos", folder / "index", Random())
-        index = retrieve.GarmentIndex.open(folder / "index")
+        index = retrieve.LocalBackend(retrieve.GarmentIndex.open(folder / "index"))
         return retrieve.sockets.LoadedIndex(index, Random())
 
     def _compare(self, ours: Callable, bare: Callable) -> dict:
