@@ -132,6 +132,27 @@ def test_help_page_of_a_node(page):
     page.get_by_text(sentence).wait_for()
 
 
+def test_the_plain_search_is_three_widgets(page):
+    """Advanced inputs are hidden until asked for, and have their defaults in older workflows."""
+    workflow = workflows.read("retrieve_only")
+    identity = number(workflow, "TextGarmentRetrieve")
+    (node,) = [node for node in workflow["nodes"] if node["id"] == identity]
+    plain = ["text", "category", "top_k"]
+    new = node["widgets_values"]
+    node["widgets_values"] = new[:3]
+    node["inputs"] = [slot for slot in node["inputs"] if slot["name"] in ["index", *plain]]
+    drop(page, workflow)
+    visible = """id => {
+        const node = app.graph.getNodeById(id);
+        return node.widgets.filter((widget) => node.isWidgetVisible(widget)).map(({name}) => name);
+    }"""
+    assert page.evaluate(visible, identity) == plain
+    values = "id => app.graph.getNodeById(id).serialize().widgets_values"
+    assert page.evaluate(values, identity) == new
+    page.evaluate("id => { app.graph.getNodeById(id).showAdvanced = true; }", identity)
+    assert len(page.evaluate(visible, identity)) == len(new)
+
+
 def test_template_browser_offers_the_workflows(page):
     page.evaluate("() => app.extensionManager.command.execute('Comfy.BrowseTemplates')")
     page.get_by_text(PACK_FOLDER).first.dispatch_event("click")
