@@ -28,6 +28,11 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     )
     render.add_argument("--processes", type=int, help="default: one for each core")
     render.set_defaults(run=_render)
+    examples = miniature.add_parser(
+        "examples", help="draw the garments and people that come with the pack"
+    )
+    examples.add_argument("--out", type=Path, required=True, help="folder")
+    examples.set_defaults(run=_examples)
     train = miniature.add_parser("train", help="train the miniature's models from nothing")
     train.add_argument("--out", type=Path, required=True, help="folder; what is begun is resumed")
     train.add_argument("--minutes", type=float, help="stop with a checkpoint after so long")
@@ -42,6 +47,13 @@ def _size(text: str) -> tuple[int, int]:
         raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT, such as 384x512")
     width, height = text.split("x")
     return int(width), int(height)
+
+
+def _examples(args: argparse.Namespace) -> None:
+    from .examples import write_examples
+
+    write_examples(args.out)
+    sys.stdout.write(f"catalogues/ and people/ are in {args.out}\n")
 
 
 def _train(args: argparse.Namespace) -> None:

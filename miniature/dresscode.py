@@ -77,7 +77,7 @@ def render(
             (folder / category / name).mkdir(parents=True, exist_ok=True)
     every = [*train, *held_out]
     draw = partial(_write_pair, folder, seed, size)
-    for done, _ in enumerate(_each(draw, every, processes), 1):
+    for done, _ in enumerate(each(draw, every, processes), 1):
         if progress is not None:
             progress(done, count)
     _write_captions(folder, seed, every)
@@ -103,7 +103,8 @@ def _claim(folder: Path, seed: int, size: tuple[int, int]) -> None:
         _write_text(file, json.dumps(mark) + "\n")
 
 
-def _each(draw: Callable[[int], None], items: list[int], processes: int | None) -> Iterable[None]:
+def each(draw: Callable[[int], None], items: list[int], processes: int | None) -> Iterable[None]:
+    """Draw every item, on several processes where there are some; yields once an item."""
     processes = min(processes or os.cpu_count() or 1, max(len(items), 1))
     if processes == 1:
         yield from map(draw, items)

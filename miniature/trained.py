@@ -1,0 +1,47 @@
+"""The trained miniature that comes with the pack, as a model folder that everything can read."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from .standin import write_tokenizer
+
+WEIGHTS = Path(__file__).parent / "weights" / "model"
+"""A model folder without its tokenizer, whose vocabulary open_clip brings along."""
+SIZE = (96, 128)
+"""Width and height in pixels of the pictures that it paints."""
+STEPS, GUIDANCE = 20, 2.5
+
+
+def is_trained() -> bool:
+    """Whether the weights are there."""
+    return (WEIGHTS / "model_index.json").is_file()
+
+
+def model_folder(folder: Path) -> Path:
+    """Put the trained miniature together in `folder`, tokenizer included; returns it.
+
+    Raises:
+        FileNotFoundError: the weights are missing.
+        ImportError: open_clip is missing.
+    """
+    if not is_trained():
+        raise FileNotFoundError(
+            f"The trained miniature is missing: {WEIGHTS} has no model_index.json. Get the whole "
+            "repository (a Git clone, or the archive of a release), or train it with "
+            "`fashion-rag miniature train --out FOLDER` and copy FOLDER/model there."
+        )
+    folder = Path(folder)
+    shutil.copytree(WEIGHTS, folder, dirs_exist_ok=True)
+    write_tokenizer(folder / "tokenizer")
+    return folder
+
+
+def is_miniature(folder: Path) -> bool:
+    """Whether a model folder is the trained miniature, or trained as it is."""
+    folder = Path(folder)
+    if WEIGHTS.is_dir() and folder.resolve() == WEIGHTS.resolve():
+        return True
+    record = folder / "training.json"
+    return record.is_file() and '"fashion-rag miniature train' in record.read_text("utf-8")
