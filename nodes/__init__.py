@@ -7,6 +7,7 @@ from comfy_api.latest import ComfyExtension, io
 from .adapter import GarmentTextualInversion, GarmentTokensSave, InversionAdapterLoader
 from .inpaint import FashionComposite, FashionInpaintConditioning
 from .models import FashionPromptDepth, FashionRAGLoader, FashionUNetLoader
+from .person import FashionPersonLoader
 from .retrieve import GarmentIndexBuild, GarmentIndexLoader, TextGarmentRetrieve
 
 
@@ -20,6 +21,7 @@ class FashionRAGExtension(ComfyExtension):
             GarmentTextualInversion,
             GarmentTokensSave,
             FashionUNetLoader,
+            FashionPersonLoader,
             FashionInpaintConditioning,
             FashionPromptDepth,
             FashionComposite,

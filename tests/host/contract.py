@@ -91,6 +91,10 @@ NODES = {
         "required": [("unet_name", "COMBO", {}), ("weight_dtype", "COMBO", {})],
         "outputs": [("model", "MODEL")],
     },
+    "FashionPersonLoader": {
+        "required": [("person_name", "COMBO", {})],
+        "outputs": [("image", "IMAGE"), ("mask", "MASK"), ("pose", "POSE_KEYPOINT")],
+    },
     "FashionInpaintConditioning": {
         "required": [
             ("positive", "CONDITIONING", {}),
