@@ -1,6 +1,7 @@
 """`python -m fashion_rag`: the same as the command `fashion-rag`."""
 
-from .cli import main
-
 if __name__ == "__main__":
+    # Not above: processes that draw import this file too, and would import everything.
+    from .cli import main
+
     raise SystemExit(main())

@@ -1,6 +1,6 @@
 """Set everything up and run the demo or the tests, on a fresh machine with Python 3.10 or newer.
 
-    python quickstart.py demo [--text "..."] [--out FILE]
+    python quickstart.py demo [--text "..."] [--out FILE] [--no-comfyui]
     python quickstart.py test [pytest arguments]
 
 Standard library only. Packages go into `.venv` beside this file, unless a virtual environment is
@@ -16,8 +16,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
-EXTRAS = {"demo": "", "test": "[test]"}
-# 24 garment photos and 4 people, MIT; what the package itself requires is not needed.
+EXTRAS = {"demo": "[miniature]", "test": "[test]"}
+# 24 garment photos and 4 people for the tests, MIT; what the package itself requires is not needed.
 PICTURES = "openvto==0.1.7"
 
 
@@ -72,7 +72,8 @@ def install(python: str, command: str) -> None:
         need(*pip, "torch", "torchvision")
     say("installing the pack and its requirements")
     need(*pip, "--quiet", "--editable", f"{ROOT}{EXTRAS[command]}")
-    need(*pip, "--quiet", "--no-deps", PICTURES)
+    if command == "test":
+        need(*pip, "--quiet", "--no-deps", PICTURES)
     stamp.write_text(wanted.hexdigest())
 
 

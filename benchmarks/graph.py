@@ -106,15 +106,23 @@ def time_requeue(args: argparse.Namespace) -> dict:
 
     The models are the stand-in's, since none of them runs in that time.
     """
-    from fashion_rag.demo import cli as demo
+    from fashion_rag.demo import scene
+    from fashion_rag.demo.cli import TEXT
     from fashion_rag.demo.hosts import Host
+    from fashion_rag.demo.painters import NAME, DemoGraph, InComfyUI
+    from fashion_rag.miniature.standin import make_standin
 
-    with tempfile.TemporaryDirectory() as folder:
-        scene = demo.make_scene(Path(folder))
-        demo.retrieve(scene, demo.TEXT)
-        host = Host(args.comfyui)
-        server = demo.make_server(host, scene, flags=("--cache-classic",))
-        graph, _ = demo.main_graph(demo.TEXT, steps=1)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        standin = make_standin(folder / "standin")
+        models = scene.Models(standin, (384, 512), 1, 7.5, trained_miniature=False)
+        catalogue = scene.draw_catalogue(folder / "catalogue")
+        flags = ("--cache-classic",)
+        painter = InComfyUI(Host(args.comfyui), models, catalogue, folder, sys.stderr.write, flags)
+        server = painter.server
+        scene.draw_person(server.store / "people" / NAME, None, "dresses")
+        graph = DemoGraph(models, TEXT, "dresses", 3)
+        graph.paint((384, 512))
         sampler = graph.node("KSampler").number
         try:
             client = server.start().client

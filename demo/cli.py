@@ -1,51 +1,45 @@
-"""`fashion-rag demo`: the main job on photos at hand, shown on one contact sheet.
+"""`fashion-rag demo`: from words to a dressed person, every stage of it on one contact sheet.
 
-Through ComfyUI where one is found, else through the headless pipeline. The models are untrained
-stand-ins of the right architecture, which the sheet says.
+The trained miniature dresses a drawn person from a drawn catalogue; with full-size weights it does
+the same for photos. Through ComfyUI where one is found, else through the headless pipeline.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import shutil
+import logging
 import sys
 import tempfile
-from dataclasses import dataclass
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from ..adapter.pipeline import FashionRAGPipeline
-from ..adapter.prompts import PAPER_PROMPT
-from ..miniature.standin import make_standin
-from ..retriever.build import build_index
-from ..retriever.encoders import load_encoder
-from ..retriever.index import GarmentIndex
-from ..retriever.search import Hit, search
-from ..retriever.sheet import contact_sheet
-from .client import Graph, Node, Refused
-from .hosts import Host, find_hosts, optional_packages
-from .server import Server
+from ..retriever.photos import open_photo
+from ..retriever.sheet import MARGIN, SOFT_INK, contact_sheet
+from .client import Refused
+from .hosts import Host, find_hosts
+from .painters import Found, Headless, InComfyUI
+from .scene import (
+    Models,
+    check_own_photos,
+    copy_person,
+    draw_catalogue,
+    draw_person,
+    open_models,
+    photo_of,
+)
+from .words import category_of_text, unknown_words
 
-TEXT = "blue denim jacket with metal buttons"
-DATA = Path(__file__).parent.parent / "tests" / "data"
-TOP_K = 3
-STEPS = 10
-SIZE = (384, 512)
+logger = logging.getLogger(__name__)
+
+TEXT = "green A-line dress, short sleeves, patterned fabric"
+SHOWN, WORN = 3, 1
+"""How many of the garments found are on the sheet, and how many of them are worn."""
 OLDEST = (0, 28)  # the oldest ComfyUI supported, as in pyproject.toml
-NOTICE = "Untrained stand-in weights: this shows the plumbing, not the quality."
-
-
-@dataclass(frozen=True)
-class Scene:
-    """What goes in: a folder to work in, a person and a mask, garments and models."""
-
-    folder: Path
-    person: Image.Image
-    mask: Image.Image
-    catalogue: Path
-    models: Path
+_FOOT = 20
+_VEIL = "#e0558a"
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -57,6 +51,13 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     add("--text", default=TEXT, help="what the person should wear (default: %(default)s)")
     add("--out", type=Path, default=Path("outputs/demo.png"), help="default: %(default)s")
     add("--no-comfyui", action="store_true", help="use the headless pipeline in any case")
+    own = parser.add_argument_group("your own photos, with full-size models")
+    add = own.add_argument
+    add("--weights", type=Path, metavar="FOLDER", help="models in diffusers layout (see README)")
+    add("--person", type=Path, metavar="FILE", help="photo of a person")
+    add("--mask", type=Path, metavar="FILE", help="picture, white is repainted")
+    add("--pose", type=Path, metavar="FILE", help="JSON of DWPose or OpenPose (default: none)")
+    add("--catalogue", type=Path, metavar="FOLDER", help="of garment photos")
     parser.set_defaults(run=run)
 
 
@@ -64,28 +65,81 @@ def run(args: argparse.Namespace) -> None:
     """Run the main job and write the sheet.
 
     Raises:
-        ValueError: the ComfyUI that was found failed; the message holds its own.
+        ValueError: an empty text, own photos without weights for them, nothing found, or the
+            ComfyUI that was found failed; the message holds its own.
+        FileNotFoundError: weights or photos are missing.
     """
+    started = time.monotonic()
+    check(args)
     host = None if args.no_comfyui else choose_host()
-    painter = f"ComfyUI {host.version}" if host else "the headless pipeline"
-    with tempfile.TemporaryDirectory() as folder:
-        scene = make_scene(Path(folder))
-        hits, index = retrieve(scene, args.text)
-        say(f"painting with {painter}")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        models = open_models(args.weights, folder / "model")
+        catalogue = args.catalogue or draw_catalogue(folder / "catalogue", counting("drawing"))
         try:
-            result = (
-                paint_in_host(host, scene, args.text)
-                if host
-                else paint_headless(scene, hits, index)
-            )
+            sheet = dress(args, host, models, catalogue, folder)
         except (RuntimeError, TimeoutError, Refused) as error:
             if host is None:
                 raise
             raise ValueError(f"{host.root}: {error}\nWithout it: --no-comfyui") from error
-        sheet = draw_sheet(args.text, scene, hits, index, result, painter)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(args.out)
-    sys.stdout.write(f"wrote {args.out}\n{NOTICE}\n")
+    sys.stdout.write(f"wrote {args.out} after {time.monotonic() - started:.0f} s\n")
+
+
+def check(args: argparse.Namespace) -> None:
+    """Refuse what can't be done, before anything is done."""
+    if not args.text.strip():
+        raise ValueError("The text is empty: say what the person should wear (--text).")
+    if args.out.suffix.lower() not in Image.registered_extensions():
+        raise ValueError(f"--out {args.out} has no picture's ending: use .png or .jpg.")
+    check_own_photos(args.person, args.mask, args.catalogue, args.weights)
+    if args.pose is not None and args.person is None:
+        raise ValueError("--pose belongs to --person: the drawn person brings its own.")
+    if args.catalogue is None and (unknown := unknown_words(args.text)):
+        logger.warning(
+            "No caption of the drawn world has the word%s %s; try: %s",
+            "s" if len(unknown) > 1 else "",
+            ", ".join(unknown),
+            TEXT,
+        )
+
+
+def dress(
+    args: argparse.Namespace, host: Host | None, models: Models, catalogue: Path, folder: Path
+) -> Image.Image:
+    """Find the garments, paint the person in the best of them, and draw the sheet."""
+    category = None if args.catalogue else category_of_text(args.text)
+    if host is None:
+        painter = Headless(models, catalogue, folder, say)
+    else:
+        painter = InComfyUI(host, models, catalogue, folder, say)
+    say(f"working {painter.title}")
+    with painter:
+        found = painter.find(args.text, category, SHOWN)
+        if not found:
+            raise ValueError(f"No garment is found for {args.text!r}.")
+        worn = found[:WORN]
+        target = folder / "person"
+        if args.person:
+            person = copy_person(target, args.person, args.mask, args.pose)
+        else:
+            drawn = None if args.catalogue else worn[0].file
+            person = draw_person(target, drawn, worn[0].category or category_of_text(args.text))
+        say(f"painting {worn[0].file}: {worn[0].caption}")
+        result = painter.paint(args.text, worn, person)
+    photos = [open_photo(catalogue / garment.file) for garment in found]
+    masked = Image.open(person / "mask.png")
+    return draw_sheet(
+        args.text, found, photos, photo_of(person), masked, result, note(models, painter)
+    )
+
+
+def note(models: Models, painter: Headless | InComfyUI) -> str:
+    """What painted the picture, for the foot of the sheet."""
+    what = "the trained miniature" if models.trained_miniature else models.folder.resolve().name
+    width, height = models.size
+    return f"Painted by {what}, {width}x{height} pixels, {models.steps} steps, {painter.title}."
 
 
 def choose_host() -> Host | None:
@@ -101,153 +155,42 @@ def choose_host() -> Host | None:
     return None
 
 
-def make_scene(folder: Path) -> Scene:
-    """The photos of openvto with our masks, poses and captions, and stand-in models.
-
-    Raises:
-        FileNotFoundError: the photos are missing.
-    """
-    spec = importlib.util.find_spec("openvto")
-    if spec is None:
-        raise FileNotFoundError(
-            "The demo's photos are missing: pip install --no-deps openvto==0.1.7, or run "
-            "`python quickstart.py demo`."
-        )
-    assets = Path(spec.submodule_search_locations[0]) / "assets"
-    catalogue = folder / "openvto"
-    shutil.copytree(assets / "clothes", catalogue)
-    shutil.copy(DATA / "openvto_garments.csv", catalogue / "garments.csv")
-    person = Image.open(assets / "people" / "1_posture.jpg").convert("RGB")
-    say("making stand-in models")
-    return Scene(
-        folder=folder,
-        person=person.resize(SIZE, Image.Resampling.LANCZOS),
-        mask=Image.open(DATA / "masks" / "person_1_upper.png").convert("L").resize(SIZE),
-        catalogue=catalogue,
-        models=make_standin(folder / "standin"),
-    )
-
-
-def retrieve(scene: Scene, text: str) -> tuple[list[Hit], GarmentIndex]:
-    """Build the index on the spot and search it."""
-    encoder = load_encoder(scene.models / "encoder")
-    report = build_index(scene.catalogue, scene.folder / "index", encoder)
-    say(report.summary())
-    index = GarmentIndex.open(scene.folder / "index")
-    (hits,) = search(index, encoder.encode_texts([text]), TOP_K, "upper_body")
-    return hits, index
-
-
-def paint_headless(scene: Scene, hits: list[Hit], index: GarmentIndex) -> Image.Image:
-    return FashionRAGPipeline.from_pretrained(scene.models)(
-        scene.person,
-        scene.mask,
-        [index.photo(hit.garment) for hit in hits],
-        category="upper_body",
-        steps=STEPS,
-    )
-
-
-def paint_in_host(host: Host, scene: Scene, text: str) -> Image.Image:
-    """Post the graph to a ComfyUI server of its own and fetch the picture."""
-    server = make_server(host, scene)
-    try:
-        client = server.start().client
-        graph, saved = main_graph(text)
-        (picture,) = client.images(client.run(graph), saved)
-    finally:
-        server.stop()
-    return Image.fromarray(picture)
-
-
-def make_server(host: Host, scene: Scene, flags: tuple[str, ...] = ()) -> Server:
-    """A server, not yet started, that has the scene's models, index and pictures."""
-    server = Server(host, scene.folder / "comfyui", optional_packages(host.python), flags)
-    shutil.copytree(scene.models, server.store / "models" / "standin")
-    shutil.copytree(scene.models / "encoder", server.store / "encoders" / "encoder")
-    shutil.copytree(scene.catalogue, server.store / "catalogues" / "openvto")
-    shutil.copytree(scene.folder / "index", server.store / "indexes" / "openvto")
-    scene.person.save(server.base / "input" / "person.png")
-    scene.mask.convert("RGB").save(server.base / "input" / "mask.png")
-    return server
-
-
-def main_graph(text: str, steps: int = STEPS) -> tuple[Graph, Node]:
-    """The main graph in API form, and the node that saves its picture."""
-    graph = Graph()
-    models = graph.add("FashionRAGLoader", model_name="standin")
-    found = graph.add(
-        "TextGarmentRetrieve",
-        index=graph.add("GarmentIndexLoader", index_name="openvto"),
-        text=text,
-        category="upper_body",
-        top_k=TOP_K,
-    )
-    words = graph.add(
-        "GarmentTextualInversion",
-        clip=models[1],
-        clip_vision=models[3],
-        adapter=models[4],
-        prompt=PAPER_PROMPT,
-        strength=1.0,
-        preprocess="from adapter",
-        garments=found,
-    )
-    person = graph.add("LoadImage", image="person.png")
-    mask = graph.add("LoadImageMask", image="mask.png", channel="red")
-    inputs = graph.add(
-        "FashionInpaintConditioning",
-        positive=words,
-        negative=graph.add("CLIPTextEncode", clip=models[1], text=""),
-        vae=models[2],
-        image=person,
-        mask=mask,
-        noise_mask=False,
-        person=0,
-    )
-    latents = graph.add(
-        "KSampler",
-        model=models,
-        positive=inputs[0],
-        negative=inputs[1],
-        latent_image=inputs[2],
-        seed=0,
-        steps=steps,
-        cfg=7.5,
-        sampler_name="ddim",
-        scheduler="ddim_uniform",
-        denoise=1.0,
-    )
-    picture = graph.add(
-        "FashionComposite",
-        original=person,
-        generated=graph.add("VAEDecode", samples=latents, vae=models[2]),
-        mask=mask,
-        feather=8,
-    )
-    return graph, graph.add("SaveImage", images=picture, filename_prefix="demo")
-
-
 def draw_sheet(
     text: str,
-    scene: Scene,
-    hits: list[Hit],
-    index: GarmentIndex,
+    found: Sequence[Found],
+    photos: Sequence[Image.Image],
+    person: Image.Image,
+    mask: Image.Image,
     result: Image.Image,
-    painter: str,
+    foot: str,
 ) -> Image.Image:
     """Garments with their scores above; person, mask and result below; what it is at the foot."""
-    masked = Image.composite(Image.new("RGB", SIZE, "#e0558a"), scene.person, scene.mask)
-    tiles = [(index.photo(hit.garment), f"{hit.score:.3f}\n{hit.garment.caption}") for hit in hits]
-    tiles += [(scene.person, "The person"), (masked, "The inpainting mask")]
-    tiles += [(result, f"Painted by {painter}")]
+    mask = mask.convert("L").resize(person.size)
+    veil = Image.blend(person, Image.new("RGB", person.size, _VEIL), 0.75)
+    masked = Image.composite(veil, person, mask)
+    tiles = [
+        (photo, f"{garment.score:.3f}{'  worn' if number < WORN else ''}\n{garment.caption}")
+        for number, (garment, photo) in enumerate(zip(found, photos, strict=True))
+    ]
+    tiles += [(person, "The person"), (masked, "The inpainting mask"), (result, "The result")]
     sheet = contact_sheet(tiles, columns=3, title=f"“{text}”")
-    footed = Image.new("RGB", (sheet.width, sheet.height + 48), sheet.getpixel((0, 0)))
+    footed = Image.new("RGB", (sheet.width, sheet.height + _FOOT), sheet.getpixel((0, 0)))
     footed.paste(sheet)
-    font = ImageFont.load_default(20)
-    place = (sheet.width // 2, sheet.height + 4)
-    ImageDraw.Draw(footed).text(place, NOTICE, fill="#b3261e", font=font, anchor="ma")
+    place = (MARGIN, sheet.height - MARGIN + 12)
+    font = ImageFont.load_default(15)
+    ImageDraw.Draw(footed).text(place, foot, fill=SOFT_INK, font=font)
     return footed
+
+
+def counting(what: str):
+    """A progress callback that counts on a terminal, and at the end elsewhere too."""
+
+    def report(done: int, total: int) -> None:
+        if sys.stderr.isatty() or done == total:
+            end = "\n" if done == total else ""
+            sys.stderr.write(f"\rdemo: {what} {done} of {total} garments{end}")
+
+    return report
 
 
 def say(text: str) -> None:

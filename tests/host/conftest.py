@@ -14,6 +14,7 @@ from fashion_rag.demo.hosts import HOW_TO_GET_ONE, Host, find_hosts, optional_pa
 from fashion_rag.demo.server import Server
 from PIL import Image
 
+from ..cards import match_colour_cards
 from .graphs import build
 
 DATA = Path(__file__).parent.parent / "data"
@@ -73,6 +74,16 @@ def standin(tmp_path_factory) -> Path:
     from fashion_rag.miniature.standin import make_standin
 
     return make_standin(tmp_path_factory.mktemp("standin"))
+
+
+@pytest.fixture(scope="session")
+def pair(standin: Path, tmp_path_factory) -> Path:
+    """The stand-in with towers that pass for two halves of one CLIP (see cards.py)."""
+    folder = tmp_path_factory.mktemp("pair") / "pair"
+    shutil.copytree(standin, folder)
+    shutil.rmtree(folder / "encoder")
+    match_colour_cards(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -1,25 +1,95 @@
-"""The graph that `fashion-rag demo` posts."""
+"""`fashion-rag demo` in a real ComfyUI, and the host's pair of towers against the one outside."""
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
-from fashion_rag.demo.cli import SIZE, TEXT, main_graph
+import torch
+from fashion_rag import cli
+from fashion_rag.demo import cli as demo
+from fashion_rag.demo import scene
+from fashion_rag.demo.client import Graph
+from fashion_rag.demo.hosts import PACK
+from fashion_rag.miniature import trained
+from fashion_rag.retriever.encoders import load_encoder
+from fashion_rag.retriever.index import GarmentIndex
+from fashion_rag.retriever.search import search
 from PIL import Image
 
 pytestmark = pytest.mark.host
+CATALOGUE = PACK / "miniature" / "examples" / "catalogues" / "drawn_garments"
+TEXTS = ("a red dress with long sleeves", "blue straight trousers")
 
 
-def test_the_demos_graph_repaints_the_mask_alone(server, index):
-    assert index == "openvto"
-    images = {}
-    for source, name in (("1.png", "person"), ("1_mask.png", "mask")):
-        image = Image.open(server.base / "input" / source).convert("RGB").resize(SIZE)
-        image.save(server.base / "input" / f"{name}.png")
-        images[name] = np.asarray(image)
-    graph, saved = main_graph(TEXT, steps=1)
-    (picture,) = server.client.images(server.client.run(graph), saved)
-    changed = (picture != images["person"]).any(axis=2)
-    inside = images["mask"][..., 0] > 127
-    assert changed[inside].mean() > 0.9
-    assert not changed[images["mask"][..., 0] == 0].any()
+@pytest.fixture(scope="module")
+def miniature(pair: Path, tmp_path_factory) -> Path:
+    """The trained miniature where it is there, else the untrained pair in its place."""
+    if trained.is_trained():
+        return trained.model_folder(tmp_path_factory.mktemp("miniature"))
+    return pair
+
+
+def test_the_whole_demo_in_comfyui(host, miniature, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("aggdraw")
+    monkeypatch.setattr(trained, "WEIGHTS", miniature)
+    monkeypatch.setattr(scene, "STEPS", 2)
+    monkeypatch.setattr(scene, "GARMENTS", 18)
+    monkeypatch.setattr(demo, "find_hosts", lambda: [host])
+    kept = {}
+    draw_sheet = demo.draw_sheet
+
+    def keep(text, found, photos, person, mask, result, foot):
+        kept.update(found=found, person=person, mask=mask.convert("L"), result=result, foot=foot)
+        return draw_sheet(text, found, photos, person, mask, result, foot)
+
+    monkeypatch.setattr(demo, "draw_sheet", keep)
+    out = tmp_path / "demo.png"
+    assert cli.main(["demo", "--text", "white dress", "--out", str(out)]) == 0, capsys.readouterr()
+    assert f"in ComfyUI {host.version}" in kept["foot"]
+    assert [garment.category for garment in kept["found"]] == ["dresses"] * 3
+    scores = [garment.score for garment in kept["found"]]
+    assert scores == sorted(scores, reverse=True) and kept["found"][0].caption
+    picture, photo = np.asarray(kept["result"]), np.asarray(kept["person"])
+    mask = np.asarray(kept["mask"]) > 127
+    np.testing.assert_array_equal(picture[~mask], photo[~mask])
+    assert (picture[mask] != photo[mask]).any(axis=1).mean() > 0.9
+    assert Image.open(out).width > 700
+
+
+def test_host_pair_and_outside_pair_are_one_encoder(bare, miniature, record_figure):
+    """The same embeddings of photos, and the same scores of texts, with and without ComfyUI."""
+    shutil.copytree(miniature, bare.store / "models" / "one_encoder", dirs_exist_ok=True)
+    graph = Graph()
+    models = graph.add("FashionRAGLoader", model_name="one_encoder")
+    index = graph.add(
+        "GarmentIndexBuild",
+        catalogue="drawn_garments",
+        encoder="host",
+        index_name="one_encoder",
+        overwrite=True,
+        batch_size=32,
+        clip=models[1],
+        clip_vision=models[3],
+    )
+    shown = []
+    for text in TEXTS:
+        found = graph.add("TextGarmentRetrieve", index=index, text=text, category="any", top_k=10)
+        shown.append(graph.add("PreviewAny", source=found[2]))
+    result = bare.client.run(graph)
+
+    inside = GarmentIndex.open(bare.store / "indexes" / "one_encoder", CATALOGUE)
+    encoder = load_encoder(miniature)
+    photos = encoder.encode_images([inside.photo(garment) for garment in inside.garments])
+    distance = (photos - inside.embeddings.float()).abs().max().item()
+    record_figure("embeddings of photos, host's pair against the folder's", distance, 1e-3)
+    outside = GarmentIndex.in_memory(list(inside.garments), photos)
+    texts = encoder.encode_texts(TEXTS)
+    for node, hits in zip(shown, search(outside, texts, 90, backend="exact"), strict=True):
+        scores = {hit.garment.file: hit.score for hit in hits}
+        for line in bare.client.text(result, node).splitlines():
+            score, file = line.split()[:2]
+            assert float(score) == pytest.approx(scores[file], abs=2e-3)
+    assert not torch.allclose(texts[0], texts[1], atol=1e-2)

@@ -1,0 +1,231 @@
+"""The two ways to do the demo's job: the headless pipeline, and a ComfyUI of its own."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from ..adapter.pipeline import FashionRAGPipeline
+from ..adapter.prompts import PAPER_PROMPT
+from ..generate import photo_keypoints
+from ..retriever.build import build_index
+from ..retriever.catalogue import Garment, read_catalogue
+from ..retriever.encoders import load_encoder
+from ..retriever.index import GarmentIndex
+from ..retriever.photos import open_photo
+from ..retriever.search import search
+from .client import Graph, Node
+from .hosts import Host, optional_packages
+from .scene import Models, photo_of
+from .server import Server, link_or_copy
+
+NAME = "demo"
+"""Of the catalogue, its index, the models and the person inside ComfyUI."""
+SEED, FEATHER = 0, 8
+
+
+@dataclass(frozen=True)
+class Found:
+    """A garment found: its file in the catalogue, category, caption, and cosine similarity."""
+
+    file: str
+    category: str
+    caption: str
+    score: float
+
+
+class Headless:
+    """Retriever and pipeline in this very process."""
+
+    title = "without ComfyUI"
+
+    def __init__(self, models: Models, catalogue: Path, folder: Path, say: Callable[[str], None]):
+        self.models, self.catalogue, self.folder, self.say = models, catalogue, folder, say
+
+    def __enter__(self) -> Headless:
+        return self
+
+    def __exit__(self, *_) -> None:
+        pass
+
+    def find(self, text: str, category: str | None, count: int) -> list[Found]:
+        """Build the index on the spot and search it."""
+        encoder = load_encoder(self.models.encoder or self.models.folder)
+        report = build_index(self.catalogue, self.folder / "index", encoder)
+        self.say(report.summary())
+        index = GarmentIndex.open(self.folder / "index")
+        (hits,) = search(index, encoder.encode_texts([text]), count, category)
+        return [_found(hit.garment, hit.score) for hit in hits]
+
+    def paint(self, text: str, worn: list[Found], person: Path) -> Image.Image:
+        """The person in the garments, best first."""
+        models, photo = self.models, photo_of(person)
+        categories = {garment.category for garment in worn}
+        return FashionRAGPipeline.from_pretrained(models.folder)(
+            photo,
+            Image.open(person / "mask.png"),
+            [open_photo(self.catalogue / garment.file) for garment in worn],
+            category=categories.pop() if len(categories) == 1 else "",
+            caption=text,
+            keypoints=photo_keypoints(person / "pose.json", 0, photo.size),
+            steps=models.steps,
+            guidance_scale=models.guidance,
+            width=models.size[0],
+            height=models.size[1],
+            seed=SEED,
+            feather=FEATHER,
+        )
+
+
+class InComfyUI:
+    """A server of its own with a temporary folder; everything runs in the pack's nodes."""
+
+    def __init__(
+        self,
+        host: Host,
+        models: Models,
+        catalogue: Path,
+        folder: Path,
+        say: Callable[[str], None],
+        flags: tuple[str, ...] = (),
+    ):
+        self.title = f"in ComfyUI {host.version}"
+        self.models, self.catalogue, self.say = models, catalogue, say
+        # The pair of the models' own towers needs no package beside the host's.
+        packages = optional_packages(host.python) if models.encoder else None
+        self.server = Server(host, folder / "comfyui", packages, flags)
+        given = {"models": models.folder, "encoders": models.encoder, "catalogues": catalogue}
+        for kind, source in given.items():
+            if source is not None:
+                (self.server.store / kind).mkdir(parents=True)
+                link_or_copy(source.resolve(), self.server.store / kind / NAME)
+
+    def __enter__(self) -> InComfyUI:
+        self.client = self.server.start().client
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.server.stop()
+
+    def find(self, text: str, category: str | None, count: int) -> list[Found]:
+        """Build the index inside the host and search it there."""
+        graph = DemoGraph(self.models, text, category, count)
+        shown = graph.add("PreviewAny", source=graph.found[2])
+        result = self.client.run(graph)
+        self.say(self.client.text(result, graph.index))
+        known = {garment.file: garment for garment in read_catalogue(self.catalogue).garments}
+        found = []
+        for line in self.client.text(result, shown).splitlines():
+            # "0.4321  FILE  CAPTION"; a note on what was searched may follow.
+            score, _, rest = line.partition("  ")
+            file = next((f for f in known if rest == f or rest.startswith(f"{f}  ")), None)
+            if file is not None:
+                found.append(_found(known[file], float(score)))
+        return found
+
+    def paint(self, text: str, worn: list[Found], person: Path) -> Image.Image:
+        """The person in the garments, best first."""
+        shutil.copytree(person, self.server.store / "people" / NAME, dirs_exist_ok=True)
+        categories = {garment.category for garment in worn}
+        category = categories.pop() if len(categories) == 1 else None
+        graph = DemoGraph(self.models, text, category, len(worn))
+        saved = graph.paint(photo_of(person).size)
+        (picture,) = self.client.images(self.client.run(graph), saved)
+        return Image.fromarray(picture)
+
+
+class DemoGraph(Graph):
+    """The demo's graph in API form: index and search; `paint` adds the rest."""
+
+    def __init__(self, models: Models, text: str, category: str | None, count: int):
+        super().__init__()
+        self.sampling = models
+        self.models = self.add("FashionRAGLoader", model_name=NAME)
+        towers = {"clip": self.models[1], "clip_vision": self.models[3]}
+        self.index = self.add(
+            "GarmentIndexBuild",
+            catalogue=NAME,
+            encoder=NAME if models.encoder else "host",
+            index_name=NAME,
+            overwrite=True,
+            batch_size=32,
+            **({} if models.encoder else towers),
+        )
+        self.found = self.add(
+            "TextGarmentRetrieve",
+            index=self.index,
+            text=text,
+            category=category or "any",
+            top_k=count,
+        )
+
+    def paint(self, size: tuple[int, int]) -> Node:
+        """Everything after the search, for a photo of `size` (width, height); returns the node
+        that saves."""
+        models = self.models
+        words = self.add(
+            "GarmentTextualInversion",
+            clip=models[1],
+            clip_vision=models[3],
+            adapter=models[4],
+            prompt=PAPER_PROMPT,
+            strength=1.0,
+            preprocess="from adapter",
+            garments=self.found[0],
+        )
+        person = self.add("FashionPersonLoader", person_name=NAME)
+        width, height = fitted(size, self.sampling.size)
+        small = self.add(
+            "ImageScale",
+            image=person[0],
+            upscale_method="lanczos",
+            width=width,
+            height=height,
+            crop="disabled",
+        )
+        inputs = self.add(
+            "FashionInpaintConditioning",
+            positive=words[0],
+            negative=self.add("CLIPTextEncode", clip=models[1], text=""),
+            vae=models[2],
+            image=small,
+            mask=person[1],
+            noise_mask=False,
+            person=0,
+            pose=person[2],
+        )
+        latents = self.add(
+            "KSampler",
+            model=models[0],
+            positive=inputs[0],
+            negative=inputs[1],
+            latent_image=inputs[2],
+            seed=SEED,
+            steps=self.sampling.steps,
+            cfg=self.sampling.guidance,
+            sampler_name="ddim",
+            scheduler="ddim_uniform",
+            denoise=1.0,
+        )
+        picture = self.add(
+            "FashionComposite",
+            original=person[0],
+            generated=self.add("VAEDecode", samples=latents, vae=models[2]),
+            mask=person[1],
+            feather=FEATHER,
+        )
+        return self.add("SaveImage", images=picture, filename_prefix=NAME)
+
+
+def fitted(size: tuple[int, int], canvas: tuple[int, int]) -> tuple[int, int]:
+    """Width and height, multiples of 8, at which a photo of `size` fits into the canvas."""
+    scale = min(canvas[0] / size[0], canvas[1] / size[1])
+    return tuple(max(8, 8 * round(side * scale / 8)) for side in size)
+
+
+def _found(garment: Garment, score: float) -> Found:
+    return Found(garment.file, garment.category, garment.caption, score)

@@ -1,0 +1,124 @@
+"""What goes into the demo: model folder, catalogue and person; drawn, or the user's own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from ..generate import photo_keypoints
+from ..miniature.examples import (
+    FIRST_GARMENT,
+    FIRST_PERSON,
+    garment_of,
+    person_for,
+    write_catalogue,
+    write_person,
+)
+from ..miniature.trained import GUIDANCE, SIZE, STEPS, is_miniature, model_folder
+from ..miniature.world import CATEGORIES
+from ..retriever.photos import open_photo
+
+GARMENTS = 360
+"""Garments of the drawn catalogue, a third of each category."""
+FULL_SIZE, FULL_STEPS, FULL_GUIDANCE = (384, 512), 50, 7.5
+"""What the paper samples with."""
+TO_FETCH = (
+    "sd2-community/stable-diffusion-2-inpainting, with CLIP ViT-H/14 as image_encoder and "
+    "Fashion-RAG's adapter as inversion_adapter.safetensors (README, Weights and licences)"
+)
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Models:
+    """A model folder in diffusers layout and how to sample with it.
+
+    `size` is the width and height of its pictures; `encoder` an encoder folder of its own inside
+    the model folder, or None where its text and image encoders are the pair that retrieves.
+    """
+
+    folder: Path
+    size: tuple[int, int]
+    steps: int
+    guidance: float
+    trained_miniature: bool
+
+    @property
+    def encoder(self) -> Path | None:
+        own = self.folder / "encoder"
+        return own if own.is_dir() else None
+
+
+def open_models(weights: Path | None, folder: Path) -> Models:
+    """The user's weights, or the trained miniature, put together in `folder`.
+
+    Raises:
+        FileNotFoundError: the weights are missing.
+    """
+    if weights is None or is_miniature(weights):
+        return Models(model_folder(folder), SIZE, STEPS, GUIDANCE, trained_miniature=True)
+    if not (weights / "unet").is_dir():
+        raise FileNotFoundError(
+            f"--weights {weights} is no model folder in diffusers layout (it has no unet). Needed: "
+            f"{TO_FETCH}."
+        )
+    return Models(weights, FULL_SIZE, FULL_STEPS, FULL_GUIDANCE, trained_miniature=False)
+
+
+def check_own_photos(
+    person: Path | None, mask: Path | None, catalogue: Path | None, weights: Path | None
+) -> None:
+    """Refuse photos that the miniature can't paint.
+
+    Raises:
+        ValueError: photos without full-size weights, or a person without a mask.
+    """
+    own = {"--person": person, "--mask": mask, "--catalogue": catalogue}
+    given = [name for name, value in own.items() if value is not None]
+    if given and (weights is None or is_miniature(weights)):
+        raise ValueError(
+            f"{' and '.join(given)} can't be used with the miniature, which has only seen its own "
+            f"drawn world. Name full-size models with --weights FOLDER: {TO_FETCH}."
+        )
+    if (person is None) != (mask is None):
+        raise ValueError("--person and --mask belong together: white in the mask is repainted.")
+
+
+def draw_catalogue(folder: Path, progress: Progress | None = None) -> Path:
+    """The drawn catalogue, of garments that no model was trained on."""
+    numbers = range(FIRST_GARMENT, FIRST_GARMENT + GARMENTS)
+    return write_catalogue(folder, numbers, progress=progress)
+
+
+def draw_person(folder: Path, garment_file: str | None, category: str | None) -> Path:
+    """A drawn person for a garment of the drawn catalogue, or for any of a category; for a top
+    where that is none of the drawn world's."""
+    if garment_file is None:
+        known = category if category in CATEGORIES else "upper_body"
+        number = FIRST_PERSON + CATEGORIES.index(known)
+    else:
+        number = person_for(garment_of(garment_file))
+    return write_person(folder, number)
+
+
+def copy_person(folder: Path, photo: Path, mask: Path, pose: Path | None) -> Path:
+    """The user's own person as a person's folder (see miniature/examples.py)."""
+    folder.mkdir(parents=True)
+    picture = open_photo(photo)
+    picture.save(folder / "photo.png")
+    open_photo(mask).convert("L").save(folder / "mask.png")
+    found = None if pose is None else photo_keypoints(pose, 0, picture.size)
+    people = [] if found is None else [{"pose_keypoints_2d": found.flatten().tolist()}]
+    size = {"canvas_width": picture.width, "canvas_height": picture.height}
+    (folder / "pose.json").write_text(json.dumps([{**size, "people": people}]), encoding="utf-8")
+    return folder
+
+
+def photo_of(person: Path) -> Image.Image:
+    """The photo in a person's folder."""
+    return open_photo(next(person.glob("photo.*")))
