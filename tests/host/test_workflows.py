@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import urllib.error
 from itertools import combinations
 from typing import Any
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 from comfy_cli.workflow_to_api import convert_ui_to_api
 from fashion_rag.demo.client import Graph, Node
+from fashion_rag.demo.hosts import PACK
+from fashion_rag.miniature.trained import is_trained
 from PIL import Image
 
 from .. import workflows
@@ -29,6 +32,7 @@ LOADERS = {
 }
 """The inputs that name a user's files: they alone may be missing in a fresh host."""
 NOTES = {"MarkdownNote", "Note"}
+SHIPPED = PACK / "miniature" / "examples"
 TITLE = 30  # pixels of a node's title, which the page draws above its position
 
 every_workflow = pytest.mark.parametrize("name", workflows.NAMES)
@@ -40,6 +44,7 @@ def test_there_is_one_for_every_task():
         "fashion_rag_controlnet_pose",
         "fashion_rag_dwpose",
         "fashion_rag_paper",
+        "miniature",
         "retrieve_only",
         "text_to_outfit_inpainting",
     ]
@@ -156,7 +161,7 @@ _WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 
 
 @pytest.mark.host
-@every_workflow
+@pytest.mark.parametrize("name", [n for n in workflows.NAMES if n != "miniature"])
 def test_host_finds_nothing_wrong_but_missing_files(bare, schemas, name):
     """The server's own validation: node classes, required inputs, types, ranges, options."""
     graph = without(convert_ui_to_api(workflows.read(name), schemas), workflows.OTHER_PACKS)
@@ -210,6 +215,25 @@ def test_main_workflow_runs_on_the_standin(server, index):
     assert picture.shape == photo.shape
     np.testing.assert_array_equal(picture[~mask], photo[~mask])
     assert np.any(picture[mask] != photo[mask])
+
+
+@pytest.mark.host
+def test_the_miniature_runs_as_it_is_shipped(bare, schemas, pair):
+    """Without any file of the user's and without any optional package."""
+    if not is_trained():
+        target = bare.store / "models" / "miniature"
+        shutil.copytree(pair, target, dirs_exist_ok=True)
+    workflow = workflows.read("miniature")
+    workflows.set_widgets(workflow, "KSampler", steps=2)
+    graph = Graph(convert_ui_to_api(workflow, schemas))
+    result = bare.client.run(graph)
+    (picture,) = bare.client.images(result, graph.node("SaveImage"))
+    loader = graph[graph.node("FashionPersonLoader").number]
+    person = SHIPPED / "people" / loader["inputs"]["person_name"]
+    photo = np.asarray(Image.open(person / "photo.jpg").convert("RGB"))
+    mask = np.asarray(Image.open(person / "mask.png").convert("L")) > 127
+    np.testing.assert_array_equal(picture[~mask], photo[~mask])
+    assert (picture[mask] != photo[mask]).any(axis=1).mean() > 0.9
 
 
 def painted(server) -> str:
