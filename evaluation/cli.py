@@ -114,9 +114,10 @@ def _evaluate(args: argparse.Namespace) -> None:
 
     from ..training.dresscode import CATEGORIES
     from .columns import BY_KEY, CLAIM, PROTOCOL
+    from .job import Job, settings_for
     from .painting import Sampling
     from .patterns import WEIGHTS
-    from .run import Job, evaluate, settings_for
+    from .run import evaluate
 
     small = args.miniature
     if not small and (args.data is None or args.model is None):

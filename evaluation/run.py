@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,10 +25,11 @@ from ..retriever.photos import open_photo
 from . import claim, networks, report
 from .columns import CLAIM, PROTOCOL, RETRIEVED, ROUND_TRIP, TRUTH, Column, needed
 from .drawn import DrawnWorld
-from .dresscode import CHUNKS, Sample, load_scene, read_samples
+from .dresscode import Sample, load_scene, read_samples
 from .grid import GridRow, picture_grid
+from .job import Job, Setting, claim_folder, write_text
 from .measuring import Instruments, Measured, composited, measure, read_picture
-from .painting import Condition, Painter, Sampling
+from .painting import Condition, Painter
 from .patterns import load_classifier
 from .plots import plot_quality
 from .retrieval import (
@@ -44,73 +43,7 @@ from .retrieval import (
     rows_of,
 )
 
-logger = logging.getLogger(__name__)
-
 _GRID_ROWS = 2  # a category
-_MARK = "run.json"
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One table: paired or unpaired, how many noun chunks, which columns."""
-
-    order: str
-    chunks: int
-    columns: tuple[Column, ...]
-
-    @property
-    def key(self) -> str:
-        return f"{self.order}_{self.chunks}"
-
-
-@dataclass(frozen=True)
-class Job:
-    """What to evaluate, where, and how.
-
-    root: a Dress Code folder. model: in diffusers layout. out: folder for pictures, plots and the
-    table. pairs: how many a category, None for all. skip: how many of the first are left out, so
-    that choices can be made on other pairs than the table's. index: made from `root`; None builds
-    one. pred_files: official retrieval files instead. encoder: of the index; None is the model's
-    own. clip: for CLIP-S and CLIP-I; None is `encoder`. classifier: weights of the pattern one.
-    """
-
-    root: Path
-    model: Path
-    out: Path
-    json: Path
-    settings: tuple[Setting, ...]
-    categories: tuple[str, ...]
-    sampling: Sampling
-    device: str
-    title: str
-    pairs: int | None = None
-    skip: int = 0
-    index: Path | None = None
-    pred_files: Path | None = None
-    encoder: Path | None = None
-    clip: Path | None = None
-    classifier: Path | None = None
-    unet: Path | None = None
-    adapter: Path | None = None
-
-    @property
-    def evaluated(self) -> slice:
-        """Which pairs of a category."""
-        return slice(self.skip, None if self.pairs is None else self.skip + self.pairs)
-
-
-def settings_for(
-    columns: Sequence[Column], order: str, chunks: int, full: bool
-) -> tuple[Setting, ...]:
-    """The setting asked for and, for the full protocol, the paper's columns in all the others."""
-    first = Setting(order, chunks, tuple(columns))
-    others = [
-        Setting(o, c, PROTOCOL)
-        for o in ("paired", "unpaired")
-        for c in range(CHUNKS, 0, -1)
-        if full and (o, c) != (order, chunks)
-    ]
-    return (first, *others)
 
 
 class Evaluation:
@@ -391,7 +324,7 @@ def evaluate(job: Job) -> dict[str, Any]:
         dtype=torch.float16 if job.device.startswith("cuda") else torch.float32,
     )
     tools = evaluation.instruments()
-    _claim_folder(job)
+    claim_folder(job)
     evaluation.rank()
     evaluation.paint(pipeline)
     tables, targets, void = [], [], False
@@ -408,9 +341,9 @@ def evaluate(job: Job) -> dict[str, Any]:
         evaluation.grid(setting).save(job.out / f"grid_{setting.key}.png")
     settings = _described(job, evaluation)
     content = report.to_json(settings, tables, targets, evaluation.left_out)
-    _write_text(job.json, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    write_text(job.json, json.dumps(content, indent=1, allow_nan=False) + "\n")
     page = report.to_markdown(job.title, settings, tables, targets, evaluation.left_out, void)
-    _write_text(job.out / "table.md", page)
+    write_text(job.out / "table.md", page)
     return content
 
 
@@ -435,36 +368,6 @@ def _processor() -> str:
     return f"{os.cpu_count()} cores of {platform.machine()}"
 
 
-def _claim_folder(job: Job) -> None:
-    """Mark the folder as this run's, or make sure that it is."""
-    weights = sorted(job.model.rglob("*.safetensors"))
-    weights += [path for path in (job.unet, job.adapter) if path is not None]
-    mark = {
-        "folder": str(job.root.resolve()),
-        "sampling": {k: v for k, v in asdict(job.sampling).items() if k != "batch_size"},
-        "weights": [[path.name, *_stamp(path)] for path in weights],
-        "retrieval": str(job.pred_files or job.index or job.encoder or "the model's encoder"),
-    }
-    mark = json.loads(json.dumps(mark))
-    path = job.out / _MARK
-    if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        differing = [key for key in mark if found.get(key) != mark[key]]
-        if differing:
-            raise ValueError(
-                f"{job.out} holds pictures of another run ({', '.join(differing)} differ): choose "
-                "another folder with --out, or delete it."
-            )
-    else:
-        job.out.mkdir(parents=True, exist_ok=True)
-        _write_text(path, json.dumps(mark, indent=1))
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    stat = path.stat()
-    return stat.st_size, stat.st_mtime_ns
-
-
 def _write_samples(path: Path, measured: Measured) -> None:
     lines = []
     for row, sample in enumerate(measured.samples):
@@ -474,14 +377,7 @@ def _write_samples(path: Path, measured: Measured) -> None:
         }
         head = {"category": sample.category, "person": sample.person, "garment": sample.garment}
         lines.append(json.dumps({**head, **values}))
-    _write_text(path, "\n".join(lines) + "\n")
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name("." + path.name)
-    part.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(part, path)
+    write_text(path, "\n".join(lines) + "\n")
 
 
 def _bar(what: str, unit: str, total: int | None = None, initial: int = 0) -> tqdm:

@@ -1,0 +1,116 @@
+"""What is evaluated, where and how, and the folder that a run keeps its pictures in."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from .columns import PROTOCOL, Column
+from .dresscode import CHUNKS
+from .painting import Sampling
+
+_MARK = "run.json"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One table: paired or unpaired, how many noun chunks, which columns."""
+
+    order: str
+    chunks: int
+    columns: tuple[Column, ...]
+
+    @property
+    def key(self) -> str:
+        return f"{self.order}_{self.chunks}"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to evaluate, where, and how.
+
+    root: a Dress Code folder. model: in diffusers layout. out: folder for pictures, plots and the
+    table. pairs: how many a category, None for all. skip: how many of the first are left out, so
+    that choices can be made on other pairs than the table's. index: made from `root`; None builds
+    one. pred_files: official retrieval files instead. encoder: of the index; None is the model's
+    own. clip: for CLIP-S and CLIP-I; None is `encoder`. classifier: weights of the pattern one.
+    """
+
+    root: Path
+    model: Path
+    out: Path
+    json: Path
+    settings: tuple[Setting, ...]
+    categories: tuple[str, ...]
+    sampling: Sampling
+    device: str
+    title: str
+    pairs: int | None = None
+    skip: int = 0
+    index: Path | None = None
+    pred_files: Path | None = None
+    encoder: Path | None = None
+    clip: Path | None = None
+    classifier: Path | None = None
+    unet: Path | None = None
+    adapter: Path | None = None
+
+    @property
+    def evaluated(self) -> slice:
+        """Which pairs of a category."""
+        return slice(self.skip, None if self.pairs is None else self.skip + self.pairs)
+
+
+def settings_for(
+    columns: Sequence[Column], order: str, chunks: int, full: bool
+) -> tuple[Setting, ...]:
+    """The setting asked for and, for the full protocol, the paper's columns in all the others."""
+    first = Setting(order, chunks, tuple(columns))
+    others = [
+        Setting(o, c, PROTOCOL)
+        for o in ("paired", "unpaired")
+        for c in range(CHUNKS, 0, -1)
+        if full and (o, c) != (order, chunks)
+    ]
+    return (first, *others)
+
+
+def claim_folder(job: Job) -> None:
+    """Mark the folder as this run's, or make sure that it is."""
+    weights = sorted(job.model.rglob("*.safetensors"))
+    weights += [path for path in (job.unet, job.adapter) if path is not None]
+    mark = {
+        "folder": str(job.root.resolve()),
+        "sampling": {k: v for k, v in asdict(job.sampling).items() if k != "batch_size"},
+        "weights": [[path.name, *_stamp(path)] for path in weights],
+        "retrieval": str(job.pred_files or job.index or job.encoder or "the model's encoder"),
+    }
+    mark = json.loads(json.dumps(mark))
+    path = job.out / _MARK
+    if path.is_file():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        differing = [key for key in mark if found.get(key) != mark[key]]
+        if differing:
+            raise ValueError(
+                f"{job.out} holds pictures of another run ({', '.join(differing)} differ): choose "
+                "another folder with --out, or delete it."
+            )
+    else:
+        job.out.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(mark, indent=1))
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file as a whole or not at all; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name("." + path.name)
+    part.write_text(text, encoding="utf-8", newline="\n")
+    os.replace(part, path)
