@@ -233,6 +233,8 @@ class MilvusIndex:
 
     def _vectors(self, values: list[Any]) -> np.ndarray:
         dim = self.manifest["encoder"]["dim"]
+        # Half precision arrives as bytes, by some versions of pymilvus in a list of one.
+        values = [value[0] if len(value) == 1 < dim else value for value in values]
         if values and isinstance(values[0], bytes):
             values = [np.frombuffer(value, np.float16) for value in values]
         return np.asarray(values, dtype=np.float32).reshape(len(values), dim)

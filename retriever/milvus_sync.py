@@ -108,22 +108,23 @@ def _push(
                 f"{connection.address} has a collection {alias!r} that was made by something else: "
                 "choose another name."
             )
-        start = 0
-        if name in names:
+        start, resumed = 0, name in names
+        if resumed:
             there = read_manifest(client.describe_collection(name, **options))
             if there == manifest:
                 client.load_collection(name, **options)
                 start = _count(connection, name) // _BATCH * _BATCH
             else:  # made by another version
                 client.drop_collection(name, **options)
-                names.remove(name)
-        if name not in names:
+                resumed = False
+        if not resumed:
             _create(connection, name, manifest)
         columns = {column: Fields(*pair) for column, pair in manifest["columns"].items()}
         progress(start, len(index))
         for rows in _batches(index, columns, start, manifest["half"]):
-            # A row that was half written by an interrupted push is written again.
-            client.upsert(name, rows, **options)
+            # Rows of a request that was interrupted may be there already.
+            write = client.upsert if resumed and rows[0]["row"] == start else client.insert
+            write(name, rows, **options)
             progress(rows[-1]["row"] + 1, len(index))
         client.flush(name, timeout=max(600.0, connection.place.timeout))
         _wait_for_index(connection, name, lambda: progress(len(index), len(index)))
@@ -264,14 +265,14 @@ def _create(connection: Connection, name: str, manifest: Mapping[str, Any]) -> N
     schema.add_field("record", DataType.VARCHAR, max_length=_MOST_BYTES)
     indexes = connection.client.prepare_index_params()
     index_type, parameters = _INDEX[manifest["kind"]]
-    indexes.add_index(VECTOR, index_type=index_type, metric_type="IP", params=parameters)
+    indexes.add_index(VECTOR, index_type, VECTOR, metric_type="IP", params=parameters)
     for column, fields in manifest["columns"].items():
         schema.add_field(fields[0], DataType.VARCHAR, max_length=_MOST_BYTES)
         if column not in ("file", "caption"):
-            indexes.add_index(fields[0], index_type="INVERTED")
+            indexes.add_index(fields[0], "INVERTED", fields[0])
         if fields[1]:
             schema.add_field(fields[1], DataType.DOUBLE)
-            indexes.add_index(fields[1], index_type="INVERTED")
+            indexes.add_index(fields[1], "INVERTED", fields[1])
     connection.client.create_collection(
         name,
         schema=schema,

@@ -189,6 +189,27 @@ def test_vectors_and_ids(local, far):
     assert far.garments_at(rows)[2] == garments(240)[239]
 
 
+def test_half_precision_as_a_server_sends_it(far):
+    """milvus-lite has none: what pymilvus makes of a server's answers to search and query."""
+    from pymilvus.client.search_result import SearchResult
+    from pymilvus.client.types import HybridExtraList
+    from pymilvus.grpc_gen import schema_pb2
+
+    vectors = queries(2).astype(np.float16)
+    field = schema_pb2.FieldData(type=schema_pb2.DataType.Float16Vector, field_name="vector")
+    field.vectors.dim, field.vectors.float16_vector = DIM, vectors.tobytes()
+    data = schema_pb2.SearchResultData(num_queries=1, top_k=2, scores=[2, 1], topks=[2])
+    data.primary_field_name, data.output_fields[:] = "row", ["vector"]
+    data.ids.int_id.data.extend([5, 7])
+    data.fields_data.append(field)
+    lines = HybridExtraList([field], [{"vector": None}, {"vector": None}], extra={})
+    for found in (
+        [hit["entity"]["vector"] for hit in SearchResult(data)[0]],
+        [line["vector"] for line in lines],
+    ):
+        np.testing.assert_array_equal(far._vectors(found), vectors.astype(np.float32))
+
+
 @pytest.mark.parametrize("kind", ["hnsw", "hnsw_sq"])
 def test_graphs_give_exact_scores(local, tmp_path, kind):
     push(local, tmp_path, Place("graph", "vectors.db"), kind=kind)
@@ -334,6 +355,21 @@ def test_a_server_that_goes_away_and_comes_back(local, tmp_path):
     time.sleep(2)  # the client waits longer and longer between its attempts
     same(local, open_index(folder), queries(2), 5)
     same(local, index, queries(2), 5)
+    server.stop(0).wait()
+    database.close()
+
+
+def test_a_search_that_takes_too_long(local, tmp_path, monkeypatch):
+    from milvus_lite.adapter.grpc.server import start_server_in_thread
+    from milvus_lite.adapter.grpc.servicer import MilvusServicer
+
+    monkeypatch.setattr(MilvusServicer, "Search", lambda *_: time.sleep(3))
+    server, database, port = start_server_in_thread(str(tmp_path / "data"))
+    place = Place("shop", f"http://127.0.0.1:{port}")
+    push(local, tmp_path, place)
+    server_file(tmp_path, place.uri, timeout=1.0)
+    with pytest.raises(TimeoutError, match="does not answer within 1 s.*raise timeout in"):
+        open_index(tmp_path).nearest(queries(1), 3, None, None)
     server.stop(0).wait()
     database.close()
 
