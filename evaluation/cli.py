@@ -6,19 +6,31 @@ import argparse
 import logging
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..adapter.masks import MODES
+from ..miniature import trained
 
-MINIATURE = Path(__file__).parent.parent / "miniature" / "weights"
-"""The trained miniature and its pattern classifier."""
-_MINIATURE_SIZE, _SIZE = (128, 96), (512, 384)
-_MINIATURE_STEPS, _STEPS = 20, 50
-_MINIATURE_PAIRS, _MINIATURE_GARMENTS = 200, 600
-_MINIATURE_GUIDANCE, _GUIDANCE = 2.5, 7.5
-_MINIATURE_BATCH, _BATCH = 32, 8
+CLASSIFIER = trained.WEIGHTS.parent / "pattern_classifier.safetensors"
+"""The pattern classifier that comes with the trained miniature."""
+_GARMENTS = 600  # of each category in the drawn test world
 _HELD_OUT_SEED = 1000
+
+
+@dataclass(frozen=True)
+class _Defaults:
+    pairs: int | None
+    size: tuple[int, int]
+    steps: int
+    guidance_scale: float
+    masks: str
+    batch_size: int
+
+
+_PAPER = _Defaults(None, (512, 384), 50, 7.5, MODES[0], 8)
+_MINIATURE = _Defaults(200, trained.SIZE[::-1], trained.STEPS, trained.GUIDANCE, "mask", 32)
 
 
 def add_commands(commands: Any) -> None:
@@ -33,8 +45,9 @@ def _add_evaluate(commands: Any) -> None:
         help="the paper's metrics and tables over a Dress Code folder",
         description="Paint the test pairs with 0 to 3 retrieved garments and measure the pictures. "
         "An interrupted run goes on where it stopped.",
-        epilog=f"With --miniature the defaults are {_MINIATURE_PAIRS} pairs, {_MINIATURE_STEPS} "
-        f"steps, guidance {_MINIATURE_GUIDANCE}, 96x128 pixels and {_MINIATURE_BATCH} at a time.",
+        epilog=f"With --miniature the defaults are {_MINIATURE.pairs} pairs, {_MINIATURE.steps} "
+        f"steps, guidance {_MINIATURE.guidance_scale}, masks '{_MINIATURE.masks}', 96x128 pixels, "
+        f"{_MINIATURE.batch_size} at a time.",
     )
     add = parser.add_argument
     add("--miniature", action="store_true", help="the claim on the drawn world, with its models")
@@ -63,13 +76,13 @@ def _add_evaluate(commands: Any) -> None:
         metavar="FOLDER",
         help="encoder for CLIP-S, CLIP-I (default: --encoder)",
     )
-    add("--classifier", type=Path, metavar="FILE", help="of patterns (default: the miniature's)")
+    add("--classifier", type=Path, metavar="FILE", help="of patterns (default: the shipped one)")
     add("--unet", type=Path, metavar="FILE", help="instead of the model folder's")
     add("--adapter", type=Path, metavar="FILE", help="instead of the model folder's")
     add("--steps", type=int, help="DDIM steps (default: 50)")
     add("--guidance-scale", type=float, help="default: 7.5")
     add("--size", type=_size, metavar="WxH", help="default: 384x512")
-    add("--masks", choices=MODES, default=MODES[0], help="default: %(default)s")
+    add("--masks", choices=MODES, help=f"default: {_PAPER.masks}")
     add("--seed", type=int, default=0, help="of the noise (default: 0)")
     add(
         "--batch-size",
@@ -89,14 +102,14 @@ def _add_classifier(commands: Any) -> None:
         "the model's VAE, and train on both.",
     )
     add = parser.add_argument
-    add("--model", type=Path, default=MINIATURE, metavar="FOLDER", help="whose VAE it is for")
+    add("--model", type=Path, metavar="FOLDER", help="whose VAE it is for (default: the shipped)")
     add(
         "--data", type=Path, metavar="FOLDER", help="a drawn world of another seed (default: drawn)"
     )
-    add("--out", type=Path, metavar="FILE", help="default: in the model folder")
+    add("--out", type=Path, default=CLASSIFIER, metavar="FILE", help="default: beside the weights")
     add("--count", type=int, default=7000, help="garments to draw (default: 7000)")
     add("--round-trips", type=int, default=2400, help="of them through the VAE (default: 2400)")
-    add("--epochs", type=int, default=8, help="default: 8")
+    add("--epochs", type=int, default=6, help="default: 6")
     add("--seed", type=int, default=0, help="of the training (default: 0)")
     parser.set_defaults(run=_classifier)
 
@@ -116,7 +129,6 @@ def _evaluate(args: argparse.Namespace) -> None:
     from .columns import BY_KEY, CLAIM, PROTOCOL
     from .job import Job, settings_for
     from .painting import Sampling
-    from .patterns import WEIGHTS
     from .run import evaluate
 
     small = args.miniature
@@ -130,15 +142,17 @@ def _evaluate(args: argparse.Namespace) -> None:
     if unknown:
         raise ValueError(f"--columns has {unknown[0]!r}; there are: {', '.join(BY_KEY)}.")
     columns = [BY_KEY[name] for name in args.columns] if args.columns else None
-    pairs = args.pairs or (_MINIATURE_PAIRS if small else None)
-    model = args.model or MINIATURE
+    defaults = _MINIATURE if small else _PAPER
+
+    def chosen(name: str) -> Any:
+        value = getattr(args, name)
+        return getattr(defaults, name) if value is None else value
+
     out = args.out or args.json.with_suffix("")
-    classifier = args.classifier or (model / WEIGHTS if small else None)
-    if classifier is not None and args.classifier is None and not classifier.is_file():
-        classifier = MINIATURE / WEIGHTS if (MINIATURE / WEIGHTS).is_file() else None
+    classifier = args.classifier or (CLASSIFIER if CLASSIFIER.is_file() else None)
     job = Job(
+        model=args.model or trained.model_folder(_cache() / "miniature-model"),
         root=args.data or _test_world(),
-        model=model,
         out=out,
         json=args.json,
         settings=settings_for(
@@ -146,22 +160,22 @@ def _evaluate(args: argparse.Namespace) -> None:
         ),
         categories=tuple(name for name in CATEGORIES if name in (args.category or CATEGORIES)),
         sampling=Sampling(
-            size=args.size or (_MINIATURE_SIZE if small else _SIZE),
-            mask=args.masks,
-            steps=args.steps or (_MINIATURE_STEPS if small else _STEPS),
-            guidance_scale=_first(args.guidance_scale, _MINIATURE_GUIDANCE if small else _GUIDANCE),
+            size=chosen("size"),
+            mask=chosen("masks"),
+            steps=chosen("steps"),
+            guidance_scale=chosen("guidance_scale"),
             seed=args.seed,
-            batch_size=args.batch_size or (_MINIATURE_BATCH if small else _BATCH),
+            batch_size=chosen("batch_size"),
         ),
         device=args.device or ("cuda" if torch.cuda.is_available() else "cpu"),
         title="The claim in miniature" if small else "Fashion-RAG on Dress Code",
-        pairs=pairs,
+        pairs=chosen("pairs"),
         skip=args.skip,
         index=args.index,
         pred_files=args.pred_files,
         encoder=args.encoder,
         clip=args.clip,
-        classifier=classifier,
+        classifier=classifier if small else args.classifier,
         unet=args.unet,
         adapter=args.adapter,
     )
@@ -176,15 +190,15 @@ def _classifier(args: argparse.Namespace) -> None:
     import random
     import time
 
+    from diffusers import AutoencoderKL
     from tqdm import tqdm
 
-    from ..adapter.pipeline import FashionRAGPipeline
     from ..miniature.dresscode import render
     from .drawn import DrawnWorld
     from .dresscode import read_samples
     from .painting import round_trip
     from .pattern_training import read_views, train_classifier
-    from .patterns import WEIGHTS, save_classifier
+    from .patterns import save_classifier
 
     started = time.monotonic()
     logging.getLogger(__package__).setLevel(logging.INFO)
@@ -205,16 +219,18 @@ def _classifier(args: argparse.Namespace) -> None:
         drawn = DrawnWorld.open(world)
         if drawn is None or drawn.seed == 0:
             raise ValueError(f"{world} is no drawn world, or the one that is evaluated (seed 0).")
-        pipeline = FashionRAGPipeline.from_pretrained(args.model)
+        model = args.model or trained.model_folder(_cache() / "miniature-model")
+        vae = AutoencoderKL.from_pretrained(
+            model / "vae", local_files_only=True, use_safetensors=True
+        )
         samples = sorted(read_samples(world, "train"), key=lambda sample: sample.person)
         samples = samples[: args.count]
         random.Random(args.seed).shuffle(samples)
         raw = read_views(samples, progress=progress)
         through = read_views(
-            samples[: args.round_trips], lambda photos: round_trip(pipeline, photos), progress
+            samples[: args.round_trips], lambda photos: round_trip(vae, photos), progress
         )
         network, rates = train_classifier([raw, through], args.epochs, args.seed, progress=progress)
-    out = args.out or args.model / WEIGHTS
     minutes = (time.monotonic() - started) / 60
     notes = {
         "command": f"fashion-rag pattern-classifier --count {len(samples)} "
@@ -222,8 +238,8 @@ def _classifier(args: argparse.Namespace) -> None:
         "held_out_accuracy": f"{rates[0]:.4f} raw, {rates[1]:.4f} through the VAE",
         "minutes": f"{minutes:.0f}",
     }
-    save_classifier(network, out, notes)
-    sys.stdout.write(f"{notes['held_out_accuracy']}; wrote {out} after {minutes:.0f} min\n")
+    save_classifier(network, args.out, notes)
+    sys.stdout.write(f"{notes['held_out_accuracy']}; wrote {args.out} after {minutes:.0f} min\n")
 
 
 def _test_world() -> Path:
@@ -232,7 +248,7 @@ def _test_world() -> Path:
 
     from ..miniature.dresscode import WORLD_VERSION, render
 
-    count = 3 * _MINIATURE_GARMENTS
+    count = 3 * _GARMENTS
     folder = _cache() / f"test-world-{WORLD_VERSION}"
     if not (folder / "test_pairs_unpaired.txt").is_file():
         with tqdm(desc=f"drawing the test world in {folder}", total=count, unit=" pairs") as bar:
@@ -256,7 +272,3 @@ def _need_packages(small: bool) -> None:
             f"The evaluation needs {', '.join(missing)}: pip install {' '.join(missing)}, or "
             "install the pack with its extra: pip install -e '.[evaluate]'."
         )
-
-
-def _first(value: float | None, default: float) -> float:
-    return default if value is None else value

@@ -109,7 +109,7 @@ class Painter:
         for start in range(0, len(missing), self.sampling.batch_size):
             part = missing[start : start + self.sampling.batch_size]
             photos = torch.stack([load_scene(s, self.sampling.size).photo for s in part])
-            for sample, picture in zip(part, round_trip(self.pipeline, photos), strict=True):
+            for sample, picture in zip(part, round_trip(self.pipeline.vae, photos), strict=True):
                 _save(to_picture(picture[None]), [file_of(sample)])
             progress(len(part))
 
@@ -160,11 +160,11 @@ class Painter:
 
 
 @torch.no_grad()
-def round_trip(pipeline: FashionRAGPipeline, photos: torch.Tensor) -> torch.Tensor:
-    """Photos (b, H, W, 3) in 0..1 encoded by the pipeline's VAE and decoded again, likewise."""
-    pixels = photos.movedim(-1, 1).contiguous().to(pipeline.device, pipeline.dtype)
-    latents = pipeline.vae.encode(pixels * 2 - 1).latent_dist.mode()
-    return pipeline.decode(latents * pipeline.vae.config.scaling_factor)
+def round_trip(vae: torch.nn.Module, photos: torch.Tensor) -> torch.Tensor:
+    """Photos (b, H, W, 3) in 0..1 encoded by a VAE and decoded again; float32 on the CPU."""
+    pixels = photos.movedim(-1, 1).contiguous().to(vae.device, vae.dtype)
+    decoded = vae.decode(vae.encode(pixels * 2 - 1).latent_dist.mode()).sample
+    return (decoded.float() / 2 + 0.5).clamp(0, 1).movedim(1, -1).cpu()
 
 
 def _batched(jobs: Iterable[_Job], size: int) -> Iterator[list[_Job]]:

@@ -60,11 +60,18 @@ def train_classifier(
 
     Returns:
         The network, and its accuracy on the eighth that was held out, by set.
+
+    Raises:
+        ValueError: the sets make no batch.
     """
     torch.manual_seed(seed)
     # The sets may be of the same samples in the same order: none of them is in both parts.
     held = round(min(len(labels) for _, labels in sets) * HELD_OUT)
     views, labels = (torch.cat([part[place][held:] for part in sets]) for place in (0, 1))
+    if len(views) < batch_size:
+        raise ValueError(
+            f"{len(views)} views are fewer than a batch of {batch_size}: draw more garments."
+        )
     network = PatternClassifier()
     optimiser = torch.optim.AdamW(network.parameters(), weight_decay=0.05)
     steps = epochs * (len(views) // batch_size)

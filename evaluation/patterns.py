@@ -19,7 +19,6 @@ from .measures import box_of
 
 SIZE = (128, 96)
 """Height and width of the pictures that it was trained on."""
-WEIGHTS = "pattern_classifier.safetensors"
 WINDOW = 64
 """Rows and columns that the network sees of them."""
 # Channels, kernel, stride, and whether a pooling by two follows.

@@ -18,6 +18,7 @@ from fashion_rag.miniature.standin import make_standin
 from PIL import Image
 
 SIZE = (128, 96)
+CLASSIFIER = "pattern_classifier.safetensors"
 COLUMNS = ("k0", "k1", "k2", "k3", "k1_without_own", "oracle", "vae")
 
 
@@ -31,7 +32,7 @@ def world(tmp_path_factory):
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     folder = make_standin(tmp_path_factory.mktemp("model"))
-    save_classifier(PatternClassifier(), folder / "pattern_classifier.safetensors", {})
+    save_classifier(PatternClassifier(), folder / CLASSIFIER, {})
     return folder
 
 
@@ -50,7 +51,8 @@ def levels(path):
 def evaluate(world, model, file, *further):
     return main(
         ["evaluate", "--miniature", "--data", str(world), "--model", str(model)]
-        + ["--json", str(file), "--steps", "1", "--device", "cpu", *further]
+        + ["--classifier", str(model / CLASSIFIER), "--json", str(file)]
+        + ["--steps", "1", "--device", "cpu", *further]
     )
 
 
