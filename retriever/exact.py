@@ -83,7 +83,7 @@ def rerank(
 
 def exact_scores(embeddings: torch.Tensor, query: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     """Cosine similarities of rows to one query, float32, the same whatever the other rows are."""
-    return (embeddings[rows].double() * query.double()).sum(dim=1).float()
+    return (embeddings.index_select(0, rows).double() * query.double()).sum(dim=1).float()
 
 
 def _best(
@@ -114,7 +114,7 @@ def _half_scores(
     embeddings: torch.Tensor, queries: torch.Tensor, rows: torch.Tensor | None
 ) -> torch.Tensor:
     if rows is not None:
-        parts = (embeddings[part] for part in rows.split(_GATHERED))
+        parts = (embeddings.index_select(0, part) for part in rows.split(_GATHERED))
         return torch.cat([_half_scores(part, queries, None) for part in parts], dim=1)
     return torch.stack([embeddings @ query for query in queries.half()])
 
@@ -125,7 +125,7 @@ def _single_scores(
     if rows is None:
         blocks = embeddings.split(_ROWS)
     else:
-        blocks = (embeddings[part] for part in rows.split(_ROWS))
+        blocks = (embeddings.index_select(0, part) for part in rows.split(_ROWS))
     return torch.cat([queries @ block.float().T for block in blocks], dim=1)
 
 

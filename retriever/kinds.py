@@ -39,6 +39,9 @@ _MOST_DIMENSIONS = 256
 _DISTANCE = 2.0  # of a query from the garments' mean, in units of theirs
 _LINKS = 32  # of a garment in the graph
 _FEWEST = 256  # as many as a byte has values
+# Of the wanted garments, those near to the query lie further from it: the effort grows by this power
+# of how many there are for each wanted one. A graph collects nodes whether they are wanted or not.
+_FILTERED = {"ivf": 0.5, "ivfpq": 0.5, "hnsw": 1.0}
 _BLOCK = 1 << 15  # garments at a time while building
 _STALE = 0.25  # of the garments: above, an update trains anew
 
@@ -253,9 +256,8 @@ class Approximate:
         if rows is not None or dead:
             bits = self._bits(rows)
             options["sel"] = faiss.IDSelectorBitmap(bits)
-            # As many of the wanted garments are to be looked at as without the filter.
             wanted = self.count if rows is None else max(1, len(rows))
-            effort = int(effort * self._base.ntotal / wanted)
+            effort = int(effort * (self._base.ntotal / wanted) ** _FILTERED[kind.name])
         if kind.name == "hnsw":
             effort = min(max(effort, count), self._base.ntotal)
             parameters = faiss.SearchParametersHNSW(efSearch=effort, **options)

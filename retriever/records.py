@@ -12,6 +12,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -151,7 +152,7 @@ class Records:
             )
         sql, parameters = condition.to_sql()
         found = self._all(f"SELECT row FROM garments WHERE {sql}", parameters)
-        return np.sort(np.array(found, dtype=np.int64).reshape(-1))
+        return np.sort(np.fromiter(chain.from_iterable(found), np.int64, len(found)))
 
     def rows_also_in(self, other: Records) -> np.ndarray:
         """The rows of garments whose ids, or files, another file of records has as well."""

@@ -14,7 +14,7 @@ from .kinds import Approximate
 
 BACKENDS = ("auto", "exact")
 
-FEW_ROWS = 20_000
+FEW_ROWS = 5_000
 """Up to this many rows of a filter are all scored, whatever the kind of the index."""
 
 MOST_CANDIDATES = 4096
