@@ -39,8 +39,8 @@ _MOST_DIMENSIONS = 256
 _DISTANCE = 2.0  # of a query from the garments' mean, in units of theirs
 _LINKS = 32  # of a garment in the graph
 _FEWEST = 256  # as many as a byte has values
-# Of the wanted garments, those near to the query lie further from it: the effort grows by this power
-# of how many there are for each wanted one. A graph collects nodes whether they are wanted or not.
+# The nearest of the garments that a filter wants lie further off: the effort grows by this power of
+# how many garments there are for each wanted one. A graph collects nodes, wanted or not.
 _FILTERED = {"ivf": 0.5, "ivfpq": 0.5, "hnsw": 1.0}
 _BLOCK = 1 << 15  # garments at a time while building
 _STALE = 0.25  # of the garments: above, an update trains anew

@@ -12,7 +12,6 @@ import sqlite3
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -151,8 +150,9 @@ class Records:
                 f"{', '.join(known)}."
             )
         sql, parameters = condition.to_sql()
-        found = self._all(f"SELECT row FROM garments WHERE {sql}", parameters)
-        return np.sort(np.fromiter(chain.from_iterable(found), np.int64, len(found)))
+        # One text is fetched several times faster than as many rows.
+        (found,) = self._one(f"SELECT group_concat(row) FROM garments WHERE {sql}", parameters)
+        return np.sort(np.fromstring(found or "", np.int64, sep=","))
 
     def rows_also_in(self, other: Records) -> np.ndarray:
         """The rows of garments whose ids, or files, another file of records has as well."""
