@@ -72,9 +72,9 @@ class Query:
     text: str = ""
     chunks: str = "together"
     negative: str = ""
-    negative_weight: float = 0.5
+    negative_weight: float = 0.3
     images: tuple[Image.Image, ...] = ()
-    image_weight: float = 0.5
+    image_weight: float = 0.3
     category: str | None = None
     where: str = ""
     k: int = 3
@@ -108,13 +108,13 @@ class Query:
         _check_range("seed", self.seed, 0, 2**64 - 1)
         if 0 < self.draw_from < self.k:
             raise ValueError(
-                f"draw_from is {self.draw_from}, but top_k is {self.k}: draw from at least as many, or "
-                "set it to 0 to take the best."
+                f"draw_from is {self.draw_from}, but top_k is {self.k}: draw from as many or more, "
+                "or set it to 0 to take the best."
             )
         if len(set(self.pinned)) > self.k:
             raise ValueError(
-                f"{len(set(self.pinned))} garments are pinned, but top_k is {self.k}: raise it, or pin "
-                "fewer."
+                f"{len(set(self.pinned))} garments are pinned, but top_k is {self.k}: raise it, or "
+                "pin fewer."
             )
         both = sorted(set(self.pinned) & set(self.excluded))
         if both:

@@ -52,9 +52,21 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
     add("-k", "--top-k", type=int, default=default.k, metavar="K", help="default: 3")
     add("--chunks", choices=CHUNKS, default=default.chunks, help="parts between commas; see docs")
     add("--negative", default="", metavar="TEXT", help="what it should not look like")
-    add("--negative-weight", type=float, default=default.negative_weight, metavar="W", help="0.5")
+    add(
+        "--negative-weight",
+        type=float,
+        default=default.negative_weight,
+        metavar="W",
+        help="0 to 2, default: 0.3",
+    )
     add("--image", type=Path, action="append", default=[], metavar="FILE", help="reference photo")
-    add("--image-weight", type=float, default=default.image_weight, metavar="W", help="0.5")
+    add(
+        "--image-weight",
+        type=float,
+        default=default.image_weight,
+        metavar="W",
+        help="0 to 1, default: 0.3",
+    )
     add("--category", help="search this category alone")
     add("--where", default="", metavar="FILTER", help="such as: price < 80 and brand in ['Acme']")
     add("--min-score", type=float, default=default.min_score, metavar="S", help="least cosine")

@@ -38,12 +38,12 @@ NODES = {
         ],
         "optional": [
             ("reference_images", "IMAGE", {}),
-            ("image_weight", "FLOAT", {"default": 0.5, "min": 0.0, "max": 1.0, "advanced": True}),
+            ("image_weight", "FLOAT", {"default": 0.3, "min": 0.0, "max": 1.0, "advanced": True}),
             ("negative_text", "STRING", {"default": "", "advanced": True}),
             (
                 "negative_weight",
                 "FLOAT",
-                {"default": 0.5, "min": 0.0, "max": 2.0, "advanced": True},
+                {"default": 0.3, "min": 0.0, "max": 2.0, "advanced": True},
             ),
             ("chunks", "COMBO", {"default": "together", "advanced": True}),
             ("filter", "STRING", {"default": "", "advanced": True}),

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from fashion_rag.demo.client import Graph
+from fashion_rag.retriever.manifest import write_manifest
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -93,7 +94,7 @@ def test_index_that_names_a_folder_outside(server, broken):
     path = broken / "manifest.json"
     manifest = json.loads(path.read_text("utf-8"))
     manifest["catalogue"] |= {"name": "../../../input", "path": str(server.base / "input")}
-    path.write_text(json.dumps(manifest), "utf-8")
+    write_manifest(broken, manifest)  # with a checksum that fits
     says(server.client.error_of(search(broken.name)), "'../../../input'", "catalogues")
 
 
