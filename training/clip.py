@@ -239,6 +239,7 @@ def _model(config: Clip) -> tuple[dict[str, Any], open_clip.CLIP]:
         settings = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     else:
         cfg = {"mean": MEAN, "std": STD, "interpolation": "bicubic", "resize_mode": "longest"}
+        cfg["fill_color"] = 255  # as in training; open_clip's own is black
         settings = {"model_cfg": config.model, "preprocess_cfg": cfg}
         try:
             clip = open_clip.CLIP(**config.model)
