@@ -1,6 +1,12 @@
 """A query: what is looked for, and how the garments are chosen from what is near.
 
-The node Text Garment Retrieve, `fashion-rag index search` and Python all go through `retrieve`.
+The node Text Garment Retrieve, `fashion-rag index search` and Python all go through `retrieve`:
+
+    index = open_index(Path("indexes/shop"))  # opening.py; local or in Milvus
+    encoder = load_encoder(Path("encoders/ViT-L-14-laion2b_s32b_b82k"))
+    (result,) = retrieve(index, encoder, [Query("blue denim jacket", where="price < 80", k=10)])
+    for hit in result.hits:
+        photo, score = index.photo(hit.garment), hit.score
 
 Every query becomes one unit vector q, and every score is the cosine similarity of a garment's
 photo and q, whatever q was made of:

@@ -10,7 +10,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from fashion_rag.retriever.backends import LocalBackend
 from fashion_rag.retriever.catalogue import Garment
+from fashion_rag.retriever.index import GarmentIndex
 from fashion_rag.retriever.query import MAX_POOL, Query, query_vectors, retrieve
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -305,15 +307,16 @@ def test_against_marginal_relevance_word_for_word(seed, count, k, diversity, dra
     query = Query("coat", k=k, diversity=diversity, draw_from=draw, temperature=0.0)
     query = replace(query, pinned=tuple(f"g{row}" for row in pins))
     (result,) = retrieve(shop, WordEncoder(), [query])
-    scores = shop.vectors.astype(np.float64) @ vector_of(query)
-    order = [row for row in (-scores).argsort() if row not in pins][: query.pool]
+    vectors = shop.vectors.astype(np.float64)
+    scores = (vectors @ vector_of(query)).astype(np.float32).astype(np.float64)
+    order = [row for row in (-scores).argsort(kind="stable") if row not in pins][: query.pool]
     taken = list(pins)
     while len(taken) < k and order:
 
         def value(row: int) -> float:
             if not diversity or not taken:
                 return scores[row]
-            near = max(float(shop.vectors[row] @ shop.vectors[other]) for other in taken)
+            near = max(float(vectors[row] @ vectors[other]) for other in taken)
             return (1 - diversity) * scores[row] - diversity * near
 
         best = max(order, key=value)
@@ -321,10 +324,45 @@ def test_against_marginal_relevance_word_for_word(seed, count, k, diversity, dra
         order.remove(best)
     found = [hit.position for hit in result.hits]
     assert found[: len(pins)] == pins and len(found) == min(k, count)
-    # float32 photos, float64 here: only a real difference counts.
-    if set(found) != set(taken):
-        lost = set(taken) - set(found)
-        assert diversity and len(lost) == 1
+    assert set(found) == set(taken)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    count=st.integers(1, 60),
+    k=st.integers(1, 20),
+    where=st.sampled_from(["", "price < 50", "not price < 50", "brand in ['a', 'c']"]),
+    category=st.sampled_from([None, "hats"]),
+    least=st.sampled_from([-1.0, 0.0, 0.2]),
+    barred=st.integers(0, 5),
+)
+def test_a_local_index_against_going_through_all(seed, count, k, where, category, least, barred):
+    rng = np.random.default_rng(seed)
+    prices, brands = rng.integers(0, 100, count), rng.choice(["a", "b", "c"], count)
+    garments = [
+        Garment(f"g{n}", f"{n}.png", "hats", metadata={"price": str(p), "brand": str(b)})
+        for n, (p, b) in enumerate(zip(prices, brands, strict=True))
+    ]
+    index = GarmentIndex.in_memory(garments, torch.from_numpy(unit(count, seed)).float())
+    encoder = WordEncoder()
+    encoder.fingerprint = ""
+    excluded = tuple(f"g{row}" for row in range(min(barred, count)))
+    query = Query("coat", where=where, category=category, k=k, min_score=least, excluded=excluded)
+    (result,) = retrieve(LocalBackend(index), encoder, [query])
+    told = {
+        "": np.ones(count, bool),
+        "price < 50": prices < 50,
+        "not price < 50": prices >= 50,
+        "brand in ['a', 'c']": brands != "b",
+    }
+    scores = index.embeddings.double().numpy() @ vector_of(query)
+    good = told[where] & (scores >= least) & (np.arange(count) >= len(excluded))
+    expected = [row for row in (-scores).argsort() if good[row]][:k]
+    assert [hit.position for hit in result.hits] == expected
+    assert [hit.garment for hit in result.hits] == [garments[row] for row in expected]
+    np.testing.assert_allclose([hit.score for hit in result.hits], scores[expected], atol=1e-6)
+    assert bool(result.note) == (len(expected) < k)
 
 
 # --- bad values
