@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 from pathlib import Path
 
 import pytest
@@ -151,3 +152,27 @@ def test_push_search_info_and_pull(shop, search, capsys, tmp_path):
     near, index = GarmentIndex.open(tmp_path / "near"), GarmentIndex.open(shop / "index")
     assert torch.equal(near.embeddings, index.embeddings)
     assert list(near.garments) == list(index.garments)
+
+
+def test_pull_leaves_out_photos_that_are_gone_or_others(shop, capsys, tmp_path):
+    pytest.importorskip("milvus_lite")
+    photos = tmp_path / "photos"
+    shutil.copytree(shop / "photos", photos)
+    (photos / "003.png").unlink()
+    Image.new("RGB", (24, 32), "red").save(photos / "005.png")
+    run("index", "push", shop / "index", tmp_path / "far")
+    options = ("--catalogue", photos)
+    run("index", "pull", tmp_path / "far", tmp_path / "near", *options)
+    out = capsys.readouterr().out
+    assert "10 garments are in the index" in out and "2 left out:" in out
+    assert "003.png" in out and "005.png: the photo is not the one that was encoded" in out
+    near = GarmentIndex.open(tmp_path / "near")
+    assert [garment.id for garment in near.garments] == [
+        f"g{n}" for n in range(12) if n not in (3, 5)
+    ]
+    with pytest.raises(FileExistsError, match="holds a finished index"):
+        run("index", "pull", tmp_path / "far", tmp_path / "near", *options)
+    with pytest.raises(FileNotFoundError, match="catalogue .*nowhere"):
+        run(
+            "index", "pull", tmp_path / "far", tmp_path / "new", "--catalogue", tmp_path / "nowhere"
+        )
