@@ -81,7 +81,7 @@ def _small_unet(config: Config, state_dict: StateDict) -> comfy.model_patcher.Mo
     # The host recognises SD by its sizes, so a smaller U-Net gets SD2's settings by hand.
     management = comfy.model_management
     sd2 = comfy.supported_models.SD20(comfy.model_detection.detect_unet_config(state_dict, ""))
-    sd2.unet_config.update(_heads(config))
+    sd2.unet_config.update(_heads(config), channel_mult=_multiples(config))
     device = management.get_torch_device()
     parameters = sum(tensor.numel() for tensor in state_dict.values())
     dtype = management.unet_dtype(
@@ -102,6 +102,21 @@ def _set_groups(model: torch.nn.Module, config: Config) -> None:
     for module in model.modules():
         if isinstance(module, torch.nn.GroupNorm):
             module.num_groups = config.get("norm_num_groups", module.num_groups)
+
+
+class _Multiple(float):
+    """A level's width as a multiple of the first one's; times that, it is a whole number again."""
+
+    def __mul__(self, width: int) -> int:
+        return round(float(self) * width)
+
+    __rmul__ = __mul__
+
+
+def _multiples(config: Config) -> list[_Multiple]:
+    # The host rounds them down, and would take 64, 96, 128 for 64, 64, 128.
+    widths = config["block_out_channels"]
+    return [_Multiple(width / widths[0]) for width in widths]
 
 
 def _heads(config: Config) -> dict[str, int]:
