@@ -13,11 +13,10 @@ from scipy.ndimage import binary_erosion
 
 from ..adapter.framing import frame
 from ..adapter.inpainting import THRESHOLD
-from ..adapter.masks import LABELS, MODES, inpainting_mask
+from ..adapter.masks import LABELS, MODES
 from ..adapter.pose import DRESSCODE_FRAME
 from ..training.dresscode import CATEGORIES, DressCode, Pair
 
-ORDERS = ("paired", "unpaired")
 CHUNKS = 3
 """Noun chunks of a whole caption."""
 GARMENT_LABELS = {
@@ -112,10 +111,7 @@ def load_scene(sample: Sample, size: tuple[int, int], mode: str = MODES[0]) -> S
     """
     data, pair = sample.data, sample.pair
     photo, labels, keypoints = data.photo(pair), data.labels(pair), data.keypoints(pair)
-    try:
-        mask = inpainting_mask(labels, keypoints, pair.category, mode)
-    except ValueError as error:
-        raise ValueError(f"{data.root}, {pair.category} {pair.person}: {error}") from error
+    mask = data.mask(pair, labels, keypoints, mode)
     scale = (photo.width / DRESSCODE_FRAME[1], photo.height / DRESSCODE_FRAME[0], 1)
     framed = frame(photo, mask.astype(np.float32), keypoints * scale, size)
     return Scene(

@@ -54,8 +54,8 @@ class Instruments:
 
 @dataclass
 class Measured:
-    """A setting's results. values: by column. distances: by column and name, over all samples and
-    by category. features: of the pictures, and under "" of the truths, by name."""
+    """A setting's results. values: by column. features: by network and column, and under "" those
+    of the persons' own photos."""
 
     samples: list[Sample]
     values: dict[str, Values] = field(default_factory=dict)
