@@ -28,6 +28,12 @@ def train_miniature(folder: Path, minutes: float | None = None, settings: list[s
     Returns:
         Whether the model folder is complete.
     """
+    unknown = [setting for setting in settings if setting.split(".")[0] not in STAGES]
+    if unknown:
+        raise ValueError(
+            f"{unknown[0]!r} names no stage: expected one of {', '.join(STAGES)} first, as "
+            "in clip.run.steps=500."
+        )
     from ..training.cli import CONFIGS, run_stage
     from ..training.config import override, read_toml
     from .dresscode import render

@@ -49,6 +49,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
     earlier = latest(folder)
     kept = f"{earlier} is whole" if earlier else "there is no earlier one"
     with whole(final, kept) as part:
+        part.mkdir()
         save_file(_plain(checkpoint.weights), part / "weights.safetensors")
         save_file(_plain(checkpoint.average), part / "average.safetensors")
         torch.save(checkpoint.optimizer, part / "optimizer.pt")
@@ -61,7 +62,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
 
 @contextmanager
 def whole(final: Path, kept: str) -> Iterator[Path]:
-    """A folder to write into that takes the place of `final` once everything is on the disk.
+    """A name to write a file or a folder under, which becomes `final` once it is on the disk.
 
     Args:
         kept: what an error says of that which is still there.
@@ -71,18 +72,18 @@ def whole(final: Path, kept: str) -> Iterator[Path]:
     """
     part = final.with_name(f".{final.name}")
     try:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
+        _remove(part)
+        part.parent.mkdir(parents=True, exist_ok=True)
         yield part
         for path in [*part.rglob("*"), part]:
             _to_disk(path)
-        shutil.rmtree(final, ignore_errors=True)
+        _remove(final)
         os.replace(part, final)
         _to_disk(final.parent)
     except (OSError, RuntimeError, SafetensorError) as error:
         # Asked for before the unfinished part is removed, which frees space again.
         full = is_full(error, final.parent)
-        shutil.rmtree(part, ignore_errors=True)
+        _remove(part)
         reason, remedy = str(error), "Put that right"
         if full:
             reason, remedy = "no space is left on the disk", "Free some space"
@@ -96,6 +97,13 @@ def is_full(error: Exception, folder: Path) -> bool:
     if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):
         return True
     return folder.is_dir() and shutil.disk_usage(folder).free < 1e6
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _to_disk(path: Path) -> None:

@@ -9,7 +9,6 @@ the caption's without, so that k = 0 is a fair baseline.
 from __future__ import annotations
 
 import json
-import random
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,7 +19,6 @@ from accelerate import PartialState
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from PIL import Image
 from safetensors.torch import save_file
-from torch.utils.data import Dataset
 from tqdm import tqdm
 from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
@@ -32,12 +30,13 @@ from ..adapter.pipeline import CLIP_MEAN, CLIP_STD, INPAINTING_CHANNELS, Fashion
 from ..adapter.pose import POSE_CHANNELS
 from ..retriever.sheet import contact_sheet
 from ..retriever.towers import is_model_folder
-from .clip import shuffled, square
+from .clip import square
 from .config import Run, check_shares
 from .dresscode import DressCode, caption
 from .kept import fingerprint, kept
 from .loop import Task
-from .samples import Prompts, draw_garments, draw_mode, person_inputs, picture, retrieved
+from .samples import Prompts, person_inputs, picture, retrieved
+from .stream import PairStream
 
 _PREVIEW_STEPS, _PREVIEW_GUIDANCE = 20, 2.5
 _FROZEN = ("vae", "text_encoder", "image_encoder")
@@ -146,11 +145,14 @@ class FashionRagTask(Task):
         towers = towers if is_model_folder(encoder) else [encoder]
         # One process of a machine encodes, the others read what it kept.
         with PartialState().local_main_process_first():
-            found = kept(
-                cache / "retrieved.safetensors",
-                fingerprint(pairs, towers, pool=config.pool),
-                lambda: {"rows": retrieved(pairs, encoder, config.pool, device)},
-            )["rows"]
+            found = torch.arange(len(pairs))[:, None]
+            # A sample's own garment alone needs no retriever.
+            if len(config.garments) > 2:
+                found = kept(
+                    cache / "retrieved.safetensors",
+                    fingerprint(pairs, towers, pool=config.pool),
+                    lambda: {"rows": retrieved(pairs, encoder, config.pool, device)},
+                )["rows"]
             self.stream = PairStream(pairs, config, found, self.prompts, self.image_encoder)
             if config.precompute:
                 self.stream.encoded = self._encode_all(cache, device)
@@ -374,66 +376,6 @@ class FashionRagTask(Task):
             "scheduler": ["diffusers", "DDIMScheduler"],
         }
         (folder / "model_index.json").write_text(json.dumps(index, indent=2), encoding="utf-8")
-
-
-class PairStream(Dataset):
-    """Samples by position: a person, the garments drawn for them, and the prompt."""
-
-    def __init__(self, data: DressCode, config: FashionRag, found, prompts: Prompts, tower):
-        self.data, self.config, self.found, self.prompts = data, config, found, prompts
-        self.pixels = tower.config.image_size
-        self.encoded: dict[str, torch.Tensor] | None = None
-        self.most = len(config.garments) - 1
-
-    def mode(self, index: int) -> str:
-        """The kind of mask that a person is seen with: always the same one."""
-        return draw_mode(random.Random(f"mask {index}"), self.config.masks)
-
-    def garment(self, index: int) -> torch.Tensor:
-        """(3, s, s) uint8."""
-        return square(
-            self.data.garment(self.data.pairs[index]), self.config.preprocess, self.pixels
-        )
-
-    def __getitem__(self, position: int) -> dict[str, torch.Tensor]:
-        config, count = self.config, len(self.data)
-        epoch, place = divmod(position, count)
-        index = int(shuffled(config.run.seed, epoch, count)[place])
-        rng = random.Random(f"{config.run.seed} {position}")
-        pair = self.data.pairs[index]
-        mirror = config.mirror and rng.random() < 0.5
-        rows = draw_garments(rng, index, self.found[index].tolist(), config.garments)
-        dropped = rng.random() < config.drop
-        if dropped:
-            rows = []
-            ids, places = self.prompts.empty()
-        elif rows:
-            ids, places = self.prompts.garments(pair.category, len(rows))
-        else:
-            some = rng.choices((1, 2, 3), config.chunks)[0]
-            chunks = rng.sample(pair.chunks, min(some, len(pair.chunks)))
-            ids, places = self.prompts.caption(pair.category, caption(chunks))
-        sample = {
-            "ids": ids,
-            "places": places,
-            "garment_there": torch.arange(self.most) < len(rows),
-            "dropped": torch.tensor(dropped),
-        }
-        if self.encoded is not None:
-            row = index + mirror * count
-            people = ("latents", "masked", "latent_mask", "pose")
-            sample |= {name: self.encoded[name][row] for name in people}
-            features = self.encoded["features"]
-            sample["features"] = features.new_zeros(self.most, *features.shape[1:])
-            for slot, garment in enumerate(rows):
-                sample["features"][slot] = features[garment]
-            return sample
-        person = person_inputs(self.data, pair, config.size, self.mode(index))[mirror]
-        sample |= {name: person[name] for name in ("pixels", "masked", "latent_mask", "pose")}
-        photos = torch.zeros(self.most, 3, self.pixels, self.pixels, dtype=torch.uint8)
-        for slot, garment in enumerate(rows):
-            photos[slot] = self.garment(garment)
-        return sample | {"garment_pixels": photos}
 
 
 def _unet(config: FashionRag, folder: Path) -> UNet2DConditionModel:

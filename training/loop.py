@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -83,11 +84,23 @@ def train(
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
     try:
-        return _train(accelerator, task, run, config, folder, resume, minutes)
-    finally:
+        finished = _train(accelerator, task, run, config, folder, resume, minutes)
         accelerator.end_training()
+    except BaseException as error:
+        # Only the logs are closed: to leave the other processes would mean to wait for them.
+        with suppress(OSError):
+            for tracker in accelerator.trackers:
+                tracker.finish()
+        if getattr(error, "errno", None) == errno.ENOSPC:
+            raise OSError(
+                f"{folder}: no space is left on the disk. Free some space and resume; "
+                f"{_kept(folder)}."
+            ) from error
+        raise
+    finally:
         # The next run of this process may have another precision.
         AcceleratorState._reset_state()
+    return finished
 
 
 def _train(
@@ -195,8 +208,8 @@ def _train(
     if finished and accelerator.is_main_process:
         with averaged(trained, average):
             _preview(task, folder, step)
-            kept = f"{checkpoint.latest(checkpoints)} is whole"
-            with checkpoint.whole(folder / "model", kept) as part:
+            with checkpoint.whole(folder / "model", _kept(folder)) as part:
+                part.mkdir()
                 task.export(part)
     accelerator.wait_for_everyone()
     return finished
@@ -305,5 +318,10 @@ def _preview(task: Task, folder: Path, step: int) -> None:
     task.eval()
     with torch.no_grad():
         picture = task.preview()
-    (folder / "previews").mkdir(exist_ok=True)
-    picture.save(folder / "previews" / f"{step:08d}.png")
+    with checkpoint.whole(folder / "previews" / f"{step:08d}.png", _kept(folder)) as part:
+        picture.save(part, format="PNG")
+
+
+def _kept(folder: Path) -> str:
+    newest = checkpoint.latest(folder / "checkpoints")
+    return f"{newest} is whole" if newest else "there is no checkpoint yet"

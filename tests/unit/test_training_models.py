@@ -1,0 +1,361 @@
+"""The models that are trained: what enters them, what stays frozen, and what is written."""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+import random
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+pytest.importorskip("accelerate")
+pytest.importorskip("aggdraw")
+pytest.importorskip("tensorboard")
+
+from diffusers import UNet2DConditionModel  # noqa: E402
+from fashion_rag.adapter.pipeline import FashionRAGPipeline  # noqa: E402
+from fashion_rag.adapter.prompts import (  # noqa: E402
+    DEPTH_PROMPT,
+    PAPER_PROMPT,
+    category_words,
+    split_prompt,
+)
+from fashion_rag.cli import main  # noqa: E402
+from fashion_rag.retriever.encoders import load_encoder  # noqa: E402
+from fashion_rag.training import cli  # noqa: E402
+from fashion_rag.training.fashion_rag import FashionRagTask  # noqa: E402
+from fashion_rag.training.kept import kept  # noqa: E402
+from fashion_rag.training.samples import draw_garments, draw_mode  # noqa: E402
+from safetensors.torch import load_file  # noqa: E402
+
+from .training_small import ADAPTER, CLIP, UNET, VAE, settings, small_model, small_world  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return small_world(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return small_model(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("encoded")
+
+
+@pytest.fixture
+def make(world, model, cache):
+    def task(stage="fashion_rag", folder=model, **changes):
+        torch.manual_seed(0)
+        config = cli._parse(settings(folder) | {"stage": stage} | changes)[1]
+        return FashionRagTask(config, world, cache, torch.device("cpu"))
+
+    return task
+
+
+def batch_of(task, positions):
+    return torch.utils.data.default_collate([task.stream[position] for position in positions])
+
+
+def loss_of(task, batch, seed=0):
+    torch.manual_seed(seed)
+    return task(batch)[0]
+
+
+def test_encoding_before_and_while_training_give_one_loss(make):
+    now, before = make().train(), make(precompute=True).train()
+    # float16 of what is encoded, and nothing else, lies between them.
+    for positions in (range(6), range(100, 106)):
+        one = loss_of(now, batch_of(now, positions))
+        other = loss_of(before, batch_of(before, positions))
+        assert one.item() == pytest.approx(other.item(), rel=2e-3)
+    samples = [before.stream[position] for position in range(40)]
+    counts = [int(sample["garment_there"].sum()) for sample in samples]
+    assert set(counts) == {0, 1, 2, 3} and any(sample["dropped"] for sample in samples)
+
+
+def test_encodings_follow_what_they_were_made_from(make, cache, tmp_path):
+    make(precompute=True)
+    people, garments = cache / "people.safetensors", cache / "garments.safetensors"
+    first = {file: file.read_bytes() for file in (people, garments)}
+    make(precompute=True)
+    assert first == {file: file.read_bytes() for file in first}
+    make(precompute=True, mirror=False)
+    assert len(load_file(people)["latents"]) == 9 and len(first[people]) > people.stat().st_size
+    assert garments.read_bytes() == first[garments]
+    # A damaged one is made again.
+    file = tmp_path / "kept.safetensors"
+    file.write_bytes(b"half")
+    assert kept(file, "a", lambda: {"x": torch.ones(2)})["x"].sum() == 2
+    assert kept(file, "a", lambda: {"x": torch.zeros(2)})["x"].sum() == 2
+    assert kept(file, "b", lambda: {"x": torch.zeros(2)})["x"].sum() == 0
+
+
+def test_a_widened_unet_predicts_the_same_until_it_is_trained(make, model):
+    task = make()
+    stock = UNet2DConditionModel.from_pretrained(model / "unet")
+    assert task.unet.config.in_channels == 27 and stock.config.in_channels == 9
+    inputs, context = torch.randn(2, 9, 8, 6), torch.randn(2, 77, 32)
+    steps = torch.tensor([10, 900])
+    for pose in (torch.zeros(2, 18, 8, 6), torch.rand(2, 18, 8, 6)):
+        wide = task.unet(torch.cat([inputs, pose], dim=1), steps, context).sample
+        torch.testing.assert_close(wide, stock(inputs, steps, context).sample, rtol=0, atol=1e-6)
+    loss_of(task, batch_of(task, range(8))).backward()
+    assert task.unet.conv_in.weight.grad[:, 9:].abs().max() > 0
+
+
+def test_the_adapter_alone_leaves_the_rest_untouched(world, model, tmp_path):
+    config = settings(model, garments=[0.5, 0.5], drop=0.5) | {"stage": "adapter"}
+    # With one sample in a batch there often is no garment in it.
+    config["run"] |= {"batch_size": 1, "steps": 6, "gradient_checkpointing": True}
+    assert cli.run_stage(config, world, tmp_path / "run", False, None)
+    out = tmp_path / "run" / "model"
+    before = load_file(model / "unet" / "diffusion_pytorch_model.safetensors")
+    after = load_file(out / "unet" / "diffusion_pytorch_model.safetensors")
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name].half(), after[name]) for name in before)
+    for part in ("vae", "text_encoder", "image_encoder", "tokenizer", "scheduler"):
+        for file in (model / part).iterdir():
+            assert file.read_bytes() == (out / part / file.name).read_bytes()
+    old = load_file(model / "inversion_adapter.safetensors")
+    new = load_file(out / "inversion_adapter.safetensors")
+    assert any(not torch.equal(old[name].half(), new[name]) for name in old)
+    weights = tmp_path / "run" / "checkpoints" / "step-00000006" / "weights.safetensors"
+    assert all(name.startswith("adapter.") for name in load_file(weights))
+
+
+def test_frozen_models_stay_in_evaluation(make):
+    task = make()
+    assert task.train() is task
+    assert task.unet.training and task.adapter.training
+    frozen = (task.vae, task.text_encoder, task.image_encoder)
+    assert not any(part.training for part in frozen)
+    assert not any(p.requires_grad for part in frozen for p in part.parameters())
+
+
+def test_garments_are_the_own_one_and_then_the_retrieved():
+    rng = random.Random(0)
+    drawn = [draw_garments(rng, 4, [7, 4, 2, 9], (0.25, 0.25, 0.25, 0.25)) for _ in range(200)]
+    assert {tuple(rows) for rows in drawn} == {(), (4,), (4, 7), (4, 7, 2)}
+    share = sum(not rows for rows in drawn) / len(drawn)
+    assert abs(share - 0.25) < 0.1
+    assert {draw_mode(rng, {"mask": 1.0, "bounding_box": 0.0}) for _ in range(20)} == {"mask"}
+
+
+def test_retrieved_garments_are_of_the_category_best_first(make, world, model):
+    task = make()
+    data = task.stream.data
+    encoder = load_encoder(model / "encoder")
+    for row in (0, 4, 8):
+        pair = data.pairs[row]
+        others = [i for i, other in enumerate(data.pairs) if other.category == pair.category]
+        text = encoder.encode_texts([", ".join(sorted(pair.chunks))])
+        photos = encoder.encode_images([data.garment(data.pairs[i]) for i in others])
+        order = (photos @ text[0]).argsort(descending=True).tolist()
+        found = task.stream.found[row].tolist()
+        assert found[: len(others)] == [others[i] for i in order]
+
+
+def test_prompts_are_those_of_the_pipeline(make):
+    task = make()
+    pipe = task.pipeline()
+    pair = task.stream.data.pairs[0]
+    words = torch.randn(3, 4, 32)
+    rows = []
+    for count in (1, 2, 3):
+        ids, places = task.prompts.garments(pair.category, count)
+        parts = split_prompt(PAPER_PROMPT, category_words([pair.category]))
+        rows.append((ids, places, pipe.encode_prompt(parts, list(words[:count])), words[:count]))
+    caption = "red dress, round neckline"
+    ids, places = task.prompts.caption(pair.category, caption)
+    parts = split_prompt(DEPTH_PROMPT, category_words([pair.category]), caption)
+    rows.append((ids, places, pipe.encode_prompt(parts), None))
+    rows.append((*task.prompts.empty(), pipe.encode_prompt([""]), None))
+    for ids, places, expected, given in rows:
+        assert places.sum() == (0 if given is None else given[..., 0].numel())
+        found = task._prompt(ids, places, None if given is None else given.flatten(0, 1))
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
+def test_the_batch_reads_pseudo_words_of_its_own_garments(make):
+    """What a batch's samples read is what the pipeline reads for each of them alone."""
+    task = make().eval()
+    pipe = task.pipeline()
+    positions = [p for p in range(30) if not task.stream[p]["dropped"]][:6]
+    batch = batch_of(task, positions)
+    batch |= task._encode(batch)
+    contexts = task.context(batch)
+    for row, position in enumerate(positions):
+        sample = task.stream[position]
+        there = sample["garment_there"]
+        if not there.any():
+            continue
+        words = task.adapter(task._features(sample["garment_pixels"][there]))
+        category = next(
+            category
+            for category in ("dresses", "upper_body", "lower_body")
+            if torch.equal(task.prompts.garments(category, len(words))[0], sample["ids"])
+        )
+        expected = pipe.encode_prompt(
+            split_prompt(PAPER_PROMPT, category_words([category])), list(words)
+        )
+        torch.testing.assert_close(contexts[row], expected[0], rtol=0, atol=1e-5)
+
+
+def test_samples_travel_to_other_processes(make):
+    """Spawned loaders get the stream as a pickle; positions give the same samples there."""
+    stream = make().stream
+    again = pickle.loads(pickle.dumps(stream))
+    for position in (0, 17):
+        one, other = stream[position], again[position]
+        assert one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+def test_a_trained_folder_paints(world, model, tmp_path):
+    assert cli.run_stage(settings(model), world, tmp_path / "run", False, None)
+    folder = tmp_path / "run" / "model"
+    with Image.open(next((tmp_path / "run" / "previews").glob("*.png"))) as preview:
+        assert preview.width > 500
+    assert any((tmp_path / "run" / "logs").rglob("events.*"))
+    pipe = FashionRAGPipeline.from_pretrained(folder)
+    assert pipe.unet.config.in_channels == 27
+    assert pipe.adapter.metadata["preprocess"] == "fit"
+    person = Image.new("RGB", (48, 64), "grey")
+    mask = np.zeros((64, 48), np.float32)
+    mask[16:48, 8:40] = 1
+    garment = Image.new("RGB", (48, 64), "red")
+    size = {"steps": 2, "height": 64, "width": 48}
+    painted = pipe(person, mask, [garment], category="dresses", **size)
+    assert painted.size == (48, 64)
+    other = pipe(person, mask, [Image.new("RGB", (48, 64), "blue")], category="dresses", **size)
+    assert np.asarray(painted)[mask == 0].std() == 0
+    assert (np.asarray(painted) != np.asarray(other)).any()
+
+
+def test_the_two_towers_are_open_clips_model(world, tmp_path):
+    run = settings(Path())["run"] | {"ema": 0.5}
+    content = {"stage": "clip", "model": CLIP, "run": run}
+    assert cli.run_stage(content, world, tmp_path / "run", False, None)
+    folder = tmp_path / "run" / "model"
+    own = load_encoder(folder / "encoder")
+    from transformers import CLIPTextModelWithProjection, CLIPVisionModelWithProjection
+
+    text = CLIPTextModelWithProjection.from_pretrained(folder / "text_encoder").float()
+    vision = CLIPVisionModelWithProjection.from_pretrained(folder / "image_encoder").float()
+    pixels = torch.randn(3, 3, 32, 32)
+    tokens = own._tokenizer(["a red dress", "trousers with stripes, belt", "x"])
+    with torch.no_grad():
+        torch.testing.assert_close(
+            vision(pixel_values=pixels).image_embeds,
+            own.model.encode_image(pixels),
+            rtol=0,
+            atol=1e-5,
+        )
+        torch.testing.assert_close(
+            text(tokens).text_embeds, own.model.encode_text(tokens), rtol=0, atol=1e-5
+        )
+    # The model folder as an encoder, with the tokenizer beside it.
+    from fashion_rag.miniature.standin import write_tokenizer
+
+    write_tokenizer(folder / "tokenizer")
+    towers = load_encoder(folder)
+    texts = ["a red dress", "Trousers with stripes, belt", "wide-leg trousers, 2 buttons"]
+    found = towers.encode_texts(texts)
+    torch.testing.assert_close(found, own.encode_texts(texts), rtol=0, atol=1e-5)
+    assert towers.dim == own.dim == 16
+    recall = json.loads((folder / "recall.json").read_text())
+    assert set(recall) == {"recall@1", "recall@3", "recall@5", "recall@10"}
+    # An encoder folder is where the shipped configuration for fine-tuning goes on from.
+    content = {"stage": "clip", "encoder": str(folder / "encoder"), "run": run | {"steps": 1}}
+    assert cli.run_stage(content, world, tmp_path / "more", False, None)
+    before = load_file(folder / "encoder" / "open_clip_model.safetensors")
+    after = load_file(tmp_path / "more" / "model" / "encoder" / "open_clip_model.safetensors")
+    name = "text_projection"
+    assert 0 < (before[name].float() - after[name].float()).abs().max() < 0.01
+
+
+def test_the_autoencoder_has_stable_diffusions_spread(world, tmp_path):
+    from diffusers import AutoencoderKL
+
+    run = settings(Path())["run"]
+    content = {"stage": "vae", "model": VAE, "size": [64, 48], "crop": 32, "run": run}
+    assert cli.run_stage(content, world, tmp_path / "run", False, None)
+    vae = AutoencoderKL.from_pretrained(tmp_path / "run" / "model" / "vae")
+    from fashion_rag.training.dresscode import DressCode
+    from fashion_rag.training.vae import photo
+
+    data = DressCode(world)
+    pixels = torch.stack([photo(data, pair, (64, 48)) for pair in data.pairs]).float()
+    with torch.no_grad():
+        latents = vae.encode(pixels / 127.5 - 1).latent_dist.mode()
+    assert (latents * vae.config.scaling_factor).std().item() == pytest.approx(1, rel=0.02)
+
+
+REFUSED = [
+    ({"unet": {"colour": 3}}, ValueError, r"\[unet\] is no UNet2DConditionModel configuration"),
+    ({"adapter": {"width": 32}}, ValueError, r"\[adapter\] does not name an adapter's sizes"),
+    ({"adapter": ADAPTER | {"output_width": 48}}, ValueError, "adapter's output width is 48"),
+    ({"unet": {**UNET, "in_channels": 4}}, ValueError, "has 4 input channels, expected 27"),
+    ({"model": "nowhere"}, FileNotFoundError, "model nowhere lacks vae, .*Expected SD2 inpaint"),
+    ({"encoder": "nowhere"}, FileNotFoundError, "open_clip_config.json is missing"),
+]
+
+
+@pytest.mark.parametrize(("changes", "error", "message"), REFUSED)
+def test_models_that_do_not_fit_are_named(make, changes, error, message):
+    with pytest.raises(error, match=message):
+        make(**changes)
+
+
+def test_another_kind_of_prediction_is_refused(make, model, tmp_path):
+    other = shutil.copytree(model, tmp_path / "model")
+    file = other / "scheduler" / "scheduler_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"prediction_type": "v_prediction"}))
+    with pytest.raises(ValueError, match="scheduler is of a model that predicts 'v_prediction'"):
+        make(folder=other)
+
+
+def test_a_clip_that_the_towers_cannot_hold_is_refused_before_training(world):
+    from fashion_rag.training.clip import ClipTask
+
+    def task(**vision):
+        model = {**CLIP, "vision_cfg": {**CLIP["vision_cfg"], **vision}}
+        run = settings(Path())["run"]
+        return ClipTask(cli._parse({"stage": "clip", "model": model, "run": run})[1], world)
+
+    for vision, what in (
+        ({"pool_type": "avg"}, "pooling"),
+        ({"ls_init_value": 0.1}, "layer scale"),
+    ):
+        with pytest.raises(ValueError, match=f"the CLIP has .*{what}.*choose a plain one"):
+            task(**vision)
+    with pytest.raises(ValueError, match=r"\[model\] is no model_cfg"):
+        task(colour=1)
+
+
+@pytest.mark.parametrize("name", ["adapter", "fashion_rag"])
+def test_the_real_configurations_run_at_small_sizes(world, model, tmp_path, capsys, name):
+    """With the shipped files and --set alone, on models of any size."""
+    sets = ["run.steps=2", "run.batch_size=2", "run.workers=0", "run.mixed_precision=no"]
+    sets += ["run.accumulate=1", f"model={model}", f"encoder={model / 'encoder'}", "size=[64, 48]"]
+    sets += [f"adapter={inline(ADAPTER)}"] if name == "adapter" else []
+    command = ["train", name, "--data", str(world), "--out", str(tmp_path / "run")]
+    assert main([*command, *(part for value in sets for part in ("--set", value))]) == 0
+    assert "model is ready" in capsys.readouterr().out
+    unet = json.loads((tmp_path / "run" / "model" / "unet" / "config.json").read_text())
+    assert unet["in_channels"] == (9 if name == "adapter" else 27)
+    weights = load_file(tmp_path / "run" / "model" / "inversion_adapter.safetensors")
+    assert all(math.isfinite(tensor.float().sum()) for tensor in weights.values())
+
+
+def inline(table):
+    return "{" + ", ".join(f"{name} = {value}" for name, value in table.items()) + "}"
