@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,13 @@ from fashion_rag.demo import scene
 from fashion_rag.demo.client import Graph
 from fashion_rag.demo.hosts import PACK
 from fashion_rag.miniature import trained
+from fashion_rag.miniature.standin import MINIATURE, write_model_folder
 from fashion_rag.retriever.encoders import load_encoder
 from fashion_rag.retriever.index import GarmentIndex
 from fashion_rag.retriever.search import search
 from PIL import Image
+
+from ..cards import match_colour_cards
 
 pytestmark = pytest.mark.host
 CATALOGUE = PACK / "miniature" / "examples" / "catalogues" / "drawn_garments"
@@ -25,17 +29,23 @@ TEXTS = ("a red dress with long sleeves", "blue straight trousers")
 
 
 @pytest.fixture(scope="module")
-def miniature(pair: Path, tmp_path_factory) -> Path:
-    """The trained miniature where it is there, else the untrained pair in its place."""
+def miniature(tmp_path_factory) -> Path:
+    """The trained miniature where it is there, else an untrained one with its U-Net's sizes."""
+    folder = tmp_path_factory.mktemp("miniature") / "miniature"
     if trained.is_trained():
-        return trained.model_folder(tmp_path_factory.mktemp("miniature"))
-    return pair
+        return trained.model_folder(folder)
+    unet = {"block_out_channels": (64, 96, 128), "attention_head_dim": (2, 3, 4)}
+    sizes = replace(MINIATURE, unet={**MINIATURE.unet, **unet, "layers_per_block": 1})
+    match_colour_cards(write_model_folder(folder, sizes))
+    return folder
 
 
-def test_the_whole_demo_in_comfyui(host, miniature, tmp_path, monkeypatch, capsys):
+def test_the_demo_in_comfyui_and_without(
+    host, miniature, tmp_path, monkeypatch, capsys, record_figure
+):
+    """It runs as a whole, and both ways find the same garments and paint the same picture."""
     pytest.importorskip("aggdraw")
     monkeypatch.setattr(trained, "WEIGHTS", miniature)
-    monkeypatch.setattr(scene, "STEPS", 2)
     monkeypatch.setattr(scene, "GARMENTS", 18)
     monkeypatch.setattr(demo, "find_hosts", lambda: [host])
     kept = {}
@@ -57,6 +67,11 @@ def test_the_whole_demo_in_comfyui(host, miniature, tmp_path, monkeypatch, capsy
     np.testing.assert_array_equal(picture[~mask], photo[~mask])
     assert (picture[mask] != photo[mask]).any(axis=1).mean() > 0.9
     assert Image.open(out).width > 700
+    found = kept["found"]
+    assert cli.main(["demo", "--text", "white dress", "--out", str(out), "--no-comfyui"]) == 0
+    assert [garment.file for garment in kept["found"]] == [garment.file for garment in found]
+    difference = np.abs(picture.astype(float) - np.asarray(kept["result"]))[mask].mean()
+    record_figure("demo, ComfyUI against headless, mean of 255 levels", difference, 1.5)
 
 
 def test_host_pair_and_outside_pair_are_one_encoder(bare, miniature, record_figure):
