@@ -102,9 +102,9 @@ class GarmentIndex:
             manifest = read_manifest(folder)
             try:
                 return cls._open(folder, manifest, catalogue_root)
-            except FileNotFoundError:
-                # A build that finished meanwhile has taken the files of its predecessor away.
-                if read_manifest(folder)["generation"] == manifest["generation"]:
+            except (OSError, ValueError):
+                # A writer that finished meanwhile has taken the files of its predecessor away.
+                if read_manifest(folder)["sha256"] == manifest["sha256"]:
                     raise
 
     @classmethod

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -298,6 +301,36 @@ def test_garments_that_several_parts_have(catalogue, tmp_path):
     report = merge_indexes([tmp_path / "former", tmp_path / "latter"], tmp_path / "merged")
     assert (report.count, report.repeated) == (15, 12) and "12 were in several" in report.summary()
     check(tmp_path / "merged", catalogue, ColourEncoder())
+
+
+def test_two_read_while_one_writes(catalogue, folder):
+    """Each reader finds one whole state of the index, whenever it opens it."""
+    seen: list[int] = []
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            index = GarmentIndex.open(folder)
+            files = [garment.file for garment in index.garments]
+            photos = [Image.open(io.BytesIO(index.thumbnail_file(r)[1])) for r in range(len(index))]
+            assert len(files) == len(photos) == len(index.embeddings)
+            query = index.embeddings[-1:].float()
+            found = nearest(index, query, len(index))[1][0].tolist()
+            assert sorted(found) == list(range(len(index)))
+            seen.append(len(index))
+            index.close()
+
+    with ThreadPoolExecutor(2) as pool:
+        readers = [pool.submit(read) for _ in range(2)]
+        try:
+            for number in range(10):
+                paint(catalogue / f"x{number}.png", (number, 9, 99))
+                update_index(folder, ColourEncoder())
+        finally:
+            done.set()
+        for reader in readers:
+            reader.result()
+    assert len(set(seen)) > 2 and set(seen) <= set(range(12, 23))
 
 
 def half_size(photo: Image.Image) -> torch.Tensor:
