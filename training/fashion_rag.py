@@ -173,7 +173,8 @@ class FashionRagTask(Task):
         parts = (torch.randperm(count) + torch.rand(count)) / count
         steps = (parts * len(self.alphas)).long().clamp(max=len(self.alphas) - 1)
         steps = steps.to(latents.device)
-        noise = torch.randn_like(latents)
+        # The same numbers whatever layout a convolution left the latents in.
+        noise = torch.randn_like(latents, memory_format=torch.contiguous_format)
         alpha = self.alphas[steps].view(-1, 1, 1, 1)
         noisy = alpha.sqrt() * latents + (1 - alpha).sqrt() * noise
         mask = batch["latent_mask"].float()
