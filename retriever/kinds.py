@@ -263,7 +263,13 @@ class Approximate:
             parameters = faiss.SearchParametersHNSW(efSearch=effort, **options)
         else:
             parameters = faiss.SearchParametersIVF(nprobe=min(effort, kind.cells), **options)
-        return self._base.search(self._directions(queries), count, params=parameters)[1]
+        threads = faiss.omp_get_max_threads()
+        if len(queries) == 1:
+            faiss.omp_set_num_threads(1)  # one query is one task: others would only be woken
+        try:
+            return self._base.search(self._directions(queries), count, params=parameters)[1]
+        finally:
+            faiss.omp_set_num_threads(threads)
 
     def _bits(self, rows: np.ndarray | None) -> np.ndarray:
         """A bit for every row, set for those of `rows`; the last ones are kept."""
@@ -345,6 +351,7 @@ def _inverted_file(sample: np.ndarray, name: str, cells: int) -> Any:
     else:
         parts = dimensions // 2 if dimensions % 2 == 0 else dimensions
         base = faiss.IndexIVFPQ(quantizer, dimensions, cells, parts, 8, faiss.METRIC_L2)
+        base.pq.cp.min_points_per_centroid = 1  # fewer are no fault of the user's
     quantizer.this.disown()
     base.own_fields = True
     base.train(sample)
