@@ -115,7 +115,7 @@ def time_requeue(args: argparse.Namespace) -> dict:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         standin = make_standin(folder / "standin")
-        models = scene.Models(standin, (384, 512), 1, 7.5, trained_miniature=False)
+        models = scene.Models(standin, (384, 512), 1, 7.5, "stand-ins")
         catalogue = scene.draw_catalogue(folder / "catalogue")
         flags = ("--cache-classic",)
         painter = InComfyUI(Host(args.comfyui), models, catalogue, folder, sys.stderr.write, flags)

@@ -18,7 +18,8 @@ from ..miniature.examples import (
     write_catalogue,
     write_person,
 )
-from ..miniature.trained import GUIDANCE, SIZE, STEPS, is_miniature, model_folder
+from ..miniature.standin import make_standin
+from ..miniature.trained import GUIDANCE, SIZE, STEPS, is_miniature, is_trained, model_folder
 from ..miniature.world import CATEGORIES
 from ..retriever.photos import open_photo
 
@@ -26,6 +27,7 @@ GARMENTS = 360
 """Garments of the drawn catalogue, a third of each category."""
 FULL_SIZE, FULL_STEPS, FULL_GUIDANCE = (384, 512), 50, 7.5
 """What the paper samples with."""
+UNTRAINED = "untrained stand-ins, which show the plumbing and paint noise"
 TO_FETCH = (
     "sd2-community/stable-diffusion-2-inpainting, with CLIP ViT-H/14 as image_encoder and "
     "Fashion-RAG's adapter as inversion_adapter.safetensors (README, Weights and licences)"
@@ -38,7 +40,7 @@ Progress = Callable[[int, int], None]
 class Models:
     """A model folder in diffusers layout and how to sample with it.
 
-    `size` is the width and height of its pictures; `encoder` an encoder folder of its own inside
+    `title` says what they are; `size` is the width and height of its pictures; `encoder` an encoder folder of its own inside
     the model folder, or None where its text and image encoders are the pair that retrieves.
     """
 
@@ -46,7 +48,7 @@ class Models:
     size: tuple[int, int]
     steps: int
     guidance: float
-    trained_miniature: bool
+    title: str
 
     @property
     def encoder(self) -> Path | None:
@@ -55,19 +57,22 @@ class Models:
 
 
 def open_models(weights: Path | None, folder: Path) -> Models:
-    """The user's weights, or the trained miniature, put together in `folder`.
+    """The user's weights, or the miniature put together in `folder`: the trained one where it is
+    there, else an untrained stand-in, which paints noise.
 
     Raises:
         FileNotFoundError: the weights are missing.
     """
+    if weights is None and not is_trained():
+        return Models(make_standin(folder), SIZE, STEPS, GUIDANCE, UNTRAINED)
     if weights is None or is_miniature(weights):
-        return Models(model_folder(folder), SIZE, STEPS, GUIDANCE, trained_miniature=True)
+        return Models(model_folder(folder), SIZE, STEPS, GUIDANCE, "the trained miniature")
     if not (weights / "unet").is_dir():
         raise FileNotFoundError(
             f"--weights {weights} is no model folder in diffusers layout (it has no unet). Needed: "
             f"{TO_FETCH}."
         )
-    return Models(weights, FULL_SIZE, FULL_STEPS, FULL_GUIDANCE, trained_miniature=False)
+    return Models(weights, FULL_SIZE, FULL_STEPS, FULL_GUIDANCE, weights.resolve().name)
 
 
 def check_own_photos(

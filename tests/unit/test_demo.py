@@ -84,11 +84,10 @@ def test_the_words_tell_the_category(text, category):
     assert category_of_text(text) == category
 
 
-def test_words_of_another_world_are_told(tmp_path, monkeypatch, caplog):
+def test_words_of_another_world_are_told(caplog):
     assert unknown_words("a green A-line dress with short sleeves, patterned fabric") == []
     assert unknown_words("blue denim jacket, metal buttons, denim") == ["denim", "metal"]
-    monkeypatch.setattr(trained, "WEIGHTS", tmp_path)
-    cli.main(["demo", "--no-comfyui", "--text", "blue denim jacket"])
+    demo.check(cli.build_parser().parse_args(["demo", "--text", "blue denim jacket"]))
     assert "has the word denim" in caplog.text
 
 
@@ -136,11 +135,13 @@ def test_without_comfyui(small, drawn, tmp_path, capsys):
     assert (sheet[-40:] < 160).sum() > 100, "the foot says who painted it"
 
 
-def test_missing_weights_are_an_error_with_a_remedy(tmp_path, monkeypatch, capsys):
+def test_without_trained_weights_a_stand_in_paints_and_says_so(tmp_path, monkeypatch, drawn):
     monkeypatch.setattr(trained, "WEIGHTS", tmp_path / "none")
-    assert cli.main(["demo", "--no-comfyui"]) == 1
-    message = capsys.readouterr().err
-    assert str(tmp_path / "none") in message and "miniature train" in message
+    monkeypatch.setattr(scene, "GARMENTS", 12)
+    monkeypatch.setattr(scene, "STEPS", 1)
+    assert cli.main(["demo", "--no-comfyui", "--out", str(tmp_path / "demo.png")]) == 0
+    assert drawn["foot"].startswith("Painted by untrained stand-ins")
+    check_repainted(drawn)
 
 
 def test_an_empty_text_is_refused(capsys):
