@@ -1,7 +1,8 @@
 """`fashion-rag demo`: from words to a dressed person, every stage of it on one contact sheet.
 
 The trained miniature (or, where its weights are missing, an untrained stand-in) dresses a drawn
-person from a drawn catalogue; full-size weights do the same for photos. Through ComfyUI where one is found, else through the headless pipeline.
+person from a drawn catalogue; full-size weights do the same for photos. Through ComfyUI where one
+is found, else through the headless pipeline.
 """
 
 from __future__ import annotations
@@ -138,7 +139,8 @@ def dress(
 def note(models: Models, painter: Headless | InComfyUI) -> str:
     """What painted the picture, for the foot of the sheet."""
     width, height = models.size
-    return f"Painted by {models.title}, {width}x{height} pixels, {models.steps} steps, {painter.title}."
+    how = f"{width}x{height} pixels, {models.steps} steps, {painter.title}"
+    return f"Painted by {models.title}, {how}."
 
 
 def choose_host() -> Host | None:

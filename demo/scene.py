@@ -40,8 +40,9 @@ Progress = Callable[[int, int], None]
 class Models:
     """A model folder in diffusers layout and how to sample with it.
 
-    `title` says what they are; `size` is the width and height of its pictures; `encoder` an encoder folder of its own inside
-    the model folder, or None where its text and image encoders are the pair that retrieves.
+    `title` says what they are; `size` is the width and height of its pictures; `encoder` an encoder
+    folder of its own inside the model folder, or None where its text and image encoders are the
+    pair that retrieves.
     """
 
     folder: Path
