@@ -74,13 +74,15 @@ def run_stage(
     _check_packages()
     import torch
     from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
 
     from .config import plain
     from .loop import train
 
     stage, config = _parse(content)
     # While one process encodes a large set, the others wait.
-    device = torch.device(PartialState(timeout=timedelta(hours=12)).device)
+    cpu = parse_flag_from_env("ACCELERATE_USE_CPU")
+    device = torch.device(PartialState(cpu, timeout=timedelta(hours=12)).device)
     # Untrained weights are drawn here: the same for a seed, in each process and when resumed.
     torch.manual_seed(config.run.seed)
     if stage == "clip":

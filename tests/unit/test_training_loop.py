@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from fashion_rag.cli import main  # noqa: E402
 from fashion_rag.training import checkpoint, loop  # noqa: E402
 
 from .training_small import (  # noqa: E402
+    CLIP,
     LineTask,
     settings,
     small_model,
@@ -129,6 +131,30 @@ def test_processes_accumulation_and_batch_give_one_result(tmp_path):
         torch.testing.assert_close(weights[1][name], tensor, rtol=0, atol=1e-5)
     with pytest.raises(ValueError, match="another run: processes: 2, now None"):
         train_line(tmp_path / "two", batch_size=2, accumulate=2, resume=True)
+
+
+def test_the_command_runs_on_several_processes(tmp_path, tmp_path_factory):
+    """And the contrastive loss, which gathers the features of all."""
+    config = tmp_path / "clip.toml"
+    run = settings(Path())["run"] | {"steps": 2}
+    tables = {"model.vision_cfg": CLIP["vision_cfg"], "model.text_cfg": CLIP["text_cfg"]}
+    embedding = {"embed_dim": CLIP["embed_dim"]}
+    config.write_text(toml({"stage": "clip", "run": run, "model": embedding, **tables}))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2"]
+    launch += [f"--master_port={29500 + (os.getpid() + 1) % 1000}", "-m", "fashion_rag", "train"]
+    world = small_world(tmp_path_factory.getbasetemp())
+    out = tmp_path / "run"
+    done = subprocess.run(
+        [*launch, str(config), "--data", str(world), "--out", str(out)],
+        env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+        check=True,
+        timeout=300,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.count("model is ready") == 1
+    assert json.loads((out / "config.json").read_text())["processes"] == 2
+    assert (out / "model" / "encoder").is_dir()
 
 
 def test_figures_are_means_over_the_steps(tmp_path, monkeypatch):
