@@ -18,9 +18,10 @@ import torch  # noqa: E402
 from fashion_rag.adapter.masks import inpainting_mask  # noqa: E402
 from fashion_rag.adapter.pipeline import FashionRAGPipeline  # noqa: E402
 from fashion_rag.demo.words import category_of_text  # noqa: E402
+from fashion_rag.evaluation.cli import CLASSIFIER  # noqa: E402
 from fashion_rag.evaluation.dresscode import garment_region, inner_region  # noqa: E402
 from fashion_rag.evaluation.measures import colour_error  # noqa: E402
-from fashion_rag.evaluation.patterns import WEIGHTS, garment_view, load_classifier  # noqa: E402
+from fashion_rag.evaluation.patterns import garment_view, load_classifier  # noqa: E402
 from fashion_rag.miniature import examples, trained  # noqa: E402
 from fashion_rag.miniature.draw import FRAME, draw_garment, draw_model  # noqa: E402
 from fashion_rag.miniature.world import Garment, make_garment, make_scene, to_oklab  # noqa: E402
@@ -32,7 +33,7 @@ from fashion_rag.retriever.search import search  # noqa: E402
 pytestmark = pytest.mark.skipif(
     not trained.is_trained(),
     reason="THE TRAINED MINIATURE IS MISSING: what it paints is not tested; "
-    f"{trained.WEIGHTS} is in the Git repository",
+    f"train it with `fashion-rag miniature train` and put it in {trained.WEIGHTS}",
 )
 TEXTS = (
     "green A-line dress, short sleeves, patterned fabric",
@@ -86,8 +87,7 @@ def found(tmp_path_factory) -> tuple[FashionRAGPipeline, list[tuple[str, Garment
 @pytest.fixture(scope="module")
 def painted(found) -> list[Painted]:
     pipeline, triples = found
-    places = (trained.WEIGHTS / WEIGHTS, trained.WEIGHTS.parent / WEIGHTS)
-    classifier = load_classifier(next((path for path in places if path.is_file()), places[0]))
+    classifier = load_classifier(CLASSIFIER)
     results = []
     for text, own, other in triples:
         number = examples.person_for(own)
