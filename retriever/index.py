@@ -30,7 +30,9 @@ import torch
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 
+from . import eightbit
 from .catalogue import Garment, safe_path
+from .eightbit import EightBit
 from .encoders import Encoder
 from .filters import Filter
 from .kinds import Approximate, Kind, faiss_is_usable
@@ -321,6 +323,13 @@ class GarmentIndex:
             return Approximate.load(
                 self._vectors, name, self.kind, len(self), self.embeddings.shape[1]
             )
+
+    @cached_property
+    def eight_bit(self) -> EightBit | None:
+        """What an exact search of a middling index goes by; made when it is first needed."""
+        if not eightbit.FEWEST <= len(self) <= eightbit.MOST or not faiss_is_usable():
+            return None
+        return EightBit(self.embeddings)
 
     def verify(self) -> None:
         """Read every file and compare it with its checksum; read every record and thumbnail.

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from .catalogue import Garment
-from .exact import as_tensor, exact_search, rerank
+from .exact import FEW_QUERIES, as_tensor, exact_search, rerank
 from .index import GarmentIndex
 from .kinds import Approximate
 
@@ -101,12 +101,22 @@ def nearest(
     if there and len(queries):
         approximate = None if backend == "exact" else _worth_it(index, there, rows)
         pair = (
-            exact_search(index.embeddings, queries, there, as_tensor(rows))
+            _exact_search(index, queries, there, rows)
             if approximate is None
             else _approximate_search(index, approximate, queries, there, rows)
         )
         scores[:, :there], found[:, :there] = pair
     return scores, found
+
+
+def _exact_search(
+    index: GarmentIndex, queries: torch.Tensor, k: int, rows: np.ndarray | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    if rows is None and len(queries) <= FEW_QUERIES and index.eight_bit is not None:
+        pairs = [index.eight_bit.search(query, k) for query in queries]
+        if all(pair is not None for pair in pairs):
+            return torch.stack([s for s, _ in pairs]), torch.stack([r for _, r in pairs])
+    return exact_search(index.embeddings, queries, k, as_tensor(rows))
 
 
 def _worth_it(index: GarmentIndex, k: int, rows: np.ndarray | None) -> Approximate | None:

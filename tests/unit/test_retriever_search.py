@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import torch
-from fashion_rag.retriever import exact
+from fashion_rag.retriever import eightbit, exact
 from fashion_rag.retriever.catalogue import Garment
 from fashion_rag.retriever.index import GarmentIndex
 from fashion_rag.retriever.search import Hit, nearest, search
@@ -92,6 +94,45 @@ def test_a_processor_that_adds_up_in_half_precision(monkeypatch):
 
     monkeypatch.setattr(exact, "_half_scores", crude)
     assert search(index, query, 5) == expected
+
+
+@given(
+    count=st.integers(1, 300),
+    dim=st.sampled_from([1, 8, 33]),
+    distinct=st.integers(1, 300),
+    k=st.integers(1, 40),
+    spread=st.sampled_from([1.0, 0.05, 0.001]),
+    seed=st.integers(0, 10_000),
+)
+@settings(max_examples=60, deadline=None)
+def test_eight_bits_are_exact(count, dim, distinct, k, spread, seed):
+    """Also where the scores lie closer together than 8 bits can tell."""
+    pytest.importorskip("faiss")
+    generator = np.random.default_rng(seed)
+    near = unit(1, dim, seed=seed + 2) + spread * unit(distinct, dim, seed=seed)
+    near = torch.nn.functional.normalize(near, dim=1)
+    index = index_of(near[generator.integers(0, distinct, count)])
+    index.eight_bit = eightbit.EightBit(index.embeddings)
+    query = unit(2, dim, seed=seed + 1)
+    for row, hits in zip(query, search(index, query, k), strict=True):
+        check(index, row, hits, list(range(count)), k)
+
+
+def test_eight_bits_that_prove_nothing(monkeypatch):
+    index = index_of(unit(400, 16))
+    index.eight_bit = eightbit.EightBit(index.embeddings)
+    monkeypatch.setattr(eightbit, "_CANDIDATES", 0)
+    query = unit(1, 16, seed=1)
+    assert index.eight_bit.search(query[0], 3) is None
+    assert search(index, query, 3) == search(index_of(unit(400, 16)), query, 3)
+
+
+def test_eight_bits_are_for_middling_sizes(monkeypatch):
+    assert index_of(unit(100, 8)).eight_bit is None
+    monkeypatch.setattr(eightbit, "FEWEST", 100)
+    assert index_of(unit(100, 8)).eight_bit is not None
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    assert index_of(unit(100, 8)).eight_bit is None
 
 
 def test_nearest_fills_up():
