@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+from .train import STAGES
+
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Add the subcommand `miniature`."""
@@ -39,6 +41,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     train.add_argument(
         "--set", action="append", default=[], metavar="STAGE.KEY=VALUE", help="change a setting"
     )
+    train.add_argument("--only", choices=STAGES, help="one stage")
     train.set_defaults(run=_train)
 
 
@@ -59,10 +62,10 @@ def _examples(args: argparse.Namespace) -> None:
 def _train(args: argparse.Namespace) -> None:
     from .train import train_miniature
 
-    if train_miniature(args.out, args.minutes, args.set):
+    if train_miniature(args.out, args.minutes, args.set, args.only):
         sys.stdout.write(f"{args.out / 'model'} is ready\n")
     else:
-        sys.stdout.write("stopped with a checkpoint; the same command goes on\n")
+        sys.stdout.write("not complete yet; the same command goes on\n")
 
 
 def _render(args: argparse.Namespace) -> None:

@@ -16,7 +16,12 @@ STAGES = ("clip", "vae", "fashion_rag")
 RECORD = "training.json"
 
 
-def train_miniature(folder: Path, minutes: float | None = None, settings: list[str] = ()) -> bool:
+def train_miniature(
+    folder: Path,
+    minutes: float | None = None,
+    settings: list[str] = (),
+    only: str | None = None,
+) -> bool:
     """Render the world, train the three stages one after the other, and write `folder/model`.
 
     What is finished is kept, what was begun is resumed: call it again to go on.
@@ -24,6 +29,7 @@ def train_miniature(folder: Path, minutes: float | None = None, settings: list[s
     Args:
         minutes: stop the stage that is under way with a checkpoint after so many minutes.
         settings: `STAGE.table.key=value`, changes to the shipped configurations.
+        only: this stage alone; `clip` and `vae` do not need each other, and may run side by side.
 
     Returns:
         Whether the model folder is complete.
@@ -42,7 +48,7 @@ def train_miniature(folder: Path, minutes: float | None = None, settings: list[s
     world = folder / "world"
     if not (world / "train_pairs.txt").is_file():
         render(world, COUNT, TEST, SEED, SIZE, progress=_progress)
-    for stage in STAGES:
+    for stage in STAGES if only is None else (only,):
         run = folder / stage
         if (run / "finished").is_file():
             continue
@@ -58,6 +64,8 @@ def train_miniature(folder: Path, minutes: float | None = None, settings: list[s
         if not finished:
             return False
         (run / "finished").touch()
+    if not (folder / "fashion_rag" / "finished").is_file():
+        return False
     shutil.copytree(folder / "fashion_rag" / "model", folder / "model", dirs_exist_ok=True)
     shutil.copy(folder / RECORD, folder / "model" / RECORD)
     return True

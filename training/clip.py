@@ -1,14 +1,18 @@
 """Stage `clip`: the retrieval CLIP, and with it the text encoder and the vision tower.
 
-open_clip's own model and loss on (in-shop photo, caption). Beside it, with `worn_weight`, the same
-loss on (in-shop photo, worn garment) through a head that is dropped afterwards (SLIP,
-arXiv 2112.12750): it makes the vision tower keep what captions leave out.
+open_clip's own model and loss on (in-shop photo, caption). Beside it, through heads that are
+dropped afterwards: with `worn_weight`, the same loss on (in-shop photo, worn garment) (SLIP,
+arXiv 2112.12750), which makes the vision tower keep what captions leave out; with `words_weight`,
+the caption's words as classes (SuperClass, arXiv 2411.03313), which shows a tower that begins from
+nothing what to look at, in far fewer steps than small batches of negatives do.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import random
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,6 +50,13 @@ class Clip:
     encoder: str = ""
     """Or an encoder folder to go on from."""
     worn_weight: float = 0.5
+    worn_share: float = 1.0
+    """Part of each batch whose worn garment is seen: it costs twice as much as the photo."""
+    recolour: bool = False
+    """Both in other colours, each in its own: then pattern and cut must tell them apart."""
+    words_weight: float = 0.0
+    by_category: bool = False
+    """Batches of one category each, as an index is searched: negatives are harder."""
     chunks: tuple[float, ...] = (0.2, 0.2, 0.6)
     """Probability of captions of 1, 2, 3 noun chunks."""
     locked: bool = False
@@ -57,10 +68,17 @@ class Clip:
     cache: bool = False
     """Keep decoded photos in memory, of each process that loads data."""
 
+    @property
+    def worn_count(self) -> int:
+        """Samples at the head of each batch whose worn garment is seen."""
+        return math.ceil(self.worn_share * self.run.batch_size) if self.worn_weight else 0
+
     def __post_init__(self) -> None:
         if bool(self.model) == bool(self.encoder):
             raise ValueError("give either [model], open_clip's model_cfg, or `encoder`, a folder.")
         check_shares("chunks", self.chunks, 3)
+        if not 0 <= self.worn_share <= 1:
+            raise ValueError(f"worn_share is {self.worn_share}; expected 0 to 1.")
         if not 0 <= self.cards_share <= 1 or (self.cards_share and not self.cards):
             raise ValueError(
                 f"cards_share is {self.cards_share} with {len(self.cards)} cards; expected 0 to 1, "
@@ -87,17 +105,25 @@ class ClipTask(Task):
         self.worn_scale = nn.Parameter(torch.tensor(2.6593))
         processes = PartialState()
         # Each process's own samples, against those of all.
-        self.clip_loss = ClipLoss(
-            local_loss=True,
-            gather_with_grad=True,
-            cache_labels=True,
-            rank=processes.process_index,
-            world_size=processes.num_processes,
+        self.clip_loss, self.worn_loss = (
+            ClipLoss(
+                local_loss=True,
+                gather_with_grad=True,
+                cache_labels=True,
+                rank=processes.process_index,
+                world_size=processes.num_processes,
+            )
+            for _ in range(2)
         )
         need = ("photos", "garments", "labels")
         longest = self.clip.positional_embedding.shape[0]
         self.stream = ClipStream(DressCode(data, need=need), config, self.size, longest)
         self.held_out = DressCode(data, "paired", need=("garments",))
+        rarity = self.stream.rarity(self.clip.vocab_size)
+        self.register_buffer("rarity", rarity, persistent=False)
+        # Only tokens that captions have are classes.
+        self.register_buffer("classes", torch.cumsum(rarity > 0, 0) - 1, persistent=False)
+        self.words_head = nn.Linear(width, int((rarity > 0).sum()))
         self._pooled = None
         self.clip.visual.ln_post.register_forward_hook(self._keep)
         if config.locked:
@@ -111,6 +137,7 @@ class ClipTask(Task):
         self.clip.visual.requires_grad_(False)
         self.clip.visual.proj.requires_grad_(True)
         self.head.requires_grad_(False)
+        self.words_head.requires_grad_(False)
         self.worn_scale.requires_grad_(False)
         pairs = self.stream.data.pairs
         pooled = []
@@ -135,17 +162,34 @@ class ClipTask(Task):
             return loss, {"words": loss.detach()}
         photos = self._pixels(batch["garment"])
         images = functional.normalize(self.clip.encode_image(photos), dim=-1)
-        own = functional.normalize(self.head(self._pooled), dim=-1)
+        pooled = self._pooled
         texts = self._texts(batch["tokens"])
         loss = words = self.clip_loss(images, texts, self.clip.logit_scale.exp().clamp(max=100))
         figures = {"words": words.detach()}
-        if self.config.worn_weight:
-            self.clip.encode_image(self._pixels(batch["worn"]))
-            worn = functional.normalize(self.head(self._pooled), dim=-1)
-            seen = self.clip_loss(own, worn, self.worn_scale.exp().clamp(max=100))
+        if self.config.words_weight:
+            named = self._words_loss(pooled, batch["tokens"])
+            loss = loss + self.config.words_weight * named
+            figures["named"] = named.detach()
+        if count := self.config.worn_count:
+            views = torch.cat([batch["garment"][:count], batch["worn"][:count]])
+            if self.config.recolour and self.training:
+                views = recoloured(views)
+            self.clip.encode_image(self._pixels(views))
+            own, worn = functional.normalize(self.head(self._pooled), dim=-1).chunk(2)
+            seen = self.worn_loss(own, worn, self.worn_scale.exp().clamp(max=100))
             loss = loss + self.config.worn_weight * seen
             figures["worn"] = seen.detach()
         return loss, figures
+
+    def _words_loss(self, pooled: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """Cross entropy with the caption's words, each as heavy as it is rare."""
+        logits = self.words_head(pooled).float()
+        weights = self.rarity[tokens]
+        target = torch.zeros_like(logits).scatter_reduce(
+            1, self.classes[tokens].clamp(min=0), weights, "amax"
+        )
+        target = target / target.sum(dim=1, keepdim=True).clamp(min=1e-6)
+        return -(target * logits.log_softmax(dim=1)).sum(dim=1).mean()
 
     def _texts(self, tokens: torch.Tensor) -> torch.Tensor:
         """Unit embeddings of tokens (n, t), t as short as the longest caption allows."""
@@ -254,16 +298,21 @@ class ClipStream(Dataset):
 
     def __init__(self, data: DressCode, config: Clip, size: int, longest: int):
         self.data, self.config, self.size = data, config, size
+        self._batches: dict[int, np.ndarray] = {}
+        self._categories = np.array([pair.category for pair in data.pairs])
         self._tokenizer = open_clip.SimpleTokenizer()
         text = max((caption(pair.chunks) for pair in data.pairs), key=len)
         # Padding costs as much as words do; the causal mask makes it invisible.
         self.length = min(int((self._tokenizer([text])[0] != 0).sum()) + 8, longest)
-        self._kept: dict[int, tuple[torch.Tensor, ...]] = {}
+        # One block: thousands of small tensors would keep the heap from being reused.
+        kept = len(data) if config.cache else 0
+        self._kept = torch.empty(kept, len(VIEWS) + 1, 3, size, size, dtype=torch.uint8)
+        self._known = torch.zeros(kept, len(VIEWS) + 1, dtype=torch.bool)
         self.pooled: torch.Tensor | None = None
 
     def __getitem__(self, position: int) -> dict[str, torch.Tensor]:
-        epoch, place = divmod(position, len(self.data))
         rng = random.Random(f"{self.config.run.seed} {position}")
+        worn = position % self.config.run.batch_size < self.config.worn_count
         if self.pooled is None and rng.random() < self.config.cards_share:
             name, colour = rng.choice(sorted(self.config.cards.items()))
             shift = np.array([rng.uniform(-20, 20) for _ in range(3)])
@@ -271,7 +320,7 @@ class ClipStream(Dataset):
             card = torch.from_numpy(flat).view(3, 1, 1).expand(3, self.size, self.size)
             text = rng.choice(("the color {}", "{}")).format(name)
             return {"garment": card, "worn": card, "tokens": self.tokenize([text])[0]}
-        index = shuffled(self.config.run.seed, epoch, len(self.data))[place]
+        index = self._index(position)
         pair = self.data.pairs[index]
         count = rng.choices((1, 2, 3), self.config.chunks)[0]
         chunks = rng.sample(pair.chunks, min(count, len(pair.chunks)))
@@ -279,24 +328,52 @@ class ClipStream(Dataset):
         if self.pooled is not None:
             view = rng.randrange(self.pooled.shape[1])
             return {"pooled": self.pooled[index, view], "tokens": tokens}
-        views = self._kept.get(index) or self._views(pair)
-        if self.config.cache:
-            self._kept[index] = views
-        return {
-            "garment": views[rng.randrange(len(VIEWS))],
-            "worn": views[-1],
-            "tokens": tokens,
-        }
+        garment = self._view(index, rng.randrange(len(VIEWS)))
+        seen = self._view(index, len(VIEWS)) if worn else torch.zeros_like(garment)
+        return {"garment": garment, "worn": seen, "tokens": tokens}
+
+    def _index(self, position: int) -> int:
+        """The pair at a position of the endless stream."""
+        size, seed = self.config.run.batch_size, self.config.run.seed
+        if not self.config.by_category or len(self.data) < size:
+            epoch, place = divmod(position, len(self.data))
+            return int(shuffled(seed, epoch, len(self.data))[place])
+        # Whole batches only, so that each one is cut from a single category's.
+        batch, place = divmod(position, size)
+        epoch, batch = divmod(batch, len(self.data) // size)
+        if epoch not in self._batches:
+            order = shuffled(seed, epoch, len(self.data))
+            order = order[np.argsort(self._categories[order], kind="stable")]
+            whole = order[: len(order) // size * size].reshape(-1, size)
+            self._batches = {epoch: np.random.default_rng((seed, epoch, 1)).permutation(whole)}
+        return int(self._batches[epoch][batch, place])
+
+    def rarity(self, vocabulary: int) -> torch.Tensor:
+        """For each token the log of one in how many captions has it, float32; 0 where none has."""
+        counts: Counter[int] = Counter()
+        for pair in self.data.pairs:
+            counts.update(set(self._tokenizer.encode(caption(pair.chunks))))
+        rarity = torch.zeros(vocabulary)
+        for token, count in counts.items():
+            rarity[token] = math.log(len(self.data) / count)
+        return rarity
 
     def tokenize(self, texts: list[str]) -> torch.Tensor:
         return self._tokenizer(texts, context_length=self.length)
 
-    def _views(self, pair: Pair) -> tuple[torch.Tensor, ...]:
-        garment = self.data.garment(pair)
-        return (
-            *(square(garment, view, self.size) for view in VIEWS),
-            square(worn_garment(self.data, pair), "whole", self.size),
-        )
+    def _view(self, index: int, number: int) -> torch.Tensor:
+        """The in-shop photo in one of `VIEWS`, or after these the worn garment."""
+        if self.config.cache and self._known[index, number]:
+            return self._kept[index, number]
+        pair = self.data.pairs[index]
+        if number == len(VIEWS):
+            found = square(worn_garment(self.data, pair), "whole", self.size)
+        else:
+            found = square(self.data.garment(pair), VIEWS[number], self.size)
+        if self.config.cache:
+            self._kept[index, number] = found
+            self._known[index, number] = True
+        return found
 
 
 _orders: dict[tuple[int, int, int], np.ndarray] = {}
@@ -315,6 +392,16 @@ def square(photo: Image.Image, view: str, size: int) -> torch.Tensor:
     """A photo as the vision tower gets it, uint8 (3, size, size)."""
     pixels = torch.from_numpy(np.array(photo.convert("RGB"))).float()[None] / 255
     return (garment_pixels(pixels, view, size)[0] * 255).round().byte().permute(2, 0, 1)
+
+
+def recoloured(images: torch.Tensor) -> torch.Tensor:
+    """uint8 (n, 3, h, w), each with its channels in another order and bent; white stays white."""
+    count = len(images)
+    order = torch.rand(count, 3).argsort(dim=1)
+    bend = torch.empty(count, 3, 1, 1).uniform_(-0.7, 0.7).exp()
+    rows = torch.arange(count)[:, None].to(images.device)
+    mixed = images[rows, order.to(images.device)].float() / 255
+    return (mixed ** bend.to(images.device) * 255).round().byte()
 
 
 def worn_garment(data: DressCode, pair: Pair) -> Image.Image:
