@@ -40,6 +40,16 @@ POSE_CHANNELS = 18
 # Channels of the U-Net's input: latents 4, mask 1, masked-image latents 4, and the pose map.
 INPAINTING_CHANNELS = 9
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "image_encoder", "scheduler")
+MODEL_INDEX = {
+    "_class_name": "FashionRAGPipeline",
+    "unet": ["diffusers", "UNet2DConditionModel"],
+    "vae": ["diffusers", "AutoencoderKL"],
+    "text_encoder": ["transformers", "CLIPTextModel"],
+    "tokenizer": ["transformers", "CLIPTokenizer"],
+    "image_encoder": ["transformers", "CLIPVisionModelWithProjection"],
+    "scheduler": ["diffusers", "DDIMScheduler"],
+}
+"""What `model_index.json` of a model folder says."""
 
 
 class FashionRAGPipeline:

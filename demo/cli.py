@@ -1,8 +1,7 @@
 """`fashion-rag demo`: from words to a dressed person, every stage of it on one contact sheet.
 
-The trained miniature (or, where its weights are missing, an untrained stand-in) dresses a drawn
-person from a drawn catalogue; full-size weights do the same for photos. Through ComfyUI where one
-is found, else through the headless pipeline.
+The trained miniature dresses a drawn person from a drawn catalogue; full-size weights do the same
+for photos. Through ComfyUI where one is found, else through the headless pipeline.
 """
 
 from __future__ import annotations

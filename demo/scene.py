@@ -18,8 +18,7 @@ from ..miniature.examples import (
     write_catalogue,
     write_person,
 )
-from ..miniature.standin import make_standin
-from ..miniature.trained import GUIDANCE, SIZE, STEPS, is_miniature, is_trained, model_folder
+from ..miniature.trained import GUIDANCE, SIZE, STEPS, is_miniature, model_folder
 from ..miniature.world import CATEGORIES
 from ..retriever.photos import open_photo
 
@@ -27,7 +26,6 @@ GARMENTS = 360
 """Garments of the drawn catalogue, a third of each category."""
 FULL_SIZE, FULL_STEPS, FULL_GUIDANCE = (384, 512), 50, 7.5
 """What the paper samples with."""
-UNTRAINED = "untrained stand-ins, which show the plumbing and paint noise"
 TO_FETCH = (
     "sd2-community/stable-diffusion-2-inpainting, with CLIP ViT-H/14 as image_encoder and "
     "Fashion-RAG's adapter as inversion_adapter.safetensors (README, Weights and licences)"
@@ -58,14 +56,11 @@ class Models:
 
 
 def open_models(weights: Path | None, folder: Path) -> Models:
-    """The user's weights, or the miniature put together in `folder`: the trained one where it is
-    there, else an untrained stand-in, which paints noise.
+    """The user's weights, or the trained miniature put together in `folder`.
 
     Raises:
         FileNotFoundError: the weights are missing.
     """
-    if weights is None and not is_trained():
-        return Models(make_standin(folder), SIZE, STEPS, GUIDANCE, UNTRAINED)
     if weights is None or is_miniature(weights):
         return Models(model_folder(folder), SIZE, STEPS, GUIDANCE, "the trained miniature")
     if not (weights / "unet").is_dir():

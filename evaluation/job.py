@@ -59,6 +59,12 @@ class Job:
     adapter: Path | None = None
 
     @property
+    def own_encoder(self) -> Path:
+        """The model folder's `encoder`, else the folder itself: its text and vision tower."""
+        folder = self.model / "encoder"
+        return folder if folder.is_dir() else self.model
+
+    @property
     def evaluated(self) -> slice:
         """Which pairs of a category."""
         return slice(self.skip, None if self.pairs is None else self.skip + self.pairs)

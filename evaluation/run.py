@@ -81,7 +81,7 @@ class Evaluation:
         depth = max(needed(setting.columns) for setting in job.settings)
         index = encoder = None
         if job.pred_files is None and depth:
-            encoder = self._encoder(job.encoder or job.model / "encoder")
+            encoder = self._encoder(job.encoder or job.own_encoder)
             index = self._index(encoder)
         for setting in job.settings:
             for category in job.categories:
@@ -184,11 +184,13 @@ class Evaluation:
                 self.left_out[name] = str(error)
             else:
                 inception, lpips = (made, lpips) if name.startswith("FID") else (inception, made)
-        folder = job.clip or job.encoder or job.model / "encoder"
-        if folder.is_dir():
-            clip = self._encoder(folder)
-        else:
-            self.left_out["CLIP-S, CLIP-I"] = f"{folder} is no encoder folder: name one with --clip"
+        named = job.clip or job.encoder
+        try:
+            clip = self._encoder(named or job.own_encoder)
+        except (FileNotFoundError, ValueError) as error:
+            if named is not None:
+                raise
+            self.left_out["CLIP-S, CLIP-I"] = f"{error} Or name an encoder with --clip."
         if drawn and job.classifier is not None:
             classifier = load_classifier(job.classifier)
         else:

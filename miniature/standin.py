@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import save_file
 
 from ..adapter.inversion import InversionAdapter, InversionAdapterConfig
+from ..adapter.pipeline import MODEL_INDEX
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def make_standin(folder: Path, seed: int = 0) -> Path:
 
 def write_model_folder(folder: Path, sizes: Sizes, seed: int = 0) -> Path:
     """Write an untrained model folder in diffusers layout, float32, `model_index.json` last."""
-    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+    from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import (
         CLIPTextConfig,
         CLIPTextModel,
@@ -150,25 +151,10 @@ def write_model_folder(folder: Path, sizes: Sizes, seed: int = 0) -> Path:
         folder / "inversion_adapter.safetensors",
         metadata={name: str(value) for name, value in asdict(sizes.adapter).items()},
     )
-    DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        clip_sample=False,
-        set_alpha_to_one=False,
-        steps_offset=1,
-    ).save_pretrained(folder / "scheduler")
+    write_scheduler(folder / "scheduler")
     write_tokenizer(folder / "tokenizer")
-    index = {
-        "_class_name": "FashionRAGPipeline",
-        "unet": ["diffusers", "UNet2DConditionModel"],
-        "vae": ["diffusers", "AutoencoderKL"],
-        "text_encoder": ["transformers", "CLIPTextModel"],
-        "tokenizer": ["transformers", "CLIPTokenizer"],
-        "image_encoder": ["transformers", "CLIPVisionModelWithProjection"],
-        "scheduler": ["diffusers", "DDIMScheduler"],
-    }
-    (folder / "model_index.json").write_text(json.dumps(index, indent=2), encoding="utf-8")
+    index = json.dumps(MODEL_INDEX, indent=2)
+    (folder / "model_index.json").write_text(index, encoding="utf-8")
     return folder
 
 
@@ -182,6 +168,20 @@ def write_encoder(folder: Path, config: Mapping[str, Any], seed: int = 0) -> Pat
     save_file(untrained_weights(model, f"{seed}/encoder"), folder / "open_clip_model.safetensors")
     (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
     return folder
+
+
+def write_scheduler(folder: Path) -> None:
+    """Write the noise schedule of Stable Diffusion 2 inpainting."""
+    from diffusers import DDIMScheduler
+
+    DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    ).save_pretrained(folder)
 
 
 def write_tokenizer(folder: Path) -> Path:

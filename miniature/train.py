@@ -73,22 +73,13 @@ def train_miniature(
 
 def assemble(folder: Path) -> Path:
     """`folder/base`: what the last stage starts from, in a model folder's layout."""
-    from diffusers import DDIMScheduler
-
-    from .standin import write_tokenizer
+    from .standin import write_scheduler, write_tokenizer
 
     base = folder / "base"
     for stage, part in (("clip", "text_encoder"), ("clip", "image_encoder"), ("vae", "vae")):
         shutil.copytree(folder / stage / "model" / part, base / part, dirs_exist_ok=True)
     write_tokenizer(base / "tokenizer")
-    DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        clip_sample=False,
-        set_alpha_to_one=False,
-        steps_offset=1,
-    ).save_pretrained(base / "scheduler")
+    write_scheduler(base / "scheduler")
     return base
 
 
@@ -101,14 +92,16 @@ def note(folder: Path, stage: str, content: dict, seconds: float) -> None:
     record |= {
         "command": "fashion-rag miniature train --out FOLDER",
         "world": {"count": COUNT, "test": TEST, "seed": SEED, "size": list(SIZE)},
-        "hardware": f"{platform.machine()}, {torch.get_num_threads()} threads, "
-        + (torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"),
         "torch": torch.__version__,
     }
     before = record.setdefault("stages", {}).get(stage, {"seconds": 0})
-    configuration = {name: value for name, value in content.items() if name != "model"}
-    spent = round(before["seconds"] + seconds)
-    record["stages"][stage] = {"seconds": spent, "configuration": configuration}
+    record["stages"][stage] = {
+        "seconds": round(before["seconds"] + seconds),
+        "hardware": torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads",
+        "configuration": {name: value for name, value in content.items() if name != "model"},
+    }
     file.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 

@@ -14,11 +14,6 @@ SIZE = (96, 128)
 STEPS, GUIDANCE = 20, 2.5
 
 
-def is_trained() -> bool:
-    """Whether the weights are there."""
-    return (WEIGHTS / "model_index.json").is_file()
-
-
 def model_folder(folder: Path) -> Path:
     """Put the trained miniature together in `folder`, tokenizer included; returns it.
 
@@ -26,7 +21,7 @@ def model_folder(folder: Path) -> Path:
         FileNotFoundError: the weights are missing.
         ImportError: open_clip is missing.
     """
-    if not is_trained():
+    if not (WEIGHTS / "model_index.json").is_file():
         raise FileNotFoundError(
             f"The trained miniature is missing: {WEIGHTS} has no model_index.json. Get the whole "
             "repository (a Git clone, or the archive of a release), or train it with "

@@ -26,7 +26,13 @@ from ..adapter.checkpoints import load_adapter
 from ..adapter.garment_images import PREPROCESS
 from ..adapter.inversion import InversionAdapter, InversionAdapterConfig
 from ..adapter.masks import MODES
-from ..adapter.pipeline import CLIP_MEAN, CLIP_STD, INPAINTING_CHANNELS, FashionRAGPipeline
+from ..adapter.pipeline import (
+    CLIP_MEAN,
+    CLIP_STD,
+    INPAINTING_CHANNELS,
+    MODEL_INDEX,
+    FashionRAGPipeline,
+)
 from ..adapter.pose import POSE_CHANNELS
 from ..retriever.sheet import contact_sheet
 from ..retriever.towers import is_model_folder
@@ -367,16 +373,8 @@ class FashionRagTask(Task):
             folder / "inversion_adapter.safetensors",
             metadata={**sizes, "preprocess": self.config.preprocess},
         )
-        index = {
-            "_class_name": "FashionRAGPipeline",
-            "unet": ["diffusers", "UNet2DConditionModel"],
-            "vae": ["diffusers", "AutoencoderKL"],
-            "text_encoder": ["transformers", "CLIPTextModel"],
-            "tokenizer": ["transformers", "CLIPTokenizer"],
-            "image_encoder": ["transformers", "CLIPVisionModelWithProjection"],
-            "scheduler": ["diffusers", "DDIMScheduler"],
-        }
-        (folder / "model_index.json").write_text(json.dumps(index, indent=2), encoding="utf-8")
+        index = json.dumps(MODEL_INDEX, indent=2)
+        (folder / "model_index.json").write_text(index, encoding="utf-8")
 
 
 def _unet(config: FashionRag, folder: Path) -> UNet2DConditionModel:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +14,10 @@ from fashion_rag.demo import scene
 from fashion_rag.demo.client import Graph
 from fashion_rag.demo.hosts import PACK
 from fashion_rag.miniature import trained
-from fashion_rag.miniature.standin import MINIATURE, write_model_folder
 from fashion_rag.retriever.encoders import load_encoder
 from fashion_rag.retriever.index import GarmentIndex
 from fashion_rag.retriever.search import search
 from PIL import Image
-
-from ..cards import match_colour_cards
 
 pytestmark = pytest.mark.host
 CATALOGUE = PACK / "miniature" / "examples" / "catalogues" / "drawn_garments"
@@ -30,14 +26,7 @@ TEXTS = ("a red dress with long sleeves", "blue straight trousers")
 
 @pytest.fixture(scope="module")
 def miniature(tmp_path_factory) -> Path:
-    """The trained miniature where it is there, else an untrained one with its U-Net's sizes."""
-    folder = tmp_path_factory.mktemp("miniature") / "miniature"
-    if trained.is_trained():
-        return trained.model_folder(folder)
-    unet = {"block_out_channels": (64, 96, 128), "attention_head_dim": (2, 3, 4)}
-    sizes = replace(MINIATURE, unet={**MINIATURE.unet, **unet, "layers_per_block": 1})
-    match_colour_cards(write_model_folder(folder, sizes))
-    return folder
+    return trained.model_folder(tmp_path_factory.mktemp("miniature") / "miniature")
 
 
 def test_the_demo_in_comfyui_and_without(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import urllib.error
 from itertools import combinations
 from typing import Any
@@ -14,7 +13,6 @@ import pytest
 from comfy_cli.workflow_to_api import convert_ui_to_api
 from fashion_rag.demo.client import Graph, Node
 from fashion_rag.demo.hosts import PACK
-from fashion_rag.miniature.trained import is_trained
 from PIL import Image
 
 from .. import workflows
@@ -218,11 +216,8 @@ def test_main_workflow_runs_on_the_standin(server, index):
 
 
 @pytest.mark.host
-def test_the_miniature_runs_as_it_is_shipped(bare, schemas, pair):
+def test_the_miniature_runs_as_it_is_shipped(bare, schemas):
     """Without any file of the user's and without any optional package."""
-    if not is_trained():
-        target = bare.store / "models" / "miniature"
-        shutil.copytree(pair, target, dirs_exist_ok=True)
     workflow = workflows.read("miniature")
     workflows.set_widgets(workflow, "KSampler", steps=2)
     graph = Graph(convert_ui_to_api(workflow, schemas))

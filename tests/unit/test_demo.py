@@ -135,13 +135,11 @@ def test_without_comfyui(small, drawn, tmp_path, capsys):
     assert (sheet[-40:] < 160).sum() > 100, "the foot says who painted it"
 
 
-def test_without_trained_weights_a_stand_in_paints_and_says_so(tmp_path, monkeypatch, drawn):
+def test_without_the_miniatures_weights_it_says_where_they_come_from(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(trained, "WEIGHTS", tmp_path / "none")
-    monkeypatch.setattr(scene, "GARMENTS", 12)
-    monkeypatch.setattr(scene, "STEPS", 1)
-    assert cli.main(["demo", "--no-comfyui", "--out", str(tmp_path / "demo.png")]) == 0
-    assert drawn["foot"].startswith("Painted by untrained stand-ins")
-    check_repainted(drawn)
+    assert cli.main(["demo", "--no-comfyui", "--out", str(tmp_path / "demo.png")]) == 1
+    message = capsys.readouterr().err
+    assert "The trained miniature is missing" in message and str(tmp_path / "none") in message
 
 
 def test_an_empty_text_is_refused(capsys):
