@@ -135,6 +135,7 @@ def exact_against_others(folder: Path) -> dict:
         },
         200,
     )
+    # Many queries at once are scored from the embeddings themselves.
     truth = nearest(index, texts, K, backend="exact")[1].numpy()
     single = half.float().numpy()
     flat = faiss.IndexFlatIP(DIM)
@@ -151,7 +152,7 @@ def exact_against_others(folder: Path) -> dict:
         time.sleep(1)
         figures |= in_turn({name: way}, 60)
     found = {
-        "exact": truth,
+        "exact": np.array([nearest(index, text[None], K)[1][0].numpy() for text in texts]),
         "faiss Flat fp32": flat.search(texts.numpy(), K)[1],
         "numpy fp32": np.array([by_numpy(single, text) for text in texts.numpy()]),
         "usearch": np.array([graph.search(text, K).keys for text in texts.numpy()]),
