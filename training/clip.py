@@ -105,15 +105,12 @@ class ClipTask(Task):
         self.worn_scale = nn.Parameter(torch.tensor(2.6593))
         processes = PartialState()
         # Each process's own samples, against those of all.
-        self.clip_loss, self.worn_loss = (
-            ClipLoss(
-                local_loss=True,
-                gather_with_grad=True,
-                cache_labels=True,
-                rank=processes.process_index,
-                world_size=processes.num_processes,
-            )
-            for _ in range(2)
+        self.clip_loss = ClipLoss(
+            local_loss=True,
+            gather_with_grad=True,
+            cache_labels=True,
+            rank=processes.process_index,
+            world_size=processes.num_processes,
         )
         need = ("photos", "garments", "labels")
         longest = self.clip.positional_embedding.shape[0]
@@ -176,7 +173,7 @@ class ClipTask(Task):
                 views = recoloured(views)
             self.clip.encode_image(self._pixels(views))
             own, worn = functional.normalize(self.head(self._pooled), dim=-1).chunk(2)
-            seen = self.worn_loss(own, worn, self.worn_scale.exp().clamp(max=100))
+            seen = self.clip_loss(own, worn, self.worn_scale.exp().clamp(max=100))
             loss = loss + self.config.worn_weight * seen
             figures["worn"] = seen.detach()
         return loss, figures
