@@ -99,10 +99,18 @@ def note(folder: Path, stage: str, content: dict, seconds: float) -> None:
         "seconds": round(before["seconds"] + seconds),
         "hardware": torch.cuda.get_device_name()
         if torch.cuda.is_available()
-        else f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads",
+        else f"{_processor()}, {torch.get_num_threads()} threads",
         "configuration": {name: value for name, value in content.items() if name != "model"},
     }
     file.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if "model name" in line)
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
 
 
 def _progress(done: int, total: int) -> None:

@@ -98,7 +98,8 @@ def run_stage(
 
         # Beside the run, not in it: a new run's folder has to be empty.
         task = FashionRagTask(config, data, out.with_name(f"{out.name}.encoded"), device)
-    return train(task, config.run, {"stage": stage, **plain(config)}, out, resume, minutes)
+    identity = {"stage": stage, "data": task.stream.data.digest(), **plain(config)}
+    return train(task, config.run, identity, out, resume, minutes)
 
 
 def _parse(content: dict[str, Any]) -> tuple[str, Any]:

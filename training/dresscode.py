@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,11 @@ class DressCode:
 
     def __len__(self) -> int:
         return len(self.pairs)
+
+    def digest(self) -> str:
+        """16 hexadecimal digits of the pairs and their captions, wherever the folder lies."""
+        text = json.dumps([astuple(pair) for pair in self.pairs])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def photo(self, pair: Pair) -> Image.Image:
         """The model photo, RGB."""

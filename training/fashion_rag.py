@@ -156,7 +156,7 @@ class FashionRagTask(Task):
             if len(config.garments) > 2:
                 found = kept(
                     cache / "retrieved.safetensors",
-                    fingerprint(pairs, towers, pool=config.pool),
+                    fingerprint(pairs, towers, captions=True, pool=config.pool),
                     lambda: {"rows": retrieved(pairs, encoder, config.pool, device)},
                 )["rows"]
             self.stream = PairStream(pairs, config, found, self.prompts, self.image_encoder)

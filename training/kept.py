@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,11 @@ logger = logging.getLogger(__name__)
 _MADE_FROM = "made_from"
 
 
-def fingerprint(data: DressCode, models: Sequence[Path], **settings: Any) -> str:
-    """A hash of the pairs with their captions, of models' folders, and of settings."""
-    pairs = [astuple(pair) for pair in data.pairs]
+def fingerprint(
+    data: DressCode, models: Sequence[Path], *, captions: bool = False, **settings: Any
+) -> str:
+    """A hash of the pairs, with their captions or without, of models' folders, and of settings."""
+    pairs = [astuple(pair if captions else replace(pair, chunks=())) for pair in data.pairs]
     text = json.dumps([str(data.root.resolve()), pairs, settings], sort_keys=True)
     digest = hashlib.sha256(text.encode())
     for model in models:

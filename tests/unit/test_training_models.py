@@ -283,6 +283,22 @@ def test_the_two_towers_are_open_clips_model(world, tmp_path):
     assert 0 < (before[name].float() - after[name].float()).abs().max() < 0.01
 
 
+def test_a_run_goes_on_with_its_own_data_alone(world, tmp_path):
+    run = settings(Path())["run"] | {"steps": 1}
+    content = {"stage": "vae", "model": VAE, "size": [64, 48], "crop": 32, "run": run}
+    assert cli.run_stage(content, world, tmp_path / "run", False, None)
+    moved, other = tmp_path / "moved", tmp_path / "other"
+    for folder in (moved, other):
+        shutil.copytree(world, folder)
+    content["run"] = run | {"steps": 2}
+    assert cli.run_stage(content, moved, tmp_path / "run", True, None)
+    captions = json.loads((other / "fine_captions.json").read_text())
+    captions[min(captions)][0] = "another garment"
+    (other / "fine_captions.json").write_text(json.dumps(captions))
+    with pytest.raises(ValueError, match="belongs to another run: data: '"):
+        cli.run_stage(content, other, tmp_path / "run", True, None)
+
+
 def test_the_autoencoder_has_stable_diffusions_spread(world, tmp_path):
     from diffusers import AutoencoderKL
 
