@@ -20,13 +20,13 @@ from .world import Garment, to_oklab
 FINE: dict[str, tuple[dict[str, float], dict[str, float], dict[str, float]]] = {
     "dresses": (
         {"{colour} {cut}": 1.0},
-        {"{sleeve}": 0.5, "{neckline}": 0.5},
-        {"{pattern} fabric": 0.2, "{print}": 0.2, "{length}": 0.4, "{trim}": 0.2},
+        {"{sleeve}": 0.4, "{neckline}": 0.2, "{length}": 0.4},
+        {"{pattern} fabric": 0.1, "{print}": 0.75, "{trim}": 0.15},
     ),
     "upper_body": (
         {"{colour} {cut}": 1.0},
         {"{sleeve}": 0.5, "{neckline}": 0.3, "{length}": 0.2},
-        {"{pattern} fabric": 0.2, "{print}": 0.5, "{trim}": 0.3},
+        {"{pattern} fabric": 0.1, "{print}": 0.75, "{trim}": 0.15},
     ),
     "lower_body": (
         {"{colour} {cut}": 1.0},
