@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterable
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -92,10 +92,10 @@ class DressCode:
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def digest(self) -> str:
+    def digest(self, captions: bool = True) -> str:
         """16 hexadecimal digits of the pairs and their captions, wherever the folder lies."""
-        text = json.dumps([astuple(pair) for pair in self.pairs])
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        pairs = [astuple(pair if captions else replace(pair, chunks=())) for pair in self.pairs]
+        return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()[:16]
 
     def photo(self, pair: Pair) -> Image.Image:
         """The model photo, RGB."""

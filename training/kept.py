@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +25,8 @@ def fingerprint(
     data: DressCode, models: Sequence[Path], *, captions: bool = False, **settings: Any
 ) -> str:
     """A hash of the pairs, with their captions or without, of models' folders, and of settings."""
-    pairs = [astuple(pair if captions else replace(pair, chunks=())) for pair in data.pairs]
-    text = json.dumps([str(data.root.resolve()), pairs, settings], sort_keys=True)
+    pairs = [str(data.root.resolve()), data.digest(captions)]
+    text = json.dumps([pairs, settings], sort_keys=True)
     digest = hashlib.sha256(text.encode())
     for model in models:
         for file in sorted(model.rglob("*")):
