@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..miniature.fabrics import PLAIN
 from .columns import FIRST, ORACLE, PROTOCOL, ROUND_TRIP, TEXT
 from .distances import frechet_distance
 from .measuring import Measured
@@ -145,11 +146,23 @@ def _where_the_error_is(measured: Measured) -> str:
         [_mean(measured, key, name) for key in (TEXT.key, ORACLE.key)]
         for name in ("garment_error", "rest_error")
     )
-    return (
+    words = (
         f"on the garment's pixels the error falls from {inside[0]:.3g} to {inside[1]:.3g}, on the "
         f"rest of the mask (skin, background), of which the garment's photo tells nothing, from "
         f"{elsewhere[0]:.3g} to {elsewhere[1]:.3g}"
     )
+    plain = np.array([pattern == PLAIN for pattern in measured.patterns or ()])
+    if plain.any() and not plain.all():
+        text, oracle = (_column(measured, key, "mask_error") for key in (TEXT.key, ORACLE.key))
+        bare, printed = (
+            100 * (1 - np.nanmean(oracle[rows]) / np.nanmean(text[rows]))
+            for rows in (plain, ~plain)
+        )
+        words += (
+            f"; in the whole mask it is {bare:.0f} % lower for plain garments and {printed:.0f} % "
+            "for printed ones: a print that is painted anew seldom lies where it lay"
+        )
+    return words
 
 
 def _pattern(measured: Measured, label: str, key: str, name: str, rate: Figure | None) -> Target:

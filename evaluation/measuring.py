@@ -55,11 +55,12 @@ class Instruments:
 @dataclass
 class Measured:
     """A setting's results. values: by column. features: by network and column, and under "" those
-    of the persons' own photos."""
+    of the persons' own photos. patterns: of the samples' garments, where a drawn world knows."""
 
     samples: list[Sample]
     values: dict[str, Values] = field(default_factory=dict)
     features: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    patterns: list[str] | None = None
 
     def distances(self, column: str, name: str, rows: np.ndarray) -> tuple[Figure, Figure] | None:
         """Fréchet and kernel distance of a column's pictures to the photos, over some samples."""
@@ -120,6 +121,7 @@ def measure(
             name: {key: np.concatenate(parts) for key, parts in kept.items()}
             for name, kept in features.items()
         },
+        tools.world and [tools.world.pattern(sample.garment) for sample in samples],
     )
 
 

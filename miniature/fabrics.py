@@ -70,7 +70,8 @@ MOTIFS: dict[str, Motif] = {
     "zigzag": _zigzag,
     "diamonds": _diamonds,
 }
-PATTERNS = ("plain", *MOTIFS)
+PLAIN = "plain"
+PATTERNS = (PLAIN, *MOTIFS)
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Fabric:
     """A fabric in one colour, or printed in a second; `repeat` of the motif in head heights."""
 
     base: Colour
-    pattern: str = "plain"
+    pattern: str = PLAIN
     print_colour: Colour = (1.0, 1.0, 1.0)
     repeat: float = 0.5
 
@@ -90,7 +91,7 @@ class Fabric:
     def at(self, x: np.ndarray, v: np.ndarray, pixel: float) -> np.ndarray:
         """Colours (n, 3) at rest coordinates (n,); `pixel` is a pixel's size in head heights."""
         base = np.asarray(self.base, np.float32)
-        if self.pattern == "plain":
+        if self.pattern == PLAIN:
             return np.tile(base, (len(x), 1))
         cover = MOTIFS[self.pattern](x / self.repeat, v / self.repeat, pixel / self.repeat)
         printed = np.asarray(self.print_colour, np.float32)

@@ -92,6 +92,16 @@ def test_what_falls_short_is_named_with_its_reason(changes, name, reason):
     assert which.startswith(name) and reason in why
 
 
+def test_the_error_in_the_mask_is_told_apart_by_plain_and_printed():
+    found, own = measured(oracle={"mask_error": 0.16})
+    plain = np.arange(COUNT) < 60
+    found.patterns = ["plain" if one else "dots" for one in plain]
+    for column, of_plain in (("k0", 0.2), ("oracle", 0.1)):
+        found.values[column]["mask_error"] = np.where(plain, of_plain, 0.2)
+    reason = next(t.reason for t in judge(found, own) if t.name.endswith("error inside the mask"))
+    assert "50 % lower for plain garments and 0 % for printed ones" in reason
+
+
 def test_a_blind_classifier_voids_the_pattern_rows():
     found = missed(vae={"pattern": 0.9})
     assert found["oracle: pattern"] == "void: see the classifier"
