@@ -38,7 +38,7 @@ def encoder(server):
 @pytest.fixture(scope="module")
 def catalogue(server):
     """As many photos of a few pixels, each of its own colour."""
-    folder = server.store / "catalogues" / "many"
+    folder = server.store / "catalogues" / "thousands"
     folder.mkdir()
     for number in range(COUNT):
         colour = (number % 256, number // 256 * 8, 128)
@@ -48,7 +48,7 @@ def catalogue(server):
 
 @pytest.mark.parametrize("kind", ["exact", "ivf", "hnsw"])
 def test_a_big_index_finds_in_comfyui_what_it_finds_outside(server, encoder, catalogue, kind):
-    folder = server.store / "indexes" / f"many {kind}"
+    folder = server.store / "indexes" / f"thousands {kind}"
     build_index(catalogue, folder, Scattered(encoder), kind=kind, batch_size=256)
     graph = Graph()
     index = graph.add("GarmentIndexLoader", index_name=folder.name)
