@@ -121,7 +121,7 @@ def measure(
             name: {key: np.concatenate(parts) for key, parts in kept.items()}
             for name, kept in features.items()
         },
-        tools.world and [tools.world.pattern(sample.garment) for sample in samples],
+        patterns=tools.world and [tools.world.pattern(sample.garment) for sample in samples],
     )
 
 
