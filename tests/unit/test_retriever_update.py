@@ -26,6 +26,7 @@ from fashion_rag.retriever.update import remove_garments, update_index
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from torchvision.transforms.functional import pil_to_tensor
 
 from .retriever_fakes import ColourEncoder, draw_catalogue
 
@@ -333,22 +334,18 @@ def test_two_read_while_one_writes(catalogue, folder):
     assert len(set(seen)) > 2 and set(seen) <= set(range(12, 23))
 
 
-def half_size(photo: Image.Image) -> torch.Tensor:
-    return torch.from_numpy(np.asarray(photo.reduce(2)).copy())
-
-
 @pytest.mark.parametrize("processes", [0, 2])
 def test_photos_are_read_in_order(catalogue, processes):
     """On threads and in processes alike; what can't be read is a reject in its place."""
     files = sorted(path.name for path in catalogue.iterdir())
     (catalogue / "005.png").write_bytes(b"x")
-    with PhotoReader(catalogue, half_size, processes) as reader:
+    with PhotoReader(catalogue, pil_to_tensor, processes) as reader:
         found = list(reader.read(files, 3))
     assert [item.file for item in found] == files
     assert found[5].reason == "is not a JPEG, PNG or WebP picture."
     for item in found[:5] + found[6:]:
-        expected = read_photo(catalogue, item.file, half_size)
-        assert torch.equal(item.picture, expected.picture) and item.picture.shape == (16, 12, 3)
+        expected = read_photo(catalogue, item.file, pil_to_tensor)
+        assert torch.equal(item.picture, expected.picture) and item.picture.shape == (3, 32, 24)
         assert (item.content, item.thumbnail) == (expected.content, expected.thumbnail)
 
 
