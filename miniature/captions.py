@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from string import Formatter
 
+from .fabrics import PLAIN
 from .world import Garment, to_oklab
 
 #: All that fine captions tell: for each category three chunks, for each chunk the phrases that it
@@ -82,7 +83,7 @@ def words(garment: Garment) -> dict[str, str]:
     if kind is None:
         kind = "skirt" if garment.cut.endswith("skirt") else "trousers"
     lightness = to_oklab(garment.base)[0]
-    plain = garment.pattern == "plain"
+    plain = garment.pattern == PLAIN
     found = {
         "colour": garment.colour,
         "tone": "light" if lightness > 0.72 else "dark" if lightness < 0.48 else "mid",

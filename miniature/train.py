@@ -99,13 +99,14 @@ def note(folder: Path, stage: str, content: dict, seconds: float) -> None:
         "seconds": round(before["seconds"] + seconds),
         "hardware": torch.cuda.get_device_name()
         if torch.cuda.is_available()
-        else f"{_processor()}, {torch.get_num_threads()} threads",
+        else f"{processor()}, {torch.get_num_threads()} threads",
         "configuration": {name: value for name, value in content.items() if name != "model"},
     }
     file.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The processor's name, as the system tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if "model name" in line)

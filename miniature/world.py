@@ -10,7 +10,7 @@ import numpy as np
 from .backdrops import KINDS, Backdrop
 from .body import Arm, Build, Leg, Pose
 from .cuts import Cut
-from .fabrics import MOTIFS, Fabric
+from .fabrics import MOTIFS, PLAIN, Fabric
 from .people import HAIRS, SKINS, STYLES, Person
 from .raster import Colour
 
@@ -226,7 +226,7 @@ def _garment(rng: random.Random, number: int, category: str) -> Garment:
     trims = [t for t in TRIMS[category] if _suits(t, cut, neckline, sleeve)]
     trim = rng.choice(trims)
     colour, base = pick_colour(rng)
-    pattern = "plain" if rng.random() < 0.3 else rng.choice(tuple(MOTIFS))
+    pattern = PLAIN if rng.random() < 0.3 else rng.choice(tuple(MOTIFS))
     # Half of a check is a mixture of its two colours.
     print_word, print_colour = _contrasting(rng, base, 0.34 if pattern == "checks" else 0.28)
     trim_word, trim_colour = _contrasting(rng, base, 0.25)
@@ -396,7 +396,7 @@ def _companion(rng: random.Random, number: int, category: str, broad: bool) -> G
         trim="none",
         colour=colour,
         base=base,
-        pattern="plain",
+        pattern=PLAIN,
         print_word="",
         print_colour=base,
         repeat=1.0,
