@@ -6,7 +6,7 @@ WEB_DIRECTORY = "./web"
 async def comfy_entrypoint():
     """Register the pack's model folders and return its ComfyExtension (called by ComfyUI alone)."""
     from .nodes import FashionRAGExtension
-    from .nodes.folders import register_folders
+    from .nodes.host.folders import register_folders
 
     register_folders()
     return FashionRAGExtension()

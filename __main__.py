@@ -2,6 +2,6 @@
 
 if __name__ == "__main__":
     # Not above: processes that draw import this file too, and would import everything.
-    from .cli import main
+    from .commands.main import main
 
     raise SystemExit(main())

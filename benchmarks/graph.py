@@ -76,7 +76,7 @@ def machine(comfyui: Path) -> dict:
 def stock_folder(model: Path, folder: Path) -> Path:
     """The model folder with the first 9 channels of its U-Net, in the names that the stock loader
     knows at this width (LDM's)."""
-    from fashion_rag.adapter.checkpoints import unet_diffusers_to_ldm
+    from fashion_rag.adapter.garment.checkpoints import unet_diffusers_to_ldm
     from safetensors.torch import load_file, save_file
 
     for part in ("text_encoder", "vae"):
@@ -106,9 +106,9 @@ def time_requeue(args: argparse.Namespace) -> dict:
 
     The models are the stand-in's, since none of them runs in that time.
     """
+    from fashion_rag.comfyui_server.installations import Host
+    from fashion_rag.commands.demo import TEXT
     from fashion_rag.demo import scene
-    from fashion_rag.demo.cli import TEXT
-    from fashion_rag.demo.hosts import Host
     from fashion_rag.demo.painters import NAME, DemoGraph, InComfyUI
     from fashion_rag.miniature.standin import make_standin
 

@@ -108,8 +108,8 @@ def exact_against_others(folder: Path) -> dict:
     """Exact search in turn with reading, then the others one after the other."""
     import faiss
     import usearch.index
-    from fashion_rag.retriever.index import GarmentIndex
     from fashion_rag.retriever.search import nearest
+    from fashion_rag.retriever.store.index import GarmentIndex
 
     path = folder / "54k"
     write_index(path, DRESS_CODE, "exact")
@@ -172,9 +172,9 @@ def exact_against_others(folder: Path) -> dict:
 
 def approximate_kinds(folder: Path) -> dict:
     """The same index as each kind, with the effort that recall@10 of 0.95 takes on other texts."""
-    from fashion_rag.retriever.index import GarmentIndex
     from fashion_rag.retriever.search import nearest
-    from fashion_rag.retriever.tune import tune_index
+    from fashion_rag.retriever.store.index import GarmentIndex
+    from fashion_rag.retriever.upkeep.tune import tune_index
 
     texts = Generator().texts(TEXTS)
     figures = {}
@@ -228,7 +228,7 @@ def fill(name: str, folder: Path) -> dict:
 
 
 def tune(name: str, folder: Path) -> dict:
-    from fashion_rag.retriever.tune import tune_index
+    from fashion_rag.retriever.upkeep.tune import tune_index
 
     started = time.perf_counter()
     texts = Generator().texts(TEXTS)[: TEXTS // 2]
@@ -238,8 +238,8 @@ def tune(name: str, folder: Path) -> dict:
 
 
 def search_index(name: str, folder: Path) -> dict:
-    from fashion_rag.retriever.index import GarmentIndex
     from fashion_rag.retriever.search import nearest
+    from fashion_rag.retriever.store.index import GarmentIndex
 
     texts = Generator().texts(TEXTS)[TEXTS // 2 :]
     before = memory()
@@ -274,9 +274,9 @@ def search_index(name: str, folder: Path) -> dict:
 
 
 def filtered(folder: Path, text: str, texts: torch.Tensor) -> dict:
-    from fashion_rag.retriever.filters import parse_filter
-    from fashion_rag.retriever.index import GarmentIndex
     from fashion_rag.retriever.search import nearest
+    from fashion_rag.retriever.store.filters import parse_filter
+    from fashion_rag.retriever.store.index import GarmentIndex
 
     index = GarmentIndex.open(folder)
     condition = parse_filter(text)
@@ -299,8 +299,8 @@ def filtered(folder: Path, text: str, texts: torch.Tensor) -> dict:
 
 
 def exact(folder: Path, texts: torch.Tensor, rows: np.ndarray | None) -> np.ndarray:
-    from fashion_rag.retriever.index import GarmentIndex
     from fashion_rag.retriever.search import nearest
+    from fashion_rag.retriever.store.index import GarmentIndex
 
     index = GarmentIndex.open(folder)
     return nearest(index, texts, K, rows, backend="exact")[1].numpy()
@@ -308,7 +308,7 @@ def exact(folder: Path, texts: torch.Tensor, rows: np.ndarray | None) -> np.ndar
 
 def flat_searches(folder: Path, texts: torch.Tensor) -> dict:
     import faiss
-    from fashion_rag.retriever.index import GarmentIndex
+    from fashion_rag.retriever.store.index import GarmentIndex
 
     single = GarmentIndex.open(folder).embeddings.float().numpy()
     flat = faiss.IndexFlatIP(DIM)
@@ -338,11 +338,12 @@ def write_index(folder: Path, count: int, kind: str) -> dict:
 
     The column `stock` is 0 to 999, so that a filter can leave any share of the garments.
     """
-    from fashion_rag.retriever import draft, generation, manifest
-    from fashion_rag.retriever.catalogue import Garment
-    from fashion_rag.retriever.index import map_embeddings
-    from fashion_rag.retriever.kinds import MEMORY, Approximate
-    from fashion_rag.retriever.records import Place, Record, RecordWriter
+    from fashion_rag.retriever.photos.catalogue import Garment
+    from fashion_rag.retriever.store import generation, manifest
+    from fashion_rag.retriever.store import journal as draft
+    from fashion_rag.retriever.store.index import map_embeddings
+    from fashion_rag.retriever.store.records import Place, Record, RecordWriter
+    from fashion_rag.retriever.vectors.approximate import MEMORY, Approximate
 
     folder.mkdir(parents=True, exist_ok=True)
     embeddings = folder / "embeddings-00000000.safetensors"
@@ -409,9 +410,9 @@ def write_index(folder: Path, count: int, kind: str) -> dict:
 def build_rate(folder: Path) -> dict:
     """Photos a second of the whole build and of the bare model, in turn."""
     import open_clip
-    from fashion_rag.retriever.build import build_index
-    from fashion_rag.retriever.encoders import OpenClipEncoder
-    from fashion_rag.retriever.index import GarmentIndex
+    from fashion_rag.retriever.encoders.open_clip import OpenClipEncoder
+    from fashion_rag.retriever.store.index import GarmentIndex
+    from fashion_rag.retriever.upkeep.build import build_index
     from PIL import Image
 
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -9,19 +9,19 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..adapter.pipeline import FashionRAGPipeline
-from ..adapter.prompts import PAPER_PROMPT
-from ..generate import photo_keypoints
-from ..retriever.build import build_index
-from ..retriever.catalogue import Garment, read_catalogue
-from ..retriever.encoders import load_encoder
-from ..retriever.index import GarmentIndex
-from ..retriever.photos import open_photo
+from ..adapter.garment.prompts import PAPER_PROMPT
+from ..adapter.headless.pipeline import FashionRAGPipeline
+from ..adapter.person.pose import photo_keypoints
+from ..comfyui_server.client import Graph, Node
+from ..comfyui_server.installations import Host, optional_packages
+from ..comfyui_server.server import Server, link_or_copy
+from ..pictures.photos import open_photo
+from ..retriever.encoders.open_clip import load_encoder
+from ..retriever.photos.catalogue import Garment, read_catalogue
 from ..retriever.search import search
-from .client import Graph, Node
-from .hosts import Host, optional_packages
+from ..retriever.store.index import GarmentIndex
+from ..retriever.upkeep.build import build_index
 from .scene import Models, photo_of
-from .server import Server, link_or_copy
 
 NAME = "demo"
 """Of the catalogue, its index, the models and the person inside ComfyUI."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..generate import photo_keypoints
+from ..adapter.person.pose import photo_keypoints
 from ..miniature.examples import (
     FIRST_GARMENT,
     FIRST_PERSON,
@@ -20,7 +20,7 @@ from ..miniature.examples import (
 )
 from ..miniature.trained import GUIDANCE, SIZE, STEPS, is_miniature, model_folder
 from ..miniature.world import CATEGORIES
-from ..retriever.photos import open_photo
+from ..pictures.photos import open_photo
 
 GARMENTS = 360
 """Garments of the drawn catalogue, a third of each category."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..adapter.prompts import DEPTH_PROMPT, PAPER_PROMPT
+from ..adapter.garment.prompts import DEPTH_PROMPT, PAPER_PROMPT
 from .dresscode import Sample
 from .retrieval import Ranking
 

@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 from scipy.ndimage import binary_erosion
 
-from ..adapter.framing import frame
-from ..adapter.inpainting import THRESHOLD
-from ..adapter.masks import LABELS, MODES
-from ..adapter.pose import DRESSCODE_FRAME
+from ..adapter.person.framing import frame
+from ..adapter.person.inpainting import THRESHOLD
+from ..adapter.person.masks import LABELS, MODES
+from ..adapter.person.pose import DRESSCODE_FRAME
 from ..training.dresscode import CATEGORIES, DressCode, Pair
 
 CHUNKS = 3

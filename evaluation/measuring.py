@@ -10,23 +10,16 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..adapter.framing import frame
-from ..adapter.inpainting import composite
-from ..adapter.masks import MODES
+from ..adapter.person.framing import frame
+from ..adapter.person.inpainting import composite
+from ..adapter.person.masks import MODES
 from .columns import Column
 from .distances import distance_figures
-from .drawn import DrawnWorld
-from .dresscode import (
-    Sample,
-    Scene,
-    fitted_region,
-    garment_region,
-    inner_region,
-    load_scene,
-)
+from .dresscode import Sample, Scene, fitted_region, garment_region, inner_region, load_scene
 from .measures import colour_error, fabric_patch, masked_garment, region_error, ssim
+from .miniature.drawn import DrawnWorld
+from .miniature.patterns import PatternClassifier, garment_view
 from .networks import Features
-from .patterns import PatternClassifier, garment_view
 from .statistics import Figure
 
 FEATHER = 8

@@ -17,11 +17,11 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from ..adapter.framing import to_picture
-from ..adapter.inpainting import CELL
-from ..adapter.masks import MODES
-from ..adapter.pipeline import FashionRAGPipeline
-from ..adapter.prompts import category_words, split_prompt
+from ..adapter.garment.prompts import category_words, split_prompt
+from ..adapter.headless.pipeline import FashionRAGPipeline
+from ..adapter.person.framing import to_picture
+from ..adapter.person.inpainting import CELL
+from ..adapter.person.masks import MODES
 from .dresscode import Sample, load_scene
 
 

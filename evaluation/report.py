@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from .claim import CLASSIFIER_RATE, Target, classifier_rate
 from .columns import ROUND_TRIP, Column
 from .dresscode import CATEGORIES
 from .measuring import Measured
+from .miniature.claim import CLASSIFIER_RATE, Target, classifier_rate
 from .statistics import Figure, mean_figure
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..retriever.encoders import Encoder
-from ..retriever.index import GarmentIndex
+from ..retriever.encoders.open_clip import Encoder
 from ..retriever.search import search
+from ..retriever.store.index import GarmentIndex
 from .dresscode import Sample
 
 DEPTH = 20

@@ -15,22 +15,23 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from ..adapter.framing import to_picture
-from ..adapter.pipeline import FashionRAGPipeline
-from ..retriever.build import build_index
-from ..retriever.catalogue import safe_path
-from ..retriever.encoders import load_encoder
-from ..retriever.index import MANIFEST, GarmentIndex
-from ..retriever.photos import open_photo
-from . import claim, networks, report
+from ..adapter.headless.pipeline import FashionRAGPipeline
+from ..adapter.person.framing import to_picture
+from ..pictures.photos import open_photo
+from ..retriever.encoders.open_clip import load_encoder
+from ..retriever.photos.catalogue import safe_path
+from ..retriever.store.index import MANIFEST, GarmentIndex
+from ..retriever.upkeep.build import build_index
+from . import networks, report
 from .columns import CLAIM, PROTOCOL, RETRIEVED, ROUND_TRIP, TRUTH, Column, needed
-from .drawn import DrawnWorld
 from .dresscode import Sample, load_scene, read_samples
 from .grid import GridRow, picture_grid
 from .job import Job, Setting, claim_folder, write_text
 from .measuring import Instruments, Measured, composited, measure, read_picture
+from .miniature import claim
+from .miniature.drawn import DrawnWorld
+from .miniature.patterns import load_classifier
 from .painting import Condition, Painter
-from .patterns import load_classifier
 from .plots import plot_quality
 from .retrieval import (
     CUTOFFS,

@@ -108,7 +108,7 @@ def write_person(folder: Path, number: int, size: tuple[int, int] = FRAME) -> Pa
     The mask covers the garment worn and, for tops and dresses, the arms (`adapter.masks`).
     """
     # Not at the top: the processes that draw a catalogue would wait for torch.
-    from ..adapter.masks import inpainting_mask
+    from ..adapter.person.masks import inpainting_mask
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

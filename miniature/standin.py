@@ -17,8 +17,8 @@ from zlib import crc32
 import torch
 from safetensors.torch import save_file
 
-from ..adapter.inversion import InversionAdapter, InversionAdapterConfig
-from ..adapter.pipeline import MODEL_INDEX
+from ..adapter.garment.inversion import InversionAdapter, InversionAdapterConfig
+from ..adapter.headless.pipeline import MODEL_INDEX
 
 
 @dataclass(frozen=True)

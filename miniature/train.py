@@ -40,8 +40,8 @@ def train_miniature(
             f"{unknown[0]!r} names no stage: expected one of {', '.join(STAGES)} first, as "
             "in clip.run.steps=500."
         )
-    from ..training.cli import CONFIGS, run_stage
     from ..training.config import override, read_toml
+    from ..training.stages import CONFIGS, run_stage
     from .dresscode import render
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from .adapter import GarmentTextualInversion, GarmentTokensSave, InversionAdapterLoader
 from .inpaint import FashionComposite, FashionInpaintConditioning
 from .models import FashionPromptDepth, FashionRAGLoader, FashionUNetLoader
 from .person import FashionPersonLoader
 from .retrieve import GarmentIndexBuild, GarmentIndexLoader, TextGarmentRetrieve
+from .textual_inversion import GarmentTextualInversion, GarmentTokensSave, InversionAdapterLoader
 
 
 class FashionRAGExtension(ComfyExtension):

@@ -8,9 +8,9 @@ import node_helpers
 import torch
 from comfy_api.latest import io
 
-from ..adapter.inpainting import composite, prepare_inpainting
-from ..adapter.pose import keypoints_from_pose_keypoint, pose_map
-from .host import POSE_KEY, check_control_width
+from ..adapter.person.inpainting import composite, prepare_inpainting
+from ..adapter.person.pose import keypoints_from_pose_keypoint, pose_map
+from .host.memory import POSE_KEY, check_control_width
 
 logger = logging.getLogger(__name__)
 

@@ -7,10 +7,11 @@ import node_helpers
 import torch
 from comfy_api.latest import io
 
-from ..adapter.depth import parse_levels
-from . import folders, sockets
-from .host import GARMENT_CONTEXT_KEY, load_unet, with_prompt_depth
-from .model_folder import load_model_folder
+from ..adapter.headless.depth import parse_levels
+from . import sockets
+from .host import folders
+from .host.memory import GARMENT_CONTEXT_KEY, load_unet, with_prompt_depth
+from .host.model_folder import load_model_folder
 
 CATEGORY = "FashionRAG/models"
 

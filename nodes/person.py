@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from comfy_api.latest import io
 
-from ..adapter.pose import read_pose
-from ..retriever.photos import open_photo
-from . import folders
+from ..adapter.person.pose import read_pose
+from ..pictures.photos import open_photo
+from .host import folders
 from .inpaint import CATEGORY, PoseKeypoint
 
 PHOTOS = ("photo.jpg", "photo.jpeg", "photo.png", "photo.webp")

@@ -10,19 +10,20 @@ import torch
 from comfy_api.latest import io, ui
 from PIL import Image
 
-from ..adapter.garment_images import photos_to_batch
+from ..adapter.garment.garment_images import photos_to_batch
+from ..pictures.contact_sheet import contact_sheet
+from ..pictures.photos import to_rgb_on_white
 from ..retriever.backends import LocalBackend
-from ..retriever.build import build_index
-from ..retriever.catalogue import CATEGORIES, Garment
-from ..retriever.encoders import Encoder, load_encoder
-from ..retriever.filters import parse_filter
-from ..retriever.index import GarmentIndex
-from ..retriever.opening import open_index, state_of_index
-from ..retriever.photos import to_rgb_on_white
+from ..retriever.encoders.open_clip import Encoder, load_encoder
+from ..retriever.open_index import open_index, state_of_index
+from ..retriever.photos.catalogue import CATEGORIES, Garment
 from ..retriever.query import CHUNKS, MAX_POOL, Query, retrieve
-from ..retriever.sheet import contact_sheet
-from . import folders, sockets
-from .host import HostEncoder, ManagedEncoder, progress_bar
+from ..retriever.store.filters import parse_filter
+from ..retriever.store.index import GarmentIndex
+from ..retriever.upkeep.build import build_index
+from . import sockets
+from .host import folders
+from .host.memory import HostEncoder, ManagedEncoder, progress_bar
 
 logger = logging.getLogger(__name__)
 

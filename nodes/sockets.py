@@ -8,8 +8,8 @@ import torch
 from comfy_api.latest import io
 
 from ..retriever.backends import SearchBackend
-from ..retriever.catalogue import Garment
-from ..retriever.encoders import Encoder
+from ..retriever.encoders.open_clip import Encoder
+from ..retriever.photos.catalogue import Garment
 
 Index = io.Custom("FASHIONRAG_INDEX")
 Garments = io.Custom("FASHIONRAG_GARMENTS")

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .catalogue import Garment
-from .encoders import Encoder
-from .filters import Filter
-from .index import GarmentIndex
+from .encoders.open_clip import Encoder
+from .photos.catalogue import Garment
 from .search import nearest
+from .store.filters import Filter
+from .store.index import GarmentIndex
 
 
 class SearchBackend(Protocol):

@@ -34,9 +34,9 @@ import torch
 from PIL import Image
 
 from .backends import SearchBackend
-from .encoders import Encoder
-from .filters import Filter, parse_filter
+from .encoders.open_clip import Encoder
 from .search import Hit
+from .store.filters import Filter, parse_filter
 
 CHUNKS = ("together", "singly")
 MAX_POOL = 4096

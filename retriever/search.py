@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .catalogue import Garment
-from .exact import FEW_QUERIES, as_tensor, exact_search, rerank
-from .index import GarmentIndex
-from .kinds import Approximate
+from .photos.catalogue import Garment
+from .store.index import GarmentIndex
+from .vectors.approximate import Approximate
+from .vectors.exact import FEW_QUERIES, as_tensor, exact_search, rerank
 
 BACKENDS = ("auto", "exact")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from fashion_rag.retriever.color_check import CARDS
+from fashion_rag.retriever.encoders.color_check import CARDS
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection

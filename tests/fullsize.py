@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from fashion_rag.adapter.inversion import InversionAdapterConfig
+from fashion_rag.adapter.garment.inversion import InversionAdapterConfig
 from fashion_rag.miniature.standin import Sizes, write_model_folder
 
 RECIPE = 1

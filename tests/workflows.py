@@ -6,7 +6,7 @@ import copy
 import json
 from typing import Any
 
-from fashion_rag.demo.hosts import PACK
+from fashion_rag.comfyui_server.installations import PACK
 
 FOLDER = PACK / "workflows"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))

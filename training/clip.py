@@ -28,9 +28,9 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from ..adapter.garment_images import garment_pixels
-from ..retriever.encoders import CONFIG, WEIGHTS, load_encoder
-from ..retriever.sheet import contact_sheet
+from ..adapter.garment.garment_images import garment_pixels
+from ..pictures.contact_sheet import contact_sheet
+from ..retriever.encoders.open_clip import CONFIG, WEIGHTS, load_encoder
 from .config import Run, check_shares
 from .dresscode import DressCode, Pair, caption
 from .loop import Task

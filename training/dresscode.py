@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..adapter.masks import inpainting_mask
-from ..adapter.pose import keypoints_from_dresscode
+from ..adapter.person.masks import inpainting_mask
+from ..adapter.person.pose import keypoints_from_dresscode
 
 CATEGORIES = ("dresses", "upper_body", "lower_body")
 SPLITS = {

@@ -22,20 +22,20 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
-from ..adapter.checkpoints import load_adapter
-from ..adapter.garment_images import PREPROCESS
-from ..adapter.inversion import InversionAdapter, InversionAdapterConfig
-from ..adapter.masks import MODES
-from ..adapter.pipeline import (
+from ..adapter.garment.checkpoints import load_adapter
+from ..adapter.garment.garment_images import PREPROCESS
+from ..adapter.garment.inversion import InversionAdapter, InversionAdapterConfig
+from ..adapter.headless.pipeline import (
     CLIP_MEAN,
     CLIP_STD,
     INPAINTING_CHANNELS,
     MODEL_INDEX,
     FashionRAGPipeline,
 )
-from ..adapter.pose import POSE_CHANNELS
-from ..retriever.sheet import contact_sheet
-from ..retriever.towers import is_model_folder
+from ..adapter.person.masks import MODES
+from ..adapter.person.pose import POSE_CHANNELS
+from ..pictures.contact_sheet import contact_sheet
+from ..retriever.encoders.towers import is_model_folder
 from .clip import square
 from .config import Run, check_shares
 from .dresscode import DressCode, caption

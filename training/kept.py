@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from ..adapter.checkpoints import write_safetensors
+from ..adapter.garment.checkpoints import write_safetensors
 from .checkpoint import is_full
 from .dresscode import DressCode
 

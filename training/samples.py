@@ -11,11 +11,17 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from ..adapter.framing import frame
-from ..adapter.inpainting import prepare_inpainting
-from ..adapter.pose import DRESSCODE_FRAME, pose_map
-from ..adapter.prompts import DEPTH_PROMPT, PAPER_PROMPT, category_words, split_prompt, windows
-from ..retriever.encoders import load_encoder
+from ..adapter.garment.prompts import (
+    DEPTH_PROMPT,
+    PAPER_PROMPT,
+    category_words,
+    split_prompt,
+    windows,
+)
+from ..adapter.person.framing import frame
+from ..adapter.person.inpainting import prepare_inpainting
+from ..adapter.person.pose import DRESSCODE_FRAME, pose_map
+from ..retriever.encoders.open_clip import load_encoder
 from .dresscode import DressCode, Pair, caption
 
 # Left and right change places in a mirrored picture; OpenPose's numbers.

@@ -8,8 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fashion_rag.demo.hosts import HOW_TO_GET_ONE, Host, find_hosts, optional_packages
-from fashion_rag.demo.server import Server
+from fashion_rag.comfyui_server.installations import (
+    HOW_TO_GET_ONE,
+    Host,
+    find_hosts,
+    optional_packages,
+)
+from fashion_rag.comfyui_server.server import Server
 from PIL import Image
 
 from .. import workflows

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from comfy_cli.workflow_to_api import convert_ui_to_api
-from fashion_rag.demo.hosts import PACK
-from fashion_rag.demo.server import PACK_FOLDER
+from fashion_rag.comfyui_server.installations import PACK
+from fashion_rag.comfyui_server.server import PACK_FOLDER
 
 from .. import workflows
 

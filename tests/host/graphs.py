@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fashion_rag.demo.client import Graph, Node
+from fashion_rag.comfyui_server.client import Graph, Node
 
 from .contract import PAPER_PROMPT
 

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from fashion_rag.demo.client import Client, Graph
+from fashion_rag.comfyui_server.client import Client, Graph
 
 from .graphs import build
 

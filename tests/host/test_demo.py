@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fashion_rag import cli
-from fashion_rag.demo import cli as demo
+from fashion_rag.comfyui_server.client import Graph
+from fashion_rag.comfyui_server.installations import PACK
+from fashion_rag.commands import demo
+from fashion_rag.commands import main as cli
 from fashion_rag.demo import scene
-from fashion_rag.demo.client import Graph
-from fashion_rag.demo.hosts import PACK
 from fashion_rag.miniature import trained
-from fashion_rag.retriever.encoders import load_encoder
-from fashion_rag.retriever.index import GarmentIndex
+from fashion_rag.retriever.encoders.open_clip import load_encoder
 from fashion_rag.retriever.search import search
+from fashion_rag.retriever.store.index import GarmentIndex
 from PIL import Image
 
 pytestmark = pytest.mark.host

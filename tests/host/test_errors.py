@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from fashion_rag.demo.client import Graph
-from fashion_rag.retriever.manifest import write_manifest
+from fashion_rag.comfyui_server.client import Graph
+from fashion_rag.retriever.store.manifest import write_manifest
 from PIL import Image
 from safetensors.torch import load_file, save_file
 

@@ -17,9 +17,9 @@ import pytest
 import torch
 import transformers
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from fashion_rag.demo.client import Graph
-from fashion_rag.demo.hosts import Host, cache_folder
-from fashion_rag.demo.server import Server, link_or_copy
+from fashion_rag.comfyui_server.client import Graph
+from fashion_rag.comfyui_server.installations import Host, cache_folder
+from fashion_rag.comfyui_server.server import Server, link_or_copy
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection

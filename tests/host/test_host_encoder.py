@@ -6,8 +6,8 @@ import json
 import shutil
 
 import pytest
-from fashion_rag.demo.client import Graph
-from fashion_rag.retriever.color_check import CARDS
+from fashion_rag.comfyui_server.client import Graph
+from fashion_rag.retriever.encoders.color_check import CARDS
 from PIL import Image
 from safetensors.torch import load_file, save_file
 

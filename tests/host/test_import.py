@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from fashion_rag.demo.server import PACK_FOLDER
+from fashion_rag.comfyui_server.server import PACK_FOLDER
 
 from .contract import NODES
 

@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 import pytest
-from fashion_rag.demo.client import Node
+from fashion_rag.comfyui_server.client import Node
 from safetensors.numpy import load_file
 
 from .graphs import Dress

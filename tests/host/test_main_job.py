@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fashion_rag.demo.client import Graph
-from fashion_rag.retriever.encoders import load_encoder
-from fashion_rag.retriever.index import GarmentIndex
+from fashion_rag.comfyui_server.client import Graph
+from fashion_rag.retriever.encoders.open_clip import load_encoder
 from fashion_rag.retriever.search import search
+from fashion_rag.retriever.store.index import GarmentIndex
 from PIL import Image
 from safetensors.numpy import load_file
 

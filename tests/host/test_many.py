@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from fashion_rag.demo.client import Graph
-from fashion_rag.retriever.build import build_index
-from fashion_rag.retriever.encoders import load_encoder
-from fashion_rag.retriever.index import GarmentIndex
+from fashion_rag.comfyui_server.client import Graph
+from fashion_rag.retriever.encoders.open_clip import load_encoder
 from fashion_rag.retriever.search import FEW_ROWS, search
+from fashion_rag.retriever.store.index import GarmentIndex
+from fashion_rag.retriever.upkeep.build import build_index
 from PIL import Image
 
 pytestmark = pytest.mark.host

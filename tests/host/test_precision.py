@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fashion_rag.demo.hosts import optional_packages
-from fashion_rag.demo.server import Server
+from fashion_rag.comfyui_server.installations import optional_packages
+from fashion_rag.comfyui_server.server import Server
 
 from .graphs import Dress
 

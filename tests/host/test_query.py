@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from fashion_rag.demo.client import Graph, Node
+from fashion_rag.comfyui_server.client import Graph, Node
 
 from .graphs import TEXT
 

@@ -11,8 +11,8 @@ from urllib.parse import urlparse
 import numpy as np
 import pytest
 from comfy_cli.workflow_to_api import convert_ui_to_api
-from fashion_rag.demo.client import Graph, Node
-from fashion_rag.demo.hosts import PACK
+from fashion_rag.comfyui_server.client import Graph, Node
+from fashion_rag.comfyui_server.installations import PACK
 from PIL import Image
 
 from .. import workflows

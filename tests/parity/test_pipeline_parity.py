@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from fashion_rag.adapter.pipeline import FashionRAGPipeline
-from fashion_rag.adapter.prompts import category_words, split_prompt
+from fashion_rag.adapter.garment.prompts import category_words, split_prompt
+from fashion_rag.adapter.headless.pipeline import FashionRAGPipeline
 from fashion_rag.miniature.standin import make_standin
 from PIL import Image, ImageDraw
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
-from fashion_rag.adapter.checkpoints import (
+from fashion_rag.adapter.garment.checkpoints import (
     convert,
     is_diffusers_unet,
     load_adapter,
@@ -17,8 +17,8 @@ from fashion_rag.adapter.checkpoints import (
     unet_diffusers_to_ldm,
     unet_in_channels,
 )
-from fashion_rag.adapter.inversion import InversionAdapter, InversionAdapterConfig
-from fashion_rag.cli import main
+from fashion_rag.adapter.garment.inversion import InversionAdapter, InversionAdapterConfig
+from fashion_rag.commands.main import main
 from safetensors.torch import save_file
 
 CONFIG = InversionAdapterConfig(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from fashion_rag.adapter.garment_images import PREPROCESS, garment_pixels, photos_to_batch
+from fashion_rag.adapter.garment.garment_images import PREPROCESS, garment_pixels, photos_to_batch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from fashion_rag.adapter.checkpoints import load_adapter
-from fashion_rag.adapter.inversion import InversionAdapter, InversionAdapterConfig
+from fashion_rag.adapter.garment.checkpoints import load_adapter
+from fashion_rag.adapter.garment.inversion import InversionAdapter, InversionAdapterConfig
 from safetensors.torch import load_file
 from transformers import CLIPVisionConfig
 from transformers.models.clip.modeling_clip import CLIPEncoderLayer

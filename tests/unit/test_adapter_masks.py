@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fashion_rag.adapter.masks import LABELS, MODES, inpainting_mask
-from fashion_rag.adapter.pose import keypoints_from_dresscode
-from fashion_rag.cli import main
+from fashion_rag.adapter.person.masks import LABELS, MODES, inpainting_mask
+from fashion_rag.adapter.person.pose import keypoints_from_dresscode
+from fashion_rag.commands.main import main
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image

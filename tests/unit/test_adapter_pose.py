@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fashion_rag.adapter.pose import (
+from fashion_rag.adapter.person.pose import (
     keypoints_from_dresscode,
     keypoints_from_pose_keypoint,
     pose_map,

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fashion_rag import cli
-from fashion_rag.demo import cli as demo
+from fashion_rag.comfyui_server.client import Refused
+from fashion_rag.comfyui_server.installations import Host
+from fashion_rag.commands import demo
+from fashion_rag.commands import main as cli
 from fashion_rag.demo import scene
-from fashion_rag.demo.client import Refused
-from fashion_rag.demo.hosts import Host
 from fashion_rag.demo.painters import fitted
 from fashion_rag.demo.words import category_of_text, unknown_words
 from fashion_rag.miniature import trained

@@ -7,8 +7,8 @@ import re
 import shlex
 
 import pytest
-from fashion_rag.cli import build_parser
-from fashion_rag.demo.hosts import PACK
+from fashion_rag.comfyui_server.installations import PACK
+from fashion_rag.commands.main import build_parser
 
 from ..host.contract import NODES
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fashion_rag.evaluation.claim import judge
 from fashion_rag.evaluation.columns import CLAIM
 from fashion_rag.evaluation.dresscode import Sample
 from fashion_rag.evaluation.measuring import Measured
-from fashion_rag.evaluation.patterns import (
+from fashion_rag.evaluation.miniature.claim import judge
+from fashion_rag.evaluation.miniature.patterns import (
     WINDOW,
     PatternClassifier,
     garment_view,

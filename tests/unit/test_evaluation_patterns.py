@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from fashion_rag.cli import main
-from fashion_rag.evaluation.pattern_training import train_classifier
-from fashion_rag.evaluation.patterns import load_classifier
+from fashion_rag.commands.main import main
+from fashion_rag.evaluation.miniature.pattern_training import train_classifier
+from fashion_rag.evaluation.miniature.patterns import load_classifier
 from fashion_rag.miniature.dresscode import render
 from fashion_rag.miniature.fabrics import PATTERNS, Fabric
 from fashion_rag.miniature.standin import make_standin

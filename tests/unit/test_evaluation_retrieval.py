@@ -16,8 +16,8 @@ from fashion_rag.evaluation.retrieval import (
     retrieval_rates,
     rows_of,
 )
-from fashion_rag.retriever.catalogue import Garment
-from fashion_rag.retriever.index import GarmentIndex
+from fashion_rag.retriever.photos.catalogue import Garment
+from fashion_rag.retriever.store.index import GarmentIndex
 from fashion_rag.training.dresscode import Pair
 
 # Two garments share the caption x.

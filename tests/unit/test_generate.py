@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fashion_rag.generate import add_commands
+from fashion_rag.commands.generate import add_commands
 from fashion_rag.miniature.standin import make_standin
-from fashion_rag.retriever.build import build_index
-from fashion_rag.retriever.encoders import load_encoder
+from fashion_rag.retriever.encoders.open_clip import load_encoder
+from fashion_rag.retriever.upkeep.build import build_index
 from PIL import Image, ImageDraw
 
 SMALL = ["--steps", "2", "--height", "64", "--width", "48", "--device", "cpu"]

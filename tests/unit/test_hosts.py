@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from fashion_rag.demo import hosts
+from fashion_rag.comfyui_server import installations as hosts
 
 
 def comfyui(folder: Path, version: str = "0.28.0") -> Path:

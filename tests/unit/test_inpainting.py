@@ -6,7 +6,7 @@ import logging
 
 import pytest
 import torch
-from fashion_rag.adapter.inpainting import composite, prepare_inpainting
+from fashion_rag.adapter.person.inpainting import composite, prepare_inpainting
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("aggdraw")
 
-from fashion_rag.adapter.masks import MODES, inpainting_mask  # noqa: E402
+from fashion_rag.adapter.person.masks import MODES, inpainting_mask  # noqa: E402
 from fashion_rag.miniature import cuts, world  # noqa: E402
 from fashion_rag.miniature.body import Figure  # noqa: E402
 from fashion_rag.miniature.cuts import DRESS, LEGS, NECKLINES, PANTS, SIDES, SKIRT, UPPER  # noqa: E402

@@ -10,11 +10,11 @@ from PIL import Image
 
 pytest.importorskip("aggdraw")
 
-from fashion_rag.adapter.pose import keypoints_from_dresscode  # noqa: E402
-from fashion_rag.cli import main  # noqa: E402
+from fashion_rag.adapter.person.pose import keypoints_from_dresscode  # noqa: E402
+from fashion_rag.commands.main import main  # noqa: E402
 from fashion_rag.miniature import captions, world  # noqa: E402
 from fashion_rag.miniature.dresscode import render  # noqa: E402
-from fashion_rag.retriever.catalogue import read_catalogue  # noqa: E402
+from fashion_rag.retriever.photos.catalogue import read_catalogue  # noqa: E402
 
 SMALL = (48, 64)
 

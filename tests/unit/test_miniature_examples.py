@@ -9,11 +9,11 @@ import pytest
 
 pytest.importorskip("aggdraw")
 
-from fashion_rag.adapter.pose import present, read_pose  # noqa: E402
-from fashion_rag.demo.hosts import PACK  # noqa: E402
+from fashion_rag.adapter.person.pose import present, read_pose  # noqa: E402
+from fashion_rag.comfyui_server.installations import PACK  # noqa: E402
 from fashion_rag.miniature import examples  # noqa: E402
 from fashion_rag.miniature.world import CATEGORIES, make_garment, split_of  # noqa: E402
-from fashion_rag.retriever.catalogue import read_catalogue  # noqa: E402
+from fashion_rag.retriever.photos.catalogue import read_catalogue  # noqa: E402
 from PIL import Image  # noqa: E402
 
 SHIPPED = PACK / "miniature" / "examples"

@@ -15,20 +15,20 @@ pytest.importorskip("aggdraw")
 pytest.importorskip("skimage")
 
 import torch  # noqa: E402
-from fashion_rag.adapter.masks import inpainting_mask  # noqa: E402
-from fashion_rag.adapter.pipeline import FashionRAGPipeline  # noqa: E402
+from fashion_rag.adapter.headless.pipeline import FashionRAGPipeline  # noqa: E402
+from fashion_rag.adapter.person.masks import inpainting_mask  # noqa: E402
+from fashion_rag.commands.evaluate import CLASSIFIER  # noqa: E402
 from fashion_rag.demo.words import category_of_text  # noqa: E402
-from fashion_rag.evaluation.cli import CLASSIFIER  # noqa: E402
 from fashion_rag.evaluation.dresscode import garment_region, inner_region  # noqa: E402
 from fashion_rag.evaluation.measures import colour_error  # noqa: E402
-from fashion_rag.evaluation.patterns import garment_view, load_classifier  # noqa: E402
+from fashion_rag.evaluation.miniature.patterns import garment_view, load_classifier  # noqa: E402
 from fashion_rag.miniature import examples, trained  # noqa: E402
 from fashion_rag.miniature.draw import FRAME, draw_garment, draw_model  # noqa: E402
 from fashion_rag.miniature.world import Garment, make_garment, make_scene, to_oklab  # noqa: E402
-from fashion_rag.retriever.catalogue import Garment as Record  # noqa: E402
-from fashion_rag.retriever.encoders import load_encoder  # noqa: E402
-from fashion_rag.retriever.index import GarmentIndex  # noqa: E402
+from fashion_rag.retriever.encoders.open_clip import load_encoder  # noqa: E402
+from fashion_rag.retriever.photos.catalogue import Garment as Record  # noqa: E402
 from fashion_rag.retriever.search import search  # noqa: E402
+from fashion_rag.retriever.store.index import GarmentIndex  # noqa: E402
 
 TEXTS = (
     "green A-line dress, short sleeves, patterned fabric",

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fashion_rag.adapter import prompts
-from fashion_rag.adapter.checkpoints import load_tensors, unet_diffusers_to_ldm
-from fashion_rag.adapter.depth import context_at, cross_attentions, parse_levels
-from fashion_rag.adapter.framing import frame, unframe
-from fashion_rag.adapter.pipeline import FashionRAGPipeline
-from fashion_rag.generate import photo_keypoints
+from fashion_rag.adapter.garment import prompts
+from fashion_rag.adapter.garment.checkpoints import load_tensors, unet_diffusers_to_ldm
+from fashion_rag.adapter.headless.depth import context_at, cross_attentions, parse_levels
+from fashion_rag.adapter.headless.pipeline import FashionRAGPipeline
+from fashion_rag.adapter.person.framing import frame, unframe
+from fashion_rag.adapter.person.pose import photo_keypoints
 from fashion_rag.miniature.standin import make_standin
 from PIL import Image
 from safetensors.torch import save_file

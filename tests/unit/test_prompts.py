@@ -7,7 +7,7 @@ from zlib import crc32
 
 import pytest
 import torch
-from fashion_rag.adapter import prompts
+from fashion_rag.adapter.garment import prompts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from fashion_rag.demo.hosts import PACK
+from fashion_rag.comfyui_server.installations import PACK
 
 SCRIPT = PACK / "quickstart.py"
 PIP = ("-m", "pip", "install", "--disable-pip-version-check")

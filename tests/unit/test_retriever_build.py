@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fashion_rag.retriever import build as build_module
-from fashion_rag.retriever.build import build_index
-from fashion_rag.retriever.index import GarmentIndex
-from fashion_rag.retriever.manifest import data_files
 from fashion_rag.retriever.search import search
+from fashion_rag.retriever.store.index import GarmentIndex
+from fashion_rag.retriever.store.manifest import data_files
+from fashion_rag.retriever.upkeep import build as build_module
+from fashion_rag.retriever.upkeep.build import build_index
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -247,7 +247,7 @@ def test_a_damaged_draft(catalogue, tmp_path, kind, damage):
 @pytest.mark.parametrize(
     ("moment", "resumed"),
     [
-        ("draft.tensor_header", 15),
+        ("journal.tensor_header", 15),
         ("generation._write_records", 15),
         ("generation.file_entry", 15),
         ("generation.write_manifest", 15),
@@ -268,7 +268,7 @@ def test_a_stop_in_the_middle_of_the_commit(catalogue, tmp_path, monkeypatch, mo
         raise CancelledError
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"fashion_rag.retriever.{moment}", stop)
+        patch.setattr(f"fashion_rag.retriever.store.{moment}", stop)
         with pytest.raises(CancelledError):
             build_index(catalogue, folder, ColourEncoder("next"), overwrite=True)
     found = GarmentIndex.open(folder)
@@ -364,7 +364,7 @@ BUILDER = """
 import os, sys, time
 sys.path.insert(0, sys.argv[3])
 from retriever_fakes import ColourEncoder
-from fashion_rag.retriever.build import build_index
+from fashion_rag.retriever.upkeep.build import build_index
 
 def progress(done, total):
     sys.stdout.write(f"{done}\\n")

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
-from fashion_rag.retriever.catalogue import Garment, read_catalogue, safe_path
+from fashion_rag.retriever.photos.catalogue import Garment, read_catalogue, safe_path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from fashion_rag.retriever import cli, hub
+from fashion_rag.commands import index as cli
+from fashion_rag.retriever.encoders import hub
 from PIL import Image
 
 from .retriever_fakes import draw_catalogue, write_tiny_encoder

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fashion_rag.retriever.color_check import CARDS, check_text_image_pair
-from fashion_rag.retriever.encoders import OpenClipEncoder, load_encoder
+from fashion_rag.retriever.encoders.color_check import CARDS, check_text_image_pair
+from fashion_rag.retriever.encoders.open_clip import OpenClipEncoder, load_encoder
 from PIL import Image
 from safetensors.torch import load_file, save_file
 

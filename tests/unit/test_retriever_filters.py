@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from fashion_rag.retriever.catalogue import Garment
-from fashion_rag.retriever.filters import (
+from fashion_rag.retriever.photos.catalogue import Garment
+from fashion_rag.retriever.store.filters import (
     And,
     Comparison,
     Filter,
@@ -14,7 +14,7 @@ from fashion_rag.retriever.filters import (
     number_of,
     parse_filter,
 )
-from fashion_rag.retriever.records import Records
+from fashion_rag.retriever.store.records import Records
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from fashion_rag.retriever import hub
-from fashion_rag.retriever.encoders import load_encoder
+from fashion_rag.retriever.encoders import hub
+from fashion_rag.retriever.encoders.open_clip import load_encoder
 from safetensors.torch import load_file
 
 from .retriever_fakes import TINY, write_tiny_encoder

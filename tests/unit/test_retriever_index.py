@@ -11,10 +11,10 @@ from zlib import crc32
 
 import pytest
 import torch
-from fashion_rag.retriever.build import build_index
-from fashion_rag.retriever.filters import parse_filter
-from fashion_rag.retriever.index import GarmentIndex
-from fashion_rag.retriever.manifest import read_manifest, sha256, write_manifest
+from fashion_rag.retriever.store.filters import parse_filter
+from fashion_rag.retriever.store.index import GarmentIndex
+from fashion_rag.retriever.store.manifest import read_manifest, sha256, write_manifest
+from fashion_rag.retriever.upkeep.build import build_index
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -160,7 +160,7 @@ def test_verify_finds_any_flipped_bit(folder, kind, large, monkeypatch):
     content[-20] ^= 4
     path.write_bytes(content)
     if large:
-        monkeypatch.setattr("fashion_rag.retriever.manifest.HASHED_AT_OPEN", 0)
+        monkeypatch.setattr("fashion_rag.retriever.store.manifest.HASHED_AT_OPEN", 0)
     with pytest.raises(ValueError, match=f"{path.name} is not what manifest.json says"):
         GarmentIndex.open(folder).verify()
 
@@ -297,7 +297,7 @@ def test_a_build_that_finishes_while_the_index_is_opened(folder, monkeypatch):
     def stale(path: Path) -> dict:
         return manifests.pop() if manifests else read_manifest(path)
 
-    monkeypatch.setattr("fashion_rag.retriever.index.read_manifest", stale)
+    monkeypatch.setattr("fashion_rag.retriever.store.index.read_manifest", stale)
     assert GarmentIndex.open(folder).manifest["encoder"]["fingerprint"] == "next"
 
 

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from fashion_rag.retriever.build import build_index
-from fashion_rag.retriever.index import GarmentIndex
-from fashion_rag.retriever.manifest import data_files
-from fashion_rag.retriever.reading import thumbnail_of
+from fashion_rag.retriever.photos.reader import thumbnail_of
+from fashion_rag.retriever.store.index import GarmentIndex
+from fashion_rag.retriever.store.manifest import data_files
+from fashion_rag.retriever.upkeep.build import build_index
 from PIL import Image
 
 from .retriever_fakes import ColourEncoder, draw_catalogue
@@ -34,9 +34,9 @@ sys.path.insert(0, sys.argv[1])
 import torch
 torch.set_num_threads(1)
 from retriever_fakes import ColourEncoder
-from fashion_rag.retriever.build import build_index
-from fashion_rag.retriever.merge import merge_indexes
-from fashion_rag.retriever.update import update_index
+from fashion_rag.retriever.upkeep.build import build_index
+from fashion_rag.retriever.upkeep.merge import merge_indexes
+from fashion_rag.retriever.upkeep.update import update_index
 
 def work(job, folder, *sources):
     if job == "build":

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 from fashion_rag.retriever import search as search_module
-from fashion_rag.retriever.build import build_index
-from fashion_rag.retriever.catalogue import Garment
-from fashion_rag.retriever.exact import exact_search
-from fashion_rag.retriever.index import GarmentIndex
-from fashion_rag.retriever.kinds import Approximate, Kind, choose_kind
+from fashion_rag.retriever.photos.catalogue import Garment
 from fashion_rag.retriever.search import nearest
-from fashion_rag.retriever.tune import made_up_queries, recall_of, tune_index
-from fashion_rag.retriever.update import update_index
+from fashion_rag.retriever.store.index import GarmentIndex
+from fashion_rag.retriever.upkeep.build import build_index
+from fashion_rag.retriever.upkeep.tune import made_up_queries, recall_of, tune_index
+from fashion_rag.retriever.upkeep.update import update_index
+from fashion_rag.retriever.vectors.approximate import Approximate, Kind, choose_kind
+from fashion_rag.retriever.vectors.exact import exact_search
 
 from .retriever_fakes import ColourEncoder, draw_catalogue
 

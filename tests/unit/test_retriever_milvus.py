@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 import torch
 from fashion_rag.retriever.backends import LocalBackend
-from fashion_rag.retriever.catalogue import Garment
-from fashion_rag.retriever.filters import And, Comparison, Filter, Membership, Not, Or
-from fashion_rag.retriever.index import GarmentIndex
-from fashion_rag.retriever.milvus import MilvusIndex
-from fashion_rag.retriever.milvus_connection import Connection, Place
-from fashion_rag.retriever.milvus_filter import Fields, to_expression
-from fashion_rag.retriever.milvus_sync import push
-from fashion_rag.retriever.opening import open_index, state_of_index
+from fashion_rag.retriever.milvus.connection import Connection, Place
+from fashion_rag.retriever.milvus.filters import Fields, to_expression
+from fashion_rag.retriever.milvus.index import MilvusIndex
+from fashion_rag.retriever.milvus.sync import push
+from fashion_rag.retriever.open_index import open_index, state_of_index
+from fashion_rag.retriever.photos.catalogue import Garment
 from fashion_rag.retriever.query import Query, retrieve
+from fashion_rag.retriever.store.filters import And, Comparison, Filter, Membership, Not, Or
+from fashion_rag.retriever.store.index import GarmentIndex
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fashion_rag.retriever.photos import MAX_PIXELS, open_photo, to_rgb_on_white
+from fashion_rag.pictures.photos import MAX_PIXELS, open_photo, to_rgb_on_white
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 from fashion_rag.retriever.backends import LocalBackend
-from fashion_rag.retriever.catalogue import Garment
-from fashion_rag.retriever.index import GarmentIndex
+from fashion_rag.retriever.photos.catalogue import Garment
 from fashion_rag.retriever.query import MAX_POOL, Query, query_vectors, retrieve
+from fashion_rag.retriever.store.index import GarmentIndex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from fashion_rag.retriever import cli
-from fashion_rag.retriever.index import GarmentIndex
+from fashion_rag.commands import index as cli
+from fashion_rag.retriever.store.index import GarmentIndex
 from PIL import Image
 
 from .retriever_fakes import draw_catalogue, write_tiny_encoder

@@ -7,10 +7,11 @@ import sys
 import numpy as np
 import pytest
 import torch
-from fashion_rag.retriever import eightbit, exact
-from fashion_rag.retriever.catalogue import Garment
-from fashion_rag.retriever.index import GarmentIndex
+from fashion_rag.retriever.photos.catalogue import Garment
 from fashion_rag.retriever.search import Hit, nearest, search
+from fashion_rag.retriever.store.index import GarmentIndex
+from fashion_rag.retriever.vectors import eight_bit as eightbit
+from fashion_rag.retriever.vectors import exact
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fashion_rag.retriever import sheet
-from fashion_rag.retriever.sheet import contact_sheet
+from fashion_rag.pictures import contact_sheet as sheet
+from fashion_rag.pictures.contact_sheet import contact_sheet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image

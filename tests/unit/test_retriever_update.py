@@ -13,16 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fashion_rag.retriever import generation
-from fashion_rag.retriever.build import build_index
-from fashion_rag.retriever.duplicates import find_duplicates
-from fashion_rag.retriever.filters import parse_filter
-from fashion_rag.retriever.index import GarmentIndex
-from fashion_rag.retriever.manifest import data_files
-from fashion_rag.retriever.merge import merge_indexes
-from fashion_rag.retriever.reading import PhotoReader, read_photo, thumbnail_of
+from fashion_rag.retriever.photos.reader import PhotoReader, read_photo, thumbnail_of
 from fashion_rag.retriever.search import nearest
-from fashion_rag.retriever.update import remove_garments, update_index
+from fashion_rag.retriever.store import generation
+from fashion_rag.retriever.store.filters import parse_filter
+from fashion_rag.retriever.store.index import GarmentIndex
+from fashion_rag.retriever.store.manifest import data_files
+from fashion_rag.retriever.upkeep.build import build_index
+from fashion_rag.retriever.upkeep.duplicates import find_duplicates
+from fashion_rag.retriever.upkeep.merge import merge_indexes
+from fashion_rag.retriever.upkeep.update import remove_garments, update_index
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -147,7 +147,7 @@ def test_a_folder_that_cannot_be_read(catalogue, tmp_path, monkeypatch):
         return scandir(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr("fashion_rag.retriever.catalogue.os.scandir", refuse)
+        patch.setattr("fashion_rag.retriever.photos.catalogue.os.scandir", refuse)
         (catalogue / "000.png").unlink()
         report = update_index(tmp_path / "index", ColourEncoder())
     assert (report.removed, report.count) == (1, 12)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from fashion_rag import cli
-from fashion_rag.retriever.index import GarmentIndex
+from fashion_rag.commands import main as cli
+from fashion_rag.retriever.store.index import GarmentIndex
 
 from .retriever_fakes import draw_catalogue, write_tiny_encoder
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from fashion_rag.adapter.checkpoints import load_tensors
+from fashion_rag.adapter.garment.checkpoints import load_tensors
 from fashion_rag.miniature.standin import make_standin, untrained_weights, write_tokenizer
-from fashion_rag.retriever.encoders import load_encoder
+from fashion_rag.retriever.encoders.open_clip import load_encoder
 from PIL import Image
 from transformers import CLIPTokenizer
 

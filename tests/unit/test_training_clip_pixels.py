@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from fashion_rag.training.cli import CONFIGS
 from fashion_rag.training.clip import Clip, _model, square
 from fashion_rag.training.config import parse, read_toml
+from fashion_rag.training.stages import CONFIGS
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 

@@ -11,7 +11,7 @@ import torch
 pytest.importorskip("accelerate")
 pytest.importorskip("aggdraw")
 
-from fashion_rag.training import cli  # noqa: E402
+from fashion_rag.training import stages as cli  # noqa: E402
 from fashion_rag.training.clip import ClipStream, ClipTask, recoloured  # noqa: E402
 from fashion_rag.training.dresscode import DressCode, caption  # noqa: E402
 
@@ -27,7 +27,7 @@ def world(tmp_path_factory) -> Path:
 
 def config(**changes):
     run = {"steps": 2, "batch_size": 3, "learning_rate": 1e-3}
-    return cli._parse({"stage": "clip", "model": CLIP, "run": run, **changes})[1]
+    return cli.parse_stage({"stage": "clip", "model": CLIP, "run": run, **changes})[1]
 
 
 def stream(world: Path, **changes) -> ClipStream:

@@ -10,8 +10,8 @@ import pytest
 pytest.importorskip("accelerate")
 pytest.importorskip("tensorboard")
 
-from fashion_rag.cli import main  # noqa: E402
-from fashion_rag.training import cli  # noqa: E402
+from fashion_rag.commands.main import main  # noqa: E402
+from fashion_rag.training import stages as cli  # noqa: E402
 from fashion_rag.training.config import differences, override, plain, read_toml  # noqa: E402
 
 from .training_small import settings, toml  # noqa: E402
@@ -20,13 +20,13 @@ SHIPPED = sorted(path.stem for path in cli.CONFIGS.glob("*.toml"))
 
 
 def parsed(**changes):
-    return cli._parse(settings(Path("m"), **changes))[1]
+    return cli.parse_stage(settings(Path("m"), **changes))[1]
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_the_shipped_configurations_are_valid(name):
     content = read_toml(cli.CONFIGS / f"{name}.toml")
-    stage, config = cli._parse(content)
+    stage, config = cli.parse_stage(content)
     assert stage == content["stage"]
     if stage in ("adapter", "fashion_rag"):
         assert config.train_unet == (stage == "fashion_rag")
@@ -37,7 +37,7 @@ def test_the_shipped_configurations_are_valid(name):
 
 def test_the_real_ones_are_shipped():
     assert {"clip", "adapter", "fashion_rag"} <= set(SHIPPED)
-    config = cli._parse(read_toml(cli.CONFIGS / "fashion_rag.toml"))[1]
+    config = cli.parse_stage(read_toml(cli.CONFIGS / "fashion_rag.toml"))[1]
     assert config.size == (512, 384) and config.preprocess == "fit" and not config.unet
 
 

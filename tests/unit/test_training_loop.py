@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 pytest.importorskip("accelerate")
 pytest.importorskip("tensorboard")
 
-from fashion_rag.cli import main  # noqa: E402
+from fashion_rag.commands.main import main  # noqa: E402
 from fashion_rag.training import checkpoint, loop  # noqa: E402
 
 from .training_small import (  # noqa: E402
@@ -34,7 +34,7 @@ from .training_small import (  # noqa: E402
 
 _KILLED = """
 import os, signal, sys
-from fashion_rag.cli import main
+from fashion_rag.commands.main import main
 replace = os.replace
 def killed(source, target):
     if str(target).endswith("step-00000004"):

@@ -10,8 +10,8 @@ pytest.importorskip("accelerate")
 pytest.importorskip("aggdraw")
 pytest.importorskip("tensorboard")
 
-from fashion_rag.adapter.pipeline import FashionRAGPipeline  # noqa: E402
-from fashion_rag.cli import main  # noqa: E402
+from fashion_rag.adapter.headless.pipeline import FashionRAGPipeline  # noqa: E402
+from fashion_rag.commands.main import main  # noqa: E402
 from fashion_rag.miniature import train as miniature  # noqa: E402
 
 RUN = ("steps=2", "batch_size=2", "log_every=1", "checkpoint_every=1", "preview_every=9")

@@ -19,16 +19,16 @@ pytest.importorskip("aggdraw")
 pytest.importorskip("tensorboard")
 
 from diffusers import UNet2DConditionModel  # noqa: E402
-from fashion_rag.adapter.pipeline import FashionRAGPipeline  # noqa: E402
-from fashion_rag.adapter.prompts import (  # noqa: E402
+from fashion_rag.adapter.garment.prompts import (
     DEPTH_PROMPT,
     PAPER_PROMPT,
     category_words,
     split_prompt,
 )
-from fashion_rag.cli import main  # noqa: E402
-from fashion_rag.retriever.encoders import load_encoder  # noqa: E402
-from fashion_rag.training import cli  # noqa: E402
+from fashion_rag.adapter.headless.pipeline import FashionRAGPipeline  # noqa: E402
+from fashion_rag.commands.main import main  # noqa: E402
+from fashion_rag.retriever.encoders.open_clip import load_encoder  # noqa: E402
+from fashion_rag.training import stages as cli  # noqa: E402
 from fashion_rag.training.fashion_rag import FashionRagTask  # noqa: E402
 from fashion_rag.training.kept import kept  # noqa: E402
 from fashion_rag.training.samples import draw_garments, draw_mode  # noqa: E402
@@ -56,7 +56,7 @@ def cache(tmp_path_factory):
 def make(world, model, cache):
     def task(stage="fashion_rag", folder=model, **changes):
         torch.manual_seed(0)
-        config = cli._parse(settings(folder) | {"stage": stage} | changes)[1]
+        config = cli.parse_stage(settings(folder) | {"stage": stage} | changes)[1]
         return FashionRagTask(config, world, cache, torch.device("cpu"))
 
     return task
@@ -346,7 +346,7 @@ def test_a_clip_that_the_towers_cannot_hold_is_refused_before_training(world):
     def task(**vision):
         model = {**CLIP, "vision_cfg": {**CLIP["vision_cfg"], **vision}}
         run = settings(Path())["run"]
-        return ClipTask(cli._parse({"stage": "clip", "model": model, "run": run})[1], world)
+        return ClipTask(cli.parse_stage({"stage": "clip", "model": model, "run": run})[1], world)
 
     for vision, what in (
         ({"pool_type": "avg"}, "pooling"),

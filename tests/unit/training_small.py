@@ -67,7 +67,7 @@ def small_model(base: Path) -> Path:
     """An untrained model folder with a 9-channel U-Net, and `encoder` in it, made once."""
     folder = base / "training-model"
     if not folder.exists():
-        from fashion_rag.adapter.inversion import InversionAdapterConfig
+        from fashion_rag.adapter.garment.inversion import InversionAdapterConfig
         from fashion_rag.miniature.standin import Sizes, write_encoder, write_model_folder
 
         special = {"bos_token_id": 49406, "eos_token_id": 49407, "pad_token_id": 0}

@@ -1,0 +1,418 @@
+"""The headless pipeline: Fashion-RAG (arXiv 2504.14011) on diffusers, without ComfyUI.
+
+Everything up to the U-Net's inputs is the code that the ComfyUI nodes run; what differs is the
+model call and the sampler, here the official one: DDIM from pure noise.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..garment.checkpoints import (
+    is_diffusers_unet,
+    load_adapter,
+    load_tensors,
+    unet_diffusers_to_ldm,
+)
+from ..garment.garment_images import garment_pixels, photos_to_batch
+from ..garment.prompts import (
+    DEPTH_PROMPT,
+    PAPER_PROMPT,
+    Token,
+    category_words,
+    scale_garments,
+    split_prompt,
+    windows,
+)
+from ..person.framing import frame, to_picture, unframe
+from ..person.inpainting import CELL, prepare_inpainting
+from ..person.pose import pose_map
+from .depth import context_at, cross_attentions
+
+logger = logging.getLogger(__name__)
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+POSE_CHANNELS = 18
+# Channels of the U-Net's input: latents 4, mask 1, masked-image latents 4, and the pose map.
+INPAINTING_CHANNELS = 9
+PARTS = ("unet", "vae", "text_encoder", "tokenizer", "image_encoder", "scheduler")
+MODEL_INDEX = {
+    "_class_name": "FashionRAGPipeline",
+    "unet": ["diffusers", "UNet2DConditionModel"],
+    "vae": ["diffusers", "AutoencoderKL"],
+    "text_encoder": ["transformers", "CLIPTextModel"],
+    "tokenizer": ["transformers", "CLIPTokenizer"],
+    "image_encoder": ["transformers", "CLIPVisionModelWithProjection"],
+    "scheduler": ["diffusers", "DDIMScheduler"],
+}
+"""What `model_index.json` of a model folder says."""
+
+
+class FashionRAGPipeline:
+    """Paints the person of a photo in the given garments.
+
+    The U-Net has 27 input channels (Fashion-RAG's own) or 9 (any SD inpainting model, which knows
+    nothing of the pose).
+    """
+
+    def __init__(
+        self,
+        unet: torch.nn.Module,
+        vae: torch.nn.Module,
+        text_encoder: torch.nn.Module,
+        tokenizer: Callable,
+        image_encoder: torch.nn.Module,
+        adapter: torch.nn.Module,
+        scheduler: Any,
+    ):
+        self.unet, self.vae, self.scheduler = unet, vae, scheduler
+        self.text_encoder, self.tokenizer = text_encoder, tokenizer
+        self.image_encoder, self.adapter = image_encoder, adapter
+        channels = unet.config.in_channels
+        if channels not in (INPAINTING_CHANNELS, INPAINTING_CHANNELS + POSE_CHANNELS):
+            raise ValueError(
+                f"the U-Net has {channels} input channels, expected 27 (Fashion-RAG) or 9 (SD "
+                "inpainting); choose one of these with unet=."
+            )
+        for name, size, part, wanted in (
+            ("output", adapter.config.output_width, "text encoder", text_encoder.config),
+            ("input", adapter.config.width, "image encoder", image_encoder.config),
+        ):
+            if size != wanted.hidden_size:
+                raise ValueError(
+                    f"the inversion adapter's {name} width is {size}, the {part}'s "
+                    f"{wanted.hidden_size}; they must be equal: choose an adapter trained with it."
+                )
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder: str | Path,
+        unet: str | Path | None = None,
+        adapter: str | Path | None = None,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> FashionRAGPipeline:
+        """Load a model folder in diffusers layout with its `inversion_adapter.safetensors`.
+
+        Args:
+            folder: unet, vae, text_encoder, tokenizer, image_encoder and scheduler.
+            unet: a U-Net file of the folder's architecture to use instead, with 9 or 27 input
+                channels, in diffusers or LDM names, `.pth` or safetensors.
+            adapter: an inversion adapter file to use instead of the folder's.
+            dtype: float16 is meant for CUDA.
+
+        Raises:
+            FileNotFoundError: a part is missing.
+            ValueError: parts that do not fit together.
+            ImportError: diffusers is missing.
+        """
+        try:
+            from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+            from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
+        except ImportError as error:
+            raise ImportError(
+                "the headless pipeline needs diffusers and transformers: "
+                "pip install diffusers transformers"
+            ) from error
+
+        folder = Path(folder)
+        adapter = Path(adapter or folder / "inversion_adapter.safetensors")
+        missing = [part for part in PARTS if not (folder / part).is_dir()]
+        if missing or not adapter.is_file():
+            raise FileNotFoundError(
+                f"{folder} is no model folder: {', '.join(missing) or adapter} is missing. "
+                "Expected SD2 inpainting in diffusers layout, with image_encoder (CLIP ViT-H) and "
+                "inversion_adapter.safetensors beside it (or given with adapter=)."
+            )
+        local = {"local_files_only": True, "use_safetensors": True}
+        network = _load_unet(
+            Path(unet) if unet else _weights_file(folder / "unet"),
+            UNet2DConditionModel.load_config(folder / "unet", local_files_only=True),
+            dtype,
+        )
+        vae = AutoencoderKL.from_pretrained(
+            folder / "vae", torch_dtype=dtype, low_cpu_mem_usage=False, **local
+        )
+        text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", **local)
+        image_encoder = CLIPVisionModelWithProjection.from_pretrained(
+            folder / "image_encoder", **local
+        )
+        return cls(
+            unet=network.to(device),
+            vae=vae.to(device),
+            text_encoder=text_encoder.to(device, dtype),
+            tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
+            image_encoder=image_encoder.to(device, dtype),
+            adapter=load_adapter(adapter).to(device, dtype),
+            scheduler=DDIMScheduler.from_pretrained(folder / "scheduler", local_files_only=True),
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the U-Net is; the other models are taken to be there too."""
+        return self.unet.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The U-Net's, and so the latents'."""
+        return self.unet.dtype
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        person: Image.Image,
+        mask: Image.Image | np.ndarray,
+        garments: Sequence[Image.Image],
+        *,
+        category: str = "",
+        caption: str = "",
+        prompt: str = PAPER_PROMPT,
+        keypoints: np.ndarray | None = None,
+        strength: float = 1.0,
+        preprocess: str | None = None,
+        levels: Collection[int] | None = None,
+        steps: int = 50,
+        guidance_scale: float = 7.5,
+        height: int = 512,
+        width: int = 384,
+        seed: int = 0,
+        feather: int | None = 8,
+        callback: Callable[[int, int], None] | None = None,
+        output: str = "pil",
+    ) -> Image.Image | torch.Tensor:
+        """Dress the person in the garments; the defaults are the official sampling.
+
+        Args:
+            person: a photo of any size; it is fitted to the canvas and put back.
+            mask: white (1) is repainted; see `frame`.
+            garments: photos on white, best first.
+            category: of all garments, a catalogue category; "" for mixed or unknown ones.
+            caption: the words for {caption}.
+            prompt: template with {category}, {caption}, {garments}.
+            keypoints: (18, 3), x and y in pixels of the photo, confidence; None: no pose.
+            strength: of the pseudo-words; 0 leaves the garments out.
+            preprocess: how garment photos are fitted (see `garment_pixels`); None: as the adapter
+                file says, else "fit".
+            levels: the official per-depth mode: only these depths of the U-Net (0 to 3) read the
+                pseudo-words, the others the paper's caption prompt. None: all read them.
+            guidance_scale: classifier-free guidance; at most 1 is without.
+            height, width: of the canvas in pixels, multiples of 8.
+            seed: of the starting noise, drawn on the CPU and so the same on every device.
+            feather: width of the inward transition where the picture is pasted into the photo;
+                None returns the model's whole picture (height x width), as the official code does.
+            callback: called with (steps done, steps); it may raise to stop.
+            output: "pil" for a picture, "latent" for the final latents (1, 4, h/8, w/8).
+
+        Raises:
+            ValueError: an empty mask, a size that is no multiple of 8, an unknown `output`.
+        """
+        if height % CELL or width % CELL:
+            raise ValueError(f"height x width is {height}x{width}, expected multiples of {CELL}.")
+        if output not in ("pil", "latent"):
+            raise ValueError(f"output is {output!r}, expected 'pil' or 'latent'.")
+        words = category_words([category])
+        pseudo_words = self.pseudo_words(garments, preprocess) if garments else []
+        positive = self.encode_prompt(
+            split_prompt(prompt, words, caption), scale_garments(pseudo_words, strength)
+        )
+        plain = None
+        if levels is not None:
+            plain = self.encode_prompt(split_prompt(DEPTH_PROMPT, words, caption))
+
+        framed = frame(person, mask, keypoints, (height, width))
+        noise = torch.randn(
+            (1, self.vae.config.latent_channels, height // CELL, width // CELL),
+            generator=torch.Generator().manual_seed(seed),
+        )
+        latents = self.denoise(
+            noise.to(self.device, self.dtype),
+            self.inpainting_channels(framed.image, framed.mask),
+            self.pose_channels(framed.keypoints, (height, width)),
+            positive,
+            plain=plain,
+            levels=levels,
+            steps=steps,
+            guidance_scale=guidance_scale,
+            callback=callback,
+        )
+        if output == "latent":
+            return latents
+        picture = self.decode(latents)
+        if feather is None:
+            return to_picture(picture)
+        return unframe(picture, framed.box, person, mask, feather)
+
+    def pseudo_words(
+        self, garments: Sequence[Image.Image], preprocess: str | None = None
+    ) -> torch.Tensor:
+        """Garment photos to pseudo-words (n, words, width): vision tower and inversion adapter."""
+        mode = preprocess or self.adapter.metadata.get("preprocess", "fit")
+        pixels = garment_pixels(
+            photos_to_batch(garments), mode, self.image_encoder.config.image_size
+        )
+        pixels = (pixels - torch.tensor(CLIP_MEAN)) / torch.tensor(CLIP_STD)
+        pixels = pixels.movedim(-1, 1).to(self.device, self.dtype)
+        # Before the tower's own post-layernorm; the adapter has one.
+        return self.adapter(self.image_encoder(pixel_values=pixels).last_hidden_state)
+
+    def encode_prompt(
+        self, parts: Sequence[str], garments: Sequence[torch.Tensor] = ()
+    ) -> torch.Tensor:
+        """Text around pseudo-words to a context (1, 77 * windows, width); "" is `[""]`."""
+        tokenizer = self.tokenizer
+        tokens = windows(
+            parts,
+            garments,
+            self._tokenize,
+            start=tokenizer.bos_token_id,
+            end=tokenizer.eos_token_id,
+            pad=tokenizer.pad_token_id,
+            length=self.text_encoder.config.max_position_embeddings,
+        )
+        table = self.text_encoder.get_input_embeddings().weight
+        name = next(n for n, p in self.text_encoder.named_parameters() if p is table)
+        vectors = [
+            token.to(table) if torch.is_tensor(token) else table[token]
+            for window in tokens
+            for token, _ in window
+        ]
+        # The encoder only takes ids: for this call its table holds these very vectors, in order.
+        ids = torch.arange(len(vectors), device=table.device).view(len(tokens), -1)
+        context = torch.func.functional_call(
+            self.text_encoder, {name: torch.stack(vectors)}, (ids,)
+        ).last_hidden_state
+        return context.reshape(1, -1, context.shape[-1])
+
+    def inpainting_channels(self, image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Mask and masked-image latents (b, 5, h/8, w/8) of `prepare_inpainting`'s inputs.
+
+        The latents are the mean of the VAE's posterior, so that a seed gives the same picture.
+        """
+        inputs = prepare_inpainting(image, mask)
+        # Contiguous: group norm on the CPU loses digits with the channels last.
+        pixels = inputs.masked_image.movedim(-1, 1).contiguous().to(self.device, self.dtype)
+        latents = (
+            self.vae.encode(pixels * 2 - 1).latent_dist.mode() * self.vae.config.scaling_factor
+        )
+        return torch.cat([inputs.latent_mask.to(latents), latents], dim=1)
+
+    def pose_channels(self, keypoints: np.ndarray | None, size: tuple[int, int]) -> torch.Tensor:
+        """Pose map (1, 18, h/8, w/8) for a U-Net that reads one, else (1, 0, h/8, w/8)."""
+        count = self.unet.config.in_channels - INPAINTING_CHANNELS
+        shape = (1, count, size[0] // CELL, size[1] // CELL)
+        if count == 0 or keypoints is None:
+            if count:
+                logger.warning("No pose is given: the U-Net gets an empty pose map.")
+            return torch.zeros(shape, device=self.device, dtype=self.dtype)
+        return pose_map(keypoints, size, size)[None].to(self.device, self.dtype)
+
+    def denoise(
+        self,
+        latents: torch.Tensor,
+        inpainting: torch.Tensor,
+        pose: torch.Tensor,
+        positive: torch.Tensor,
+        *,
+        plain: torch.Tensor | None = None,
+        levels: Collection[int] | None = None,
+        steps: int = 50,
+        guidance_scale: float = 7.5,
+        callback: Callable[[int, int], None] | None = None,
+    ) -> torch.Tensor:
+        """DDIM from noise to latents (b, 4, h, w); section III-C, eta 0.
+
+        Args:
+            latents: (b, 4, h, w), standard normal.
+            inpainting: (b, 5, h, w), see `inpainting_channels`.
+            pose: (b, 18 or 0, h, w) in 0..1; the unconditional half gets zeros instead.
+            positive: (b, 77 * k, width), see `encode_prompt`.
+            plain: (b, 77 * m, width): what the depths outside `levels` read.
+        """
+        guided = guidance_scale > 1
+        channels = torch.cat([inpainting, pose], dim=1)
+        if guided:
+            channels = torch.cat([torch.cat([inpainting, 0 * pose], dim=1), channels])
+            empty = self.encode_prompt([""]).expand(len(latents), -1, -1)
+            positive = _beside(empty, positive)
+            plain = plain if plain is None else _beside(empty, plain)
+        layers = [] if plain is None else cross_attentions(self.unet, levels)
+        context = positive if plain is None else plain
+
+        self.scheduler.set_timesteps(steps)
+        for done, step in enumerate(self.scheduler.timesteps, start=1):
+            batch = torch.cat([latents, latents]) if guided else latents
+            with context_at(layers, positive) if layers else nullcontext():
+                noise = self.unet(
+                    torch.cat([batch, channels], dim=1), step, encoder_hidden_states=context
+                ).sample
+            if guided:
+                without, conditioned = noise.chunk(2)
+                noise = without + guidance_scale * (conditioned - without)
+            latents = self.scheduler.step(noise, step, latents, eta=0.0).prev_sample
+            if callback is not None:
+                callback(done, steps)
+        return latents
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents to pictures (b, H, W, 3) float32 in 0..1 on the CPU."""
+        pixels = self.vae.decode(latents / self.vae.config.scaling_factor).sample
+        return (pixels.float() / 2 + 0.5).clamp(0, 1).movedim(1, -1).cpu()
+
+    def _tokenize(self, text: str) -> list[Token]:
+        return [(token, 1.0) for token in self.tokenizer(text, add_special_tokens=False).input_ids]
+
+
+def _beside(empty: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+    """The unconditional rows before the conditional ones.
+
+    The empty prompt's one window is repeated to the same length, which attention does not notice.
+    """
+    return torch.cat([empty.repeat(1, context.shape[1] // empty.shape[1], 1), context])
+
+
+def _weights_file(part: Path) -> Path:
+    found = sorted(part.glob("diffusion_pytorch_model*.safetensors"))
+    if not found:
+        raise FileNotFoundError(
+            f"{part} has no diffusion_pytorch_model.safetensors; a pickle is not read: save the "
+            "model with safetensors, or give another U-Net file with unet=."
+        )
+    return found[0]
+
+
+def _load_unet(path: Path, config: dict[str, Any], dtype: torch.dtype) -> torch.nn.Module:
+    """A U-Net file in the architecture of `config`, its input channels being the file's own."""
+    from diffusers import UNet2DConditionModel
+
+    weights, _ = load_tensors(path)
+    first = weights.get("conv_in.weight", weights.get("input_blocks.0.0.weight"))
+    if first is None:
+        raise ValueError(
+            f"{path} is no U-Net: it has neither conv_in.weight (diffusers) nor "
+            "input_blocks.0.0.weight (LDM). Give the file of a Stable Diffusion U-Net."
+        )
+    # Built without memory of its own, the U-Net takes over the file's tensors.
+    with torch.device("meta"):
+        unet = UNet2DConditionModel.from_config({**config, "in_channels": first.shape[1]})
+    if not is_diffusers_unet(weights):
+        names = {id(tensor): name for name, tensor in unet.state_dict(keep_vars=True).items()}
+        renamed = unet_diffusers_to_ldm(unet.state_dict(keep_vars=True))
+        names = {ldm: names[id(tensor)] for ldm, tensor in renamed.items()}
+        weights = {names.get(name, name): tensor for name, tensor in weights.items()}
+    try:
+        unet.load_state_dict({n: t.to(dtype) for n, t in weights.items()}, assign=True)
+    except RuntimeError as error:
+        raise ValueError(
+            f"{path} does not fit the architecture in the model folder's unet/config.json: {error}"
+        ) from error
+    return unet.eval().requires_grad_(False)

@@ -1,0 +1,156 @@
+"""Writing files in one step, and hashes of files: the one place for both.
+
+A file that is written through `atomic_file` is either whole or not there, and has the permissions
+that the process's umask gives. Hashes of large files are remembered by size and time, in memory
+and in the user's cache folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+_BLOCK = 1 << 22
+_RETRIES = 40  # for two seconds in all
+_PAUSE = 0.05
+_REMEMBERED_FROM = 16 << 20  # bytes; smaller files are hashed at once
+_MOST_REMEMBERED = 1000
+_remembered: dict[str, str] = {}
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Give a path beside `path` to write to; afterwards it becomes `path`, flushed to the disk.
+
+    The folder is made where it is missing. If the block raises, `path` stays as it was.
+
+    Raises:
+        OSError: the folder or the file can't be written.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Short, whatever the target's name: file systems limit names to 255 bytes.
+    temporary = path.with_name(f".{secrets.token_hex(6)}.tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        replace_file(temporary, path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file in one step: the former or the new content is there, whole.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write a UTF-8 file with \\n line ends in one step.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    write_bytes(path, content.encode("utf-8"))
+
+
+def replace_file(source: Path, target: Path) -> None:
+    """Rename a file over another. On Windows a virus scanner or a reader may hold the target for a
+    moment: the rename is tried again for two seconds.
+
+    Raises:
+        PermissionError: another process still holds the target, or it can't be written.
+        OSError: any other failure, at once.
+    """
+    for attempt in range(_RETRIES):
+        try:
+            os.replace(source, target)
+            return
+        except PermissionError:
+            if attempt == _RETRIES - 1:
+                raise
+            time.sleep(_PAUSE)
+
+
+def sha256_of_file(path: Path, read_anew: bool = False) -> str:
+    """The SHA-256 of a file's content in hex; read in blocks.
+
+    A large file is read again only after its size or time has changed, or with `read_anew`.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    path = Path(path)
+    if read_anew or path.stat().st_size < _REMEMBERED_FROM:
+        return _sha256(path)
+    return remembered("sha256", [path], lambda: _sha256(path))
+
+
+def remembered(purpose: str, paths: Sequence[Path], compute: Callable[[], str]) -> str:
+    """What `compute` returned for these files when it was last called, while none has changed.
+
+    Args:
+        purpose: tells values of the same files apart.
+        paths: the files that the value depends on; their sizes and times are compared.
+
+    Raises:
+        OSError: a file can't be read.
+    """
+    state = [purpose]
+    for path in paths:
+        found = os.stat(path)
+        state += [os.path.abspath(path), str(found.st_size), str(found.st_mtime_ns)]
+    key = hashlib.sha256("\0".join(state).encode("utf-8", "surrogatepass")).hexdigest()
+    if key not in _remembered:
+        _remembered.update(_read_remembered())
+    if key not in _remembered:
+        _remembered[key] = compute()
+        _write_remembered()
+    return _remembered[key]
+
+
+def cache_folder() -> Path:
+    """Where what can be made again is kept: FASHION_RAG_CACHE, else the user's cache folder."""
+    if named := os.environ.get("FASHION_RAG_CACHE"):
+        return Path(named)
+    base = os.environ.get("LOCALAPPDATA" if os.name == "nt" else "XDG_CACHE_HOME")
+    return Path(base or Path.home() / ".cache") / "fashion-rag"
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _read_remembered() -> dict[str, str]:
+    try:
+        content = json.loads((cache_folder() / "hashes.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _write_remembered() -> None:
+    try:
+        newest = list((_read_remembered() | _remembered).items())[-_MOST_REMEMBERED:]
+        write_text(cache_folder() / "hashes.json", json.dumps(dict(newest)))
+    except OSError as error:  # a home that can't be written to costs time, nothing else
+        logger.debug("hashes are not remembered: %s", error)

@@ -1,0 +1,133 @@
+"""Where the pack's files live: subfolders of ComfyUI's model folder `fashion_rag`.
+
+Nodes offer the names found there, one level deep, and open nothing else: a workflow is untrusted.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import folder_paths
+
+logger = logging.getLogger(__name__)
+
+KEY = "fashion_rag"
+HOST_ENCODER = "host"
+
+SHIPPED = Path(__file__).parent.parent.parent / "miniature"
+"""What comes with the pack: the trained miniature, drawn garments and people; only read."""
+
+_IS_ENTRY: dict[str, Callable[[os.DirEntry], bool]] = {
+    "adapters": lambda e: e.name.lower().endswith((".safetensors", ".pth")) and e.is_file(),
+    "catalogues": lambda e: e.is_dir(),
+    "encoders": lambda e: os.path.isfile(os.path.join(e.path, "open_clip_config.json")),
+    "indexes": lambda e: any(
+        os.path.isfile(os.path.join(e.path, name)) for name in ("manifest.json", "milvus.json")
+    ),
+    "models": lambda e: os.path.isfile(os.path.join(e.path, "model_index.json")),
+    "people": lambda e: os.path.isfile(os.path.join(e.path, "mask.png")),
+}
+
+
+def register_folders() -> None:
+    """Add `models/fashion_rag` beside what extra_model_paths.yaml names for the same key."""
+    default = os.path.join(folder_paths.models_dir, KEY)
+    folder_paths.add_model_folder_path(KEY, default)
+    paths, _ = folder_paths.folder_names_and_paths[KEY]
+    folder_paths.folder_names_and_paths[KEY] = (paths, {".safetensors", ".pth"})
+
+
+def roots(kind: str) -> list[Path]:
+    """The folders that are searched for `kind`, the first being where new files go."""
+    return [Path(path) / kind for path in folder_paths.get_folder_paths(KEY)]
+
+
+def entries(kind: str) -> dict[str, Path]:
+    """Names of the given kind and their paths, sorted; the first folder wins for a name twice.
+
+    What comes with the pack stands last.
+    """
+    found: dict[str, Path] = {}
+    for root in roots(kind):
+        found = _listed(root, kind) | found
+    shipped = _listed(SHIPPED / "examples" / kind, kind)
+    if kind == "models" and (SHIPPED / "weights" / "model" / "model_index.json").is_file():
+        shipped["miniature"] = SHIPPED / "weights" / "model"
+    return _sorted(found) | {n: path for n, path in _sorted(shipped).items() if n not in found}
+
+
+def _listed(root: Path, kind: str) -> dict[str, Path]:
+    found = {}
+    if root.is_dir():
+        try:
+            with os.scandir(root) as scan:
+                for entry in scan:
+                    if not entry.name.startswith(".") and _IS_ENTRY[kind](entry):
+                        found[entry.name] = Path(entry.path)
+        except OSError as error:
+            # Schemas are made of this: an unreadable folder must not cost the user every node.
+            logger.warning("%s can't be listed: %s", root, error)
+    return found
+
+
+def _sorted(found: dict[str, Path]) -> dict[str, Path]:
+    return dict(sorted(found.items(), key=lambda item: item[0].casefold()))
+
+
+def resolve(kind: str, name: str) -> Path:
+    """The path of the entry called `name`.
+
+    Raises:
+        FileNotFoundError: no such entry; the message lists those there are and where they go.
+    """
+    found = entries(kind)
+    if name not in found:
+        places = " or ".join(str(root) for root in roots(kind))
+        names = ", ".join(repr(n) for n in found) or "none"
+        raise FileNotFoundError(
+            f"No {_ONE.get(kind, kind.removesuffix('s'))} {name!r} in {places} "
+            f"(found: {names}). {_REMEDY[kind]}"
+        )
+    return found[name]
+
+
+_ONE = {"indexes": "index", "people": "person"}
+_REMEDY = {
+    "adapters": "Put the inversion adapter (.safetensors or .pth) there and press R to refresh.",
+    "catalogues": "Put a folder of garment photos, or a link to it, there and press R to refresh.",
+    "encoders": "Fetch one with `fashion-rag encoder get`, or choose 'host'.",
+    "indexes": "Build one with the node Garment Index Build or with `fashion-rag index build`.",
+    "models": "Put a model folder in diffusers layout (with model_index.json) there.",
+    "people": "Put a folder with photo.jpg (or .png), mask.png and, if you like, pose.json there.",
+}
+
+
+def exists_or_message(kind: str, name: str | None) -> bool | str:
+    """For `validate_inputs`: True, or the message of `resolve`. A linked input (None) passes."""
+    if name is None:
+        return True
+    try:
+        resolve(kind, name)
+    except FileNotFoundError as error:
+        return str(error)
+    return True
+
+
+def new_file_name(name: str, what: str) -> str:
+    """`name` when it is fit to be a file or folder name on every system.
+
+    Raises:
+        ValueError: it is empty, has a separator or a reserved character, or starts with a dot.
+    """
+    bad = sorted({c for c in name if c in '<>:"/\\|?*' or ord(c) < 32})
+    trimmed = name.strip().strip(".")
+    if bad or not trimmed or trimmed != name or len(name.encode()) > 120:
+        raise ValueError(
+            f"{what} {name!r} can't be a file name"
+            + (f" (it holds {' '.join(map(repr, bad))})" if bad else "")
+            + ": use 1 to 120 letters, digits, spaces, '-' and '_', no dot at either end."
+        )
+    return name

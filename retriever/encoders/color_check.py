@@ -1,0 +1,27 @@
+"""Do a text tower and a vision tower belong together? Eight colour cards tell."""
+
+from __future__ import annotations
+
+import torch
+from PIL import Image
+
+from .open_clip import Encoder
+
+CARDS = {
+    "red": "#e01010",
+    "orange": "#ff8c00",
+    "yellow": "#ffe600",
+    "green": "#109020",
+    "blue": "#1030e0",
+    "purple": "#8010a0",
+    "black": "#000000",
+    "white": "#ffffff",
+}
+
+
+def check_text_image_pair(encoder: Encoder) -> int:
+    """How many of the 8 colour cards are nearest to their own name (chance: 1)."""
+    cards = [Image.new("RGB", (224, 224), colour) for colour in CARDS.values()]
+    texts = [f"the color {name}" for name in CARDS]
+    similarity = encoder.encode_images(cards) @ encoder.encode_texts(texts).T
+    return int((similarity.argmax(dim=1) == torch.arange(len(CARDS))).sum())

@@ -1,0 +1,273 @@
+"""Where a Milvus collection is, the way to it, and what goes wrong on the way.
+
+A folder with `milvus.json` names it, beside the folders of other indexes:
+
+    {"uri": "http://milvus.example:19530", "collection": "garments"}
+
+`uri` may also be a file of milvus-lite in that folder (`vectors.db`); without it, the environment
+variable MILVUS_URI says where the server is. `database` and `timeout` (seconds for one request, 10
+by default) may be added. Credentials stand in no file: MILVUS_TOKEN ("user:password", or an API
+key) is sent to the server that MILVUS_URI names, and to no other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from ..photos.catalogue import safe_path
+from ..store.manifest import replace_file
+
+logger = logging.getLogger(__name__)
+
+CONFIG = "milvus.json"
+SCHEMA = 1  # read_manifest
+TIMEOUT = 10.0
+
+KINDS = ("exact", "hnsw", "hnsw_sq", "diskann")
+"""How a collection may be searched, see milvus_sync.py."""
+
+_URI, _TOKEN = "MILVUS_URI", "MILVUS_TOKEN"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a collection is.
+
+    uri: http(s) address of a server, or a milvus-lite file; empty: MILVUS_URI.
+    """
+
+    collection: str
+    uri: str = ""
+    database: str = ""
+    timeout: float = TIMEOUT
+
+    def __post_init__(self):
+        if not re.fullmatch(r"[A-Za-z_]\w{0,199}", self.collection, re.ASCII):
+            raise ValueError(
+                f"The collection {self.collection!r} can't be one: expected a letter or '_', and "
+                "then letters, digits and '_'."
+            )
+        if not 0 < self.timeout <= 3600:
+            raise ValueError(f"timeout is {self.timeout!r}: expected 0 to 3600 seconds.")
+        parts = urlsplit(self.uri)
+        if parts.username or parts.password:
+            raise ValueError(
+                f"The address of the Milvus server holds a password: set {_TOKEN} and {_URI} in "
+                "the environment instead."
+            )
+        if parts.scheme and parts.scheme not in ("http", "https"):
+            raise ValueError(
+                f"uri is {self.uri!r}: expected http://..., https://... or a .db file."
+            )
+
+    @classmethod
+    def read(cls, folder: Path) -> Place:
+        """What `milvus.json` in `folder` says.
+
+        Raises:
+            FileNotFoundError: it is missing.
+            ValueError: it is not readable, holds something else, or a password.
+        """
+        path = Path(folder) / CONFIG
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(values, dict):
+                raise ValueError("not an object")
+            expected = {"collection": str, "uri": str, "database": str, "timeout": (int, float)}
+            for name, value in values.items():
+                if name not in expected or not isinstance(value, expected[name]):
+                    raise ValueError(f"{name!r} is {value!r}; expected {', '.join(expected)}")
+            return cls(**values)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"{path} is missing: it names the collection of a Milvus index."
+            ) from error
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                f"{path} is not understood: {error}. An example: "
+                '{"uri": "http://localhost:19530", "collection": "garments"}'
+            ) from error
+
+    def write(self, folder: Path) -> None:
+        """Write `milvus.json`, without what has its default."""
+        kept = {name: value for name, value in asdict(self).items() if value}
+        if kept["timeout"] == TIMEOUT:
+            del kept["timeout"]
+        replace_file(Path(folder) / CONFIG, (json.dumps(kept, indent=1) + "\n").encode())
+
+    def address(self, folder: Path) -> str:
+        """The server's address, or the absolute path of the milvus-lite file.
+
+        Raises:
+            ValueError: there is none, or the file is not one in `folder`.
+        """
+        uri = self.uri or os.environ.get(_URI, "")
+        if not uri:
+            raise ValueError(
+                f"{Path(folder) / CONFIG} names no uri, and {_URI} is not set: add one of them."
+            )
+        if urlsplit(uri).scheme in ("http", "https"):
+            return uri
+        if not uri.endswith(".db"):
+            raise ValueError(f"uri is {uri!r}: expected http://..., https://... or a .db file.")
+        return str(safe_path(Path(folder), uri))
+
+
+class Connection:
+    """A client of one Milvus, and its errors in words."""
+
+    def __init__(self, folder: Path, place: Place):
+        """
+        Raises:
+            ImportError: pymilvus or milvus-lite is missing.
+            ConnectionError, TimeoutError, PermissionError, ValueError: see `explained`.
+        """
+        try:
+            import pymilvus
+        except ImportError as error:
+            raise ImportError("Milvus needs the package pymilvus: pip install pymilvus") from error
+        # They log every failed request with its traceback; the error says it all.
+        for name in ("pymilvus", "milvus_lite"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        self.folder, self.place = Path(folder), place
+        self.address = place.address(folder)
+        self.is_embedded = "://" not in self.address
+        token = ""
+        if self.is_embedded:
+            self._check_lite()
+        elif self.address.rstrip("/") == os.environ.get(_URI, "").rstrip("/"):
+            token = os.environ.get(_TOKEN, "")
+        with self.explained():
+            self.client = pymilvus.MilvusClient(
+                self.address, token=token, db_name=place.database, timeout=place.timeout
+            )
+            version = self.client.get_server_version(timeout=place.timeout)
+        # It knows no parameters in filters, no half precision and no descriptions.
+        self.is_lite = "lite" in version
+
+    def _check_lite(self) -> None:
+        try:
+            import milvus_lite  # noqa: F401
+        except ImportError as error:
+            raise ImportError(
+                "A Milvus in a file needs the package milvus-lite: pip install milvus-lite"
+            ) from error
+
+    def close(self) -> None:
+        self.client.close()
+
+    @contextlib.contextmanager
+    def explained(self) -> Iterator[None]:
+        """Turn Milvus's errors into ones that say what to do.
+
+        Raises:
+            ConnectionError: no server answers.
+            TimeoutError: it does not answer in time.
+            PermissionError: it refuses the credentials.
+            FileNotFoundError: there is no such collection or database.
+            ValueError: anything else that the server refuses.
+        """
+        import grpc
+        from pymilvus.exceptions import MilvusException
+
+        try:
+            yield
+        except (MilvusException, grpc.RpcError, grpc.FutureTimeoutError) as error:
+            message = " ".join(str(getattr(error, "message", "") or error).split())
+            raise self._error(message, getattr(error, "code", None)) from error
+
+    def _error(self, message: str, code: Any) -> Exception:
+        where, low = f"Milvus at {self.address}", message.lower()
+        if any(w in low for w in ("deadline", "timeout", "timed out")) and "connect" not in low:
+            return TimeoutError(
+                f"{where} does not answer within {self.place.timeout:g} s ({message}): try again, "
+                f"or raise timeout in {self.folder / CONFIG}."
+            )
+        if any(word in low for word in ("auth check", "unauthenticated", "permission", "denied")):
+            return PermissionError(
+                f"{where} refuses the credentials ({message}): set {_TOKEN} to user:password or "
+                f"an API key, and {_URI} to {self.address}, in the environment."
+            )
+        if any(word in low for word in ("connect", "unavailable", "open local milvus")):
+            if self.is_embedded:
+                return ConnectionError(
+                    f"{where} can't be opened ({message}): another process may have it open, which "
+                    "milvus-lite doesn't allow. For several at once use a server."
+                )
+            return ConnectionError(
+                f"No {where} ({message}): start it, or correct uri in {self.folder / CONFIG}."
+            )
+        if "not found" in low or "not exist" in low or code == 100:
+            return FileNotFoundError(
+                f"{where} has no collection {self.place.collection!r} any more, or not yet "
+                f"({message}): push an index to it with `fashion-rag index push`; if one was just "
+                "pushed, open it again."
+            )
+        return ValueError(f"{where}: {message}")
+
+    def load(self, collection: str) -> None:
+        """Have a collection loaded for searching; a server may have released it meanwhile."""
+        with self.explained():
+            state = self.client.get_load_state(collection, timeout=self.place.timeout)
+            if state["state"].name != "Loaded":
+                logger.info("Loading the collection %s at %s", collection, self.address)
+                self.client.load_collection(collection, timeout=max(600, self.place.timeout))
+
+    def manifest(self) -> tuple[str, dict[str, Any]]:
+        """The collection that the alias stands for now, and the manifest that it carries.
+
+        Raises:
+            FileNotFoundError: there is no such alias.
+            ValueError: the collection was not made by `fashion-rag index push`.
+        """
+        with self.explained():
+            described = self.client.describe_collection(
+                self.place.collection, timeout=self.place.timeout
+            )
+        manifest = read_manifest(described)
+        if manifest is None:
+            raise ValueError(
+                f"The collection {self.place.collection!r} at {self.address} was not made by "
+                "`fashion-rag index push`, or by another version of it: push the index again."
+            )
+        return described["collection_name"], manifest
+
+
+def read_manifest(described: dict[str, Any]) -> dict[str, Any] | None:
+    """The manifest in a collection's description; None where there is none of this schema."""
+    # Servers keep a description, milvus-lite keeps properties.
+    text = described.get("description") or described.get("properties", {}).get("fashion_rag", "")
+    try:
+        manifest = json.loads(text)
+    except ValueError:
+        return None
+    match manifest:
+        case {
+            "schema": 1,
+            "generation": str(),
+            "collection": str(),
+            "count": int(),
+            "kind": str(kind),
+            "catalogue": {"name": str(), "path": str()},
+            "encoder": {"name": str(), "fingerprint": str(), "dim": int()},
+            "columns": dict() as columns,
+            "categories": dict(),
+        } if kind in KINDS and all(map(_is_fields, columns.values())):
+            return manifest
+    return None
+
+
+def _is_fields(pair: Any) -> bool:
+    match pair:
+        case [str(text), str() | None as number]:
+            return bool(re.fullmatch(r"t\d+", text) and re.fullmatch(r"n\d+", number or "n0"))
+    return False

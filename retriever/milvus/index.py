@@ -1,0 +1,278 @@
+"""An index whose vectors and records lie in Milvus: embedded (milvus-lite), or on a server.
+
+The collection is that of the last complete push (milvus_sync.py); an index that is open when the
+next push comes has to be opened again. The photos are read from the catalogue, on this machine.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ...pictures.photos import open_photo
+from ..encoders.open_clip import Encoder
+from ..photos.catalogue import Garment, safe_path
+from ..store.filters import Filter
+from .connection import Connection, Place
+from .filters import Fields, inlined, stored_text, to_expression
+
+VECTOR = "vector"
+
+_MOST = 16_384  # Milvus gives no more hits for one query, nor rows for one request
+_AT_ONCE = 4096  # vectors in one answer, well below the 64 MB of a message
+_ROUNDING = 1e-5  # a bound on what the server's float32 scores may be off
+_SLACK = 16
+_THUMBNAIL = 256
+
+
+class MilvusIndex:
+    """A SearchBackend over a collection; see backends.py."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        collection: str,
+        manifest: dict[str, Any],
+        catalogue_root: Path | None = None,
+    ):
+        self.connection, self.collection, self.manifest = connection, collection, manifest
+        self.catalogue_root = Path(catalogue_root or manifest["catalogue"]["path"])
+        self._columns = {name: Fields(*pair) for name, pair in manifest["columns"].items()}
+
+    @classmethod
+    def open(cls, folder: Path, catalogue_root: Path | None = None) -> MilvusIndex:
+        """Open the collection that `milvus.json` in `folder` names.
+
+        Raises:
+            ImportError: a package is missing.
+            FileNotFoundError: there is no such file, or no such collection.
+            ConnectionError, TimeoutError, PermissionError: the server can't be asked.
+            ValueError: the file, or the collection, is of something else.
+        """
+        connection = Connection(folder, Place.read(folder))
+        collection, manifest = connection.manifest()
+        connection.load(collection)
+        return cls(connection, collection, manifest, catalogue_root)
+
+    def close(self) -> None:
+        self.connection.close()
+
+    def __len__(self) -> int:
+        return self.manifest["count"]
+
+    def check_encoder(self, encoder: Encoder) -> None:
+        """Raise ValueError unless `encoder` is the one that the vectors were made with."""
+        built = self.manifest["encoder"]
+        if encoder.fingerprint != built["fingerprint"]:
+            raise ValueError(
+                f"The collection {self.manifest['collection']!r} at {self.connection.address} was "
+                f"built with the encoder {built['name']!r} ({built['fingerprint'][:12]}, dimension "
+                f"{built['dim']}); the query comes from {encoder.name!r} "
+                f"({encoder.fingerprint[:12]}, dimension {encoder.dim}). Use the former, or push "
+                f"an index built with {encoder.name!r}."
+            )
+
+    def nearest(
+        self, queries: np.ndarray, k: int, category: str | None, where: Filter | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """See SearchBackend. With the kind `exact` the same as the local exact index finds.
+
+        Raises:
+            ValueError: also k above 16,384.
+        """
+        if k > _MOST:
+            raise ValueError(f"k is {k}: Milvus gives at most {_MOST} garments for one query.")
+        scope = self._scope(category, where)
+        scores = np.full((len(queries), k), -np.inf, np.float32)
+        rows = np.full((len(queries), k), -1, np.int64)
+        step = max(1, _AT_ONCE // (4 * k + _SLACK))
+        for start in range(0, len(queries), step):
+            part = queries[start : start + step]
+            for number, (best, found) in enumerate(self._nearest(part, k, *scope), start):
+                scores[number, : len(best)], rows[number, : len(found)] = best, found
+        return scores, rows
+
+    def _nearest(
+        self, queries: np.ndarray, k: int, expression: str, parameters: dict[str, Any]
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Candidates of the server, ranked by scores that don't depend on it."""
+        waiting = list(range(len(queries)))
+        done: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        exactly = self.manifest["kind"] == "exact"
+        # The order of an approximate kind is rough: what it gives is ranked anew.
+        count = min(k + _SLACK if exactly else 4 * k + _SLACK, _MOST)
+        while waiting:
+            answers = self._ask(queries[waiting], count, expression, parameters)
+            again = []
+            for number, (near, found, vectors) in zip(waiting, answers, strict=True):
+                exact = (vectors.astype(np.float64) * queries[number].astype(np.float64)).sum(
+                    axis=1
+                )
+                exact = exact.astype(np.float32)
+                order = np.lexsort((found, -exact))[:k]
+                done[number] = exact[order], found[order]
+                # All that may tie with the k-th must be among the candidates.
+                whole = len(found) < count or count == _MOST or not exactly
+                if not whole and near.min() >= exact[order[-1]] - 2 * _ROUNDING:
+                    again.append(number)
+            waiting, count = again, min(4 * count, _MOST)
+        return (done[number] for number in range(len(queries)))
+
+    def _ask(
+        self, queries: np.ndarray, count: int, expression: str, parameters: dict[str, Any]
+    ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        kind = np.float16 if self.manifest.get("half") else np.float32
+        with self.connection.explained():
+            answers = self.connection.client.search(
+                self.collection,
+                data=list(queries.astype(kind)),
+                anns_field=VECTOR,
+                limit=count,
+                output_fields=[VECTOR],
+                search_params={"metric_type": "IP", "params": self._parameters(count)},
+                timeout=self.connection.place.timeout,
+                **self._filter(expression, parameters),
+            )
+        return [
+            (
+                np.array([hit["distance"] for hit in hits], np.float32),
+                np.array([hit["row"] for hit in hits], np.int64),
+                self._vectors([hit["entity"][VECTOR] for hit in hits]),
+            )
+            for hits in answers
+        ]
+
+    def _parameters(self, count: int) -> dict[str, int]:
+        """Search parameters; a graph can't be asked for more than it looks at."""
+        kind = self.manifest["kind"]
+        if kind == "diskann":
+            return {"search_list": max(200, 2 * count)}
+        if kind == "exact":
+            return {}
+        return {"ef": max(256, 2 * count)}
+
+    def _scope(self, category: str | None, where: Filter | None) -> tuple[str, dict[str, Any]]:
+        expression, parameters = "", {}
+        if where is not None:
+            expression, parameters = to_expression(where, self._columns)
+        if category is None:
+            return expression, parameters
+        known = self.manifest["categories"]
+        if not category or category not in known:
+            names = ", ".join(repr(name) for name in known if name) or "no category at all"
+            raise ValueError(
+                f"The collection {self.manifest['collection']!r} has no garments of the category "
+                f"{category!r}; it has: {names}."
+            )
+        expression = f" and ({expression})" if expression else ""
+        expression = f"{self._columns['category'].text} == {{category}}{expression}"
+        return expression, {**parameters, "category": stored_text(category)}
+
+    def _filter(self, expression: str, parameters: dict[str, Any]) -> dict[str, Any]:
+        if self.connection.is_lite:
+            return {"filter": inlined(expression, parameters)}
+        return {"filter": expression, "filter_params": parameters}
+
+    def rows_of_ids(self, ids: Sequence[str]) -> np.ndarray:
+        """See SearchBackend."""
+        field = self._columns["id"].text
+        rows: dict[str, int] = {}
+        for start in range(0, len(ids), _AT_ONCE):
+            wanted = [stored_text(name) for name in ids[start : start + _AT_ONCE]]
+            found = self._query(f"{field} in {{ids}}", {"ids": wanted}, ["record"])
+            rows |= {json.loads(line["record"])["id"]: line["row"] for line in found}
+        return np.array([rows.get(name, -1) for name in ids], dtype=np.int64)
+
+    def garments_at(self, rows: np.ndarray) -> list[Garment]:
+        """See SearchBackend."""
+        return [garment_of(line["record"]) for line in self._at(rows, "record")]
+
+    def vectors_at(self, rows: np.ndarray) -> np.ndarray:
+        """See SearchBackend."""
+        return self._vectors([line[VECTOR] for line in self._at(rows, VECTOR)])
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """What is stored of every garment (see milvus_sync.record_of), in row order."""
+        for start in range(0, len(self), _AT_ONCE):
+            rows = np.arange(start, min(start + _AT_ONCE, len(self)))
+            yield from (json.loads(line["record"]) for line in self._at(rows, "record"))
+
+    def _at(self, rows: np.ndarray, *fields: str) -> list[dict[str, Any]]:
+        lines: dict[int, dict[str, Any]] = {}
+        for start in range(0, len(rows), _AT_ONCE):
+            wanted = rows[start : start + _AT_ONCE].tolist()
+            lines |= {
+                line["row"]: line
+                for line in self._query("row in {rows}", {"rows": wanted}, list(fields))
+            }
+        missing = set(rows.tolist()) - set(lines)
+        if missing:
+            raise ValueError(
+                f"The collection {self.collection!r} at {self.connection.address} lacks row "
+                f"{min(missing)}: it was changed by something else. Push the index again."
+            )
+        return [lines[row] for row in rows.tolist()]
+
+    def _query(
+        self, expression: str, parameters: dict[str, Any], fields: list[str]
+    ) -> list[dict[str, Any]]:
+        if not all(parameters.values()):
+            return []
+        with self.connection.explained():
+            return self.connection.client.query(
+                self.collection,
+                output_fields=["row", *fields],
+                timeout=self.connection.place.timeout,
+                **self._filter(expression, parameters),
+            )
+
+    def _vectors(self, values: list[Any]) -> np.ndarray:
+        dim = self.manifest["encoder"]["dim"]
+        # Half precision arrives as bytes, by some versions of pymilvus in a list of one.
+        values = [value[0] if len(value) == 1 < dim else value for value in values]
+        if values and isinstance(values[0], bytes):
+            values = [np.frombuffer(value, np.float16) for value in values]
+        return np.asarray(values, dtype=np.float32).reshape(len(values), dim)
+
+    def photo(self, garment: Garment) -> Image.Image:
+        """The garment's photo from the catalogue, full size, RGB on white.
+
+        Raises:
+            FileNotFoundError: the photo, or the whole catalogue, is not there.
+            ValueError: the record leads out of the catalogue, or the photo is damaged.
+        """
+        path = safe_path(self.catalogue_root, garment.file)
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{path} is not there, but the collection {self.manifest['collection']!r} names "
+                f"it: the photos of a Milvus index are read from the catalogue, on this machine."
+            )
+        return open_photo(path)
+
+    def thumbnail(self, garment: Garment) -> Image.Image:
+        """The garment's photo, fitted into 256 x 256."""
+        image = self.photo(garment)
+        image.thumbnail((_THUMBNAIL, _THUMBNAIL))
+        return image
+
+
+def garment_of(record: str) -> Garment:
+    """The garment of a stored record.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        values = json.loads(record)
+        garment = Garment(*(values[name] for name in Garment.__dataclass_fields__))
+        texts = (garment.id, garment.file, garment.category, garment.caption)
+        if all(isinstance(text, str) for text in (*texts, *garment.metadata.values())):
+            return garment
+    except (ValueError, KeyError, TypeError, AttributeError):
+        pass
+    raise ValueError(f"{record[:80]!r} is not the record of a garment: push the index again.")

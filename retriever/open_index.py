@@ -1,0 +1,53 @@
+"""Opening an index of any sort by its folder."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from .backends import LocalBackend, SearchBackend
+from .milvus.connection import CONFIG, Connection, Place
+from .milvus.index import MilvusIndex
+from .store.index import GarmentIndex
+from .store.manifest import MANIFEST
+
+logger = logging.getLogger(__name__)
+
+
+def open_index(
+    folder: Path, catalogue_root: Path | None = None, search: str = "auto"
+) -> SearchBackend:
+    """The index in `folder`: a Milvus collection where there is a `milvus.json`, else a local one.
+
+    Args:
+        catalogue_root: where the photos are; None takes the place that the index records.
+        search: how a local index is searched, one of search.BACKENDS.
+
+    Raises:
+        As `GarmentIndex.open` and `MilvusIndex.open` do.
+    """
+    folder = Path(folder)
+    if (folder / CONFIG).is_file():
+        return MilvusIndex.open(folder, catalogue_root)
+    return LocalBackend(GarmentIndex.open(folder, catalogue_root), search)
+
+
+def state_of_index(folder: Path) -> tuple:
+    """Plain values that change when the index does; for a collection, its server is asked.
+
+    A server that can't be asked is a state of its own: opening the index then says what is wrong.
+    """
+    folder = Path(folder)
+    if not (folder / CONFIG).is_file():
+        stat = (folder / MANIFEST).stat()
+        return (stat.st_mtime_ns, stat.st_size)
+    stat = (folder / CONFIG).stat()
+    try:
+        connection = Connection(folder, Place.read(folder))
+        try:
+            return (stat.st_mtime_ns, stat.st_size, connection.manifest()[0])
+        finally:
+            connection.close()
+    except (OSError, ValueError, ImportError) as error:
+        logger.info("The state of %s is unknown: %s", folder, error)
+        return (stat.st_mtime_ns, stat.st_size, type(error).__name__)

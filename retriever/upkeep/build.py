@@ -1,0 +1,205 @@
+"""Building an index: every photo of a catalogue is read, encoded and stored once."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from ..encoders.color_check import check_text_image_pair
+from ..encoders.open_clip import Encoder
+from ..photos.catalogue import Catalogue, Reject, read_catalogue
+from ..photos.reader import Photo, PhotoReader
+from ..store.generation import Fresh, commit, describe_encoder
+from ..store.journal import Draft
+from ..store.lock import only_writer
+from ..store.manifest import MANIFEST
+from ..vectors.approximate import KINDS, MEMORY
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+
+BATCH_PIXELS = 64_000_000
+"""A batch is closed early when its photos hold this many pixels (about 200 MB)."""
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What a build did.
+
+    count: garments in the index. rejects: what was left out. seconds: the whole build.
+    garments_per_second: photos read, encoded and stored a second, those taken over apart.
+    resumed: garments taken over from an interrupted build. color_check: see color_check.py.
+    """
+
+    count: int
+    rejects: tuple[Reject, ...]
+    seconds: float
+    garments_per_second: float
+    resumed: int
+    color_check: int
+
+    def summary(self) -> str:
+        """The report in words, the rejects one a line."""
+        text = (
+            f"{self.count} garments indexed in {self.seconds:.1f} s "
+            f"({self.garments_per_second:.1f} a second)."
+        )
+        if self.resumed:
+            text += f" {self.resumed} of them were taken over from an interrupted build."
+        if self.rejects:
+            text += f" {len(self.rejects)} left out:"
+        return "\n  ".join([text, *(f"{r.file}: {r.reason}" for r in self.rejects)])
+
+
+def build_index(
+    catalogue_root: Path,
+    folder: Path,
+    encoder: Encoder,
+    *,
+    overwrite: bool = False,
+    batch_size: int = 32,
+    progress: Progress | None = None,
+    shard: tuple[int, int] = (1, 1),
+    processes: int = 0,
+    kind: str = "auto",
+    memory: int = MEMORY,
+) -> BuildReport:
+    """Encode every photo of a catalogue once and write the index `folder`.
+
+    Photos are read, decoded and preprocessed while others are being encoded.
+
+    Args:
+        overwrite: replace a finished index; the former stays in use until the new one is complete.
+        batch_size: photos encoded at a time, fewer where they are large.
+        progress: called with (done, total) before the first batch and after each. It may raise to
+            cancel the build: what is done is kept, and the next build goes on from there.
+        shard: (3, 8) encodes the third eighth of the catalogue alone, for `merge_indexes`.
+        processes: see PhotoReader; 0 is right inside another program.
+        kind: one of KINDS (see kinds.py); `auto` goes by the number of garments and `memory`, the
+            bytes that searching may hold.
+
+    Raises:
+        FileExistsError: there is a finished index and `overwrite` is off.
+        BlockingIOError: another build of this index is running.
+        FileNotFoundError, NotADirectoryError: the catalogue is no folder.
+        ValueError: the catalogue is empty, none of its photos can be read, or the encoder gives
+            something else than finite vectors of its dimension.
+    """
+    started = time.perf_counter()
+    folder = Path(folder)
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}: expected 1 or more.")
+    if kind not in KINDS:
+        raise ValueError(f"kind is {kind!r}: expected one of {', '.join(KINDS)}.")
+    if not 1 <= shard[0] <= shard[1]:
+        raise ValueError(f"The shard {shard[0]}/{shard[1]} is none: expected 1/4 to 4/4, say.")
+    if (folder / MANIFEST).exists() and not overwrite:
+        raise FileExistsError(
+            f"{folder} holds a finished index: choose another name, or turn on overwrite "
+            "(`--overwrite`) to replace it."
+        )
+    catalogue = _part(read_catalogue(catalogue_root), *shard)
+    color_check = check_text_image_pair(encoder)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [garment.file for garment in catalogue.garments]
+    with only_writer(folder), Draft(folder, encoder, catalogue.root, files) as draft:
+        resumed = len(draft.rows)
+        encode_started = time.perf_counter()
+        left_out = encode_missing(files, draft, encoder, batch_size, progress, processes)
+        encode_seconds = time.perf_counter() - encode_started
+        rejects = (*catalogue.rejects, *left_out)
+        if not draft.rows:
+            listed = "".join(f"\n  {reject.file}: {reject.reason}" for reject in rejects[:5])
+            raise ValueError(f"No photo of the catalogue {catalogue.root} can be read:{listed}")
+        commit(
+            folder,
+            [Fresh(draft, {garment.file: garment for garment in catalogue.garments})],
+            encoder=describe_encoder(encoder, color_check),
+            catalogue_root=catalogue.root,
+            rejects=rejects,
+            kind=kind,
+            memory=memory,
+            tick=lambda: progress and progress(len(files), len(files)),
+            extra={"shard": list(shard)} if shard[1] > 1 else None,
+        )
+    return BuildReport(
+        count=len(draft.rows),
+        rejects=rejects,
+        seconds=time.perf_counter() - started,
+        garments_per_second=(len(draft.rows) - resumed) / max(encode_seconds, 1e-9),
+        resumed=resumed,
+        color_check=color_check,
+    )
+
+
+def encode_missing(
+    files: Sequence[str],
+    draft: Draft,
+    encoder: Encoder,
+    batch_size: int,
+    progress: Progress | None,
+    processes: int = 0,
+) -> list[Reject]:
+    """Encode those of `files` that the draft lacks into it; returns those that can't be read."""
+    progress = progress or _silent
+    left_out: list[Reject] = []
+    missing = [file for file in files if file not in draft.rows]
+    progress(len(draft.rows), len(files))
+    photos: list[Photo] = []
+    pixels = 0
+    prepare = getattr(encoder, "prepare", None)
+    with PhotoReader(draft.root, prepare, processes) as reader:
+        for number, photo in enumerate(reader.read(missing, batch_size), start=1):
+            if isinstance(photo, Reject):
+                left_out.append(photo)
+            else:
+                photos.append(photo)
+                pixels += photo.pixels
+            if len(photos) == batch_size or pixels >= BATCH_PIXELS or number == len(missing):
+                if photos:
+                    draft.append(photos, _encode(encoder, photos))
+                photos, pixels = [], 0
+                progress(len(draft.rows) + len(left_out), len(files))
+    return left_out
+
+
+def _part(catalogue: Catalogue, number: int, of: int) -> Catalogue:
+    count = len(catalogue.garments)
+    garments = catalogue.garments[count * (number - 1) // of : count * number // of]
+    if not garments:
+        raise ValueError(
+            f"The shard {number}/{of} of {catalogue.root} has no garment: it has {count} in all."
+        )
+    return replace(catalogue, garments=garments)
+
+
+def _encode(encoder: Encoder, photos: Sequence[Photo]) -> torch.Tensor:
+    pictures = [photo.picture for photo in photos]
+    try:
+        if torch.is_tensor(pictures[0]):
+            embeddings = encoder.encode_prepared(torch.stack(pictures))
+        else:
+            embeddings = encoder.encode_images(pictures)
+    except torch.OutOfMemoryError:
+        if len(photos) == 1:
+            raise
+        half = len(photos) // 2
+        logger.warning("%d photos at a time don't fit the memory: trying %d.", len(photos), half)
+        return torch.cat([_encode(encoder, photos[:half]), _encode(encoder, photos[half:])])
+    if embeddings.shape != (len(photos), encoder.dim) or not embeddings.isfinite().all():
+        raise ValueError(
+            f"The encoder {encoder.name!r} gave embeddings of shape {tuple(embeddings.shape)}, or "
+            f"not finite ones, for {photos[0].file} and the photos after it; expected "
+            f"{(len(photos), encoder.dim)}. In half precision, try full precision."
+        )
+    return embeddings.to(torch.float16)
+
+
+def _silent(done: int, total: int) -> None:
+    """Report to nobody."""

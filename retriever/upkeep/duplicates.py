@@ -1,0 +1,55 @@
+"""Near-duplicates: garments whose embeddings are almost the same, such as one photo saved twice."""
+
+from __future__ import annotations
+
+import torch
+
+from ..search import nearest
+from ..store.index import GarmentIndex
+from .build import Progress
+
+THRESHOLD = 0.98
+"""Cosine similarity from which two photos are taken for one garment: the same photo in another
+size or compression is above it, another photo of the same garment mostly below."""
+
+_NEIGHBOURS = 32
+_QUERIES = 256
+
+
+def find_duplicates(
+    index: GarmentIndex, threshold: float = THRESHOLD, progress: Progress | None = None
+) -> list[list[int]]:
+    """Groups of rows; the first row of each is at least `threshold` similar to all others of it.
+
+    A garment is in one group at most: that of the first row it resembles which is in none itself.
+
+    Raises:
+        ValueError: the threshold is not within 0 to 1.
+    """
+    if not 0 < threshold <= 1:
+        raise ValueError(f"The threshold is {threshold}: expected a cosine similarity of 0 to 1.")
+    groups: dict[int, list[int]] = {}
+    grouped: set[int] = set()
+    for start in range(0, len(index), _QUERIES):
+        block = index.embeddings[start : start + _QUERIES].float()
+        block = torch.nn.functional.normalize(block, dim=1)
+        for row, near in enumerate(_above(index, block, threshold), start):
+            if row not in grouped:
+                members = [other for other in near if other > row and other not in grouped]
+                if members:
+                    groups[row] = [row, *members]
+                    grouped.update(members)
+        if progress:
+            progress(min(start + _QUERIES, len(index)), len(index))
+    return list(groups.values())
+
+
+def _above(index: GarmentIndex, block: torch.Tensor, threshold: float) -> list[list[int]]:
+    """The rows of at least `threshold` for every query, ascending."""
+    k = min(_NEIGHBOURS, len(index))
+    while True:
+        scores, rows = nearest(index, block, k)
+        near = scores >= threshold - 5e-4  # the stored vectors are rounded to half precision
+        if k == len(index) or not near[:, -1].any():
+            return [sorted(r[n].tolist()) for r, n in zip(rows, near, strict=True)]
+        k = min(len(index), 4 * k)

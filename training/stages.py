@@ -1,0 +1,84 @@
+"""The training stages by their names: clip, vae, adapter, fashion_rag."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+CONFIGS = Path(__file__).parent / "configs"
+
+
+def run_stage(
+    content: dict[str, Any], data: Path, out: Path, resume: bool, minutes: float | None
+) -> bool:
+    """Train the stage that a configuration names.
+
+    Returns:
+        Whether it was finished.
+
+    Raises:
+        FileNotFoundError, ValueError: an unknown stage or key, data or models that do not fit,
+            another run's folder, a loss that is no longer finite.
+        OSError: something could not be written.
+        ImportError: the packages for training are missing.
+    """
+    check_packages()
+    import torch
+    from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
+
+    from .config import plain
+    from .loop import train
+
+    stage, config = parse_stage(content)
+    # While one process encodes a large set, the others wait.
+    cpu = parse_flag_from_env("ACCELERATE_USE_CPU")
+    device = torch.device(PartialState(cpu, timeout=timedelta(hours=12)).device)
+    # Untrained weights are drawn here: the same for a seed, in each process and when resumed.
+    torch.manual_seed(config.run.seed)
+    if stage == "clip":
+        from .clip import ClipTask
+
+        task = ClipTask(config, data)
+    elif stage == "vae":
+        from .vae import VaeTask
+
+        task = VaeTask(config, data)
+    else:
+        from .fashion_rag import FashionRagTask
+
+        # Beside the run, not in it: a new run's folder has to be empty.
+        task = FashionRagTask(config, data, out.with_name(f"{out.name}.encoded"), device)
+    identity = {"stage": stage, "data": task.stream.data.digest(), **plain(config)}
+    return train(task, config.run, identity, out, resume, minutes)
+
+
+def parse_stage(content: dict[str, Any]) -> tuple[str, Any]:
+    """A configuration's stage, and the dataclass that it fills."""
+    from .config import parse
+
+    content = dict(content)
+    stage = content.pop("stage", None)
+    if stage == "clip":
+        from .clip import Clip as Config
+    elif stage == "vae":
+        from .vae import Vae as Config
+    elif stage in ("adapter", "fashion_rag"):
+        from .fashion_rag import FashionRag as Config
+
+        content = {"train_unet": stage == "fashion_rag", **content}
+    else:
+        raise ValueError(f"stage is {stage!r}; expected one of clip, vae, adapter, fashion_rag.")
+    return stage, parse(Config, content)
+
+
+def check_packages() -> None:
+    try:
+        import accelerate  # noqa: F401
+        import tensorboard  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            f"training needs the package {error.name}: pip install 'fashion-rag[train]', or "
+            "pip install -e '.[train]' in a clone."
+        ) from error
