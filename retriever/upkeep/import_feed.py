@@ -83,11 +83,13 @@ def import_feed(
     report = ImportReport(read, dry=dry)
     there = {_key(path.name): path for path in _pictures(catalogue)}
     elsewhere = {_key(path.name): path for path in _pictures(photos)} if photos else {}
+    shared = Counter(_key(photo_name(photo)) for photo in {p.photo for p in read.products})
     rows: list[dict[str, str]] = []
     for number, product in enumerate(read.products, start=1):
         file = None
         try:
-            file = _bring(product, catalogue, there, elsewhere, download, dry, allowed)
+            unique = shared[_key(photo_name(product.photo))] == 1
+            file = _bring(product, unique, catalogue, there, elsewhere, download, dry, allowed)
         except (OSError, ValueError) as error:
             report.missing.append((product.photo, str(error)))
         if file:
@@ -108,6 +110,7 @@ def import_feed(
 
 def _bring(
     product: Product,
+    unique: bool,
     catalogue: Path,
     there: dict[str, Path],
     elsewhere: Mapping[str, Path],
@@ -116,9 +119,11 @@ def _bring(
     allowed: Allowed,
 ) -> str | None:
     """The photo's path in the catalogue; None where it is not to be had."""
-    name = photo_name(product.photo)
-    target = catalogue / FETCHED / _safe_name(name, product.columns.get("id", ""))
-    names = [name, target.name, *(product.columns.get("id", "") + suffix for suffix in _PICTURES)]
+    name, identity = photo_name(product.photo), product.columns.get("id", "")
+    if not unique:  # "image.jpg" of every article: only the id tells whose
+        name = f"{identity}_{name}"
+    target = catalogue / FETCHED / _safe_name(name, identity)
+    names = [name, target.name, *(identity + suffix for suffix in _PICTURES)]
     for key in map(_key, names):
         if key in there:
             return there[key].relative_to(catalogue).as_posix()

@@ -214,6 +214,17 @@ def test_photos_are_fetched_once_and_resumed(tmp_path, shop_server):
     assert not list((tmp_path / "shop").rglob("*.tmp"))
 
 
+def test_photos_of_one_name_are_told_apart(tmp_path, shop_server):
+    address, asked = shop_server
+    feed = tmp_path / "feed.csv"
+    feed.write_text(
+        f"id,title,image_link\n1,Coat,{address}/1/photo.jpg\n2,Hat,{address}/2/photo.jpg\n"
+    )
+    import_feed(feed, tmp_path / "shop", download=True, allowed=lambda _: True)
+    assert len({row["file"] for row in table(tmp_path / "shop")}) == 2
+    assert asked == ["/1/photo.jpg", "/2/photo.jpg"]
+
+
 @pytest.mark.parametrize(
     ("url", "message"),
     [
