@@ -29,6 +29,7 @@ class Server:
         packages: a folder of optional packages for PYTHONPATH.
         flags: further command line flags; those that the host lacks are left out.
         other_packs: folders of further custom nodes.
+        pack: the folder of the pack itself.
     """
 
     def __init__(
@@ -38,12 +39,13 @@ class Server:
         packages: Path | None = None,
         flags: tuple[str, ...] = (),
         other_packs: tuple[Path, ...] = (),
+        pack: Path = PACK,
     ):
         self.host, self.base, self.packages, self.flags = host, base, packages, flags
         self.log_file = base / "server.log"
         for name in ("custom_nodes", "models", "input", "output", "temp", "user"):
             (base / name).mkdir(parents=True, exist_ok=True)
-        link_or_copy(PACK, base / "custom_nodes" / PACK_FOLDER)
+        link_or_copy(pack, base / "custom_nodes" / PACK_FOLDER)
         for source in other_packs:
             link_or_copy(source, base / "custom_nodes" / source.name)
         self.process: subprocess.Popen | None = None
