@@ -86,7 +86,7 @@ def plain_words(text: str) -> tuple[str, tuple[str, ...]]:
         words, weights = match[1], weights + 1
     if weights:
         notes.append(
-            f"Weights are not used in a search: {_quoted(before)} is read as {_quoted(words)}. To "
+            f"A search knows no weights: {_quoted(before)} is read as {_quoted(words)}. To "
             "make parts count the same, take chunks singly."
         )
     if embeddings or tags:
