@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import logging
 import os
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 from . import catalogue, convert, encoder, evaluate, generate, index, mask, miniature, train
 from .terminal import tell
@@ -15,7 +15,7 @@ from .terminal import tell
 COMMANDS = [catalogue, index, encoder, generate, mask, convert, train, evaluate, miniature]
 """The modules in the order of `fashion-rag --help`; each has `add_commands`."""
 
-with contextlib.suppress(ImportError):  # only a clone has it
+if find_spec(f"{__package__.rpartition('.')[0]}.demo"):  # only a clone has it
     from . import demo
 
     COMMANDS.insert(0, demo)
