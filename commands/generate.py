@@ -18,7 +18,9 @@ from ..adapter.garment.garment_images import PREPROCESS
 from ..adapter.garment.prompts import PAPER_PROMPT
 from ..adapter.headless.depth import parse_levels
 from ..adapter.headless.pipeline import FashionRAGPipeline
+from ..adapter.person.mask_files import read_mask
 from ..adapter.person.pose import photo_keypoints
+from ..pictures.colours import srgb_profile
 from ..pictures.photos import open_photo
 from ..retriever.encoders.open_clip import load_encoder
 from ..retriever.open_index import open_index
@@ -81,7 +83,8 @@ def _generate(args: argparse.Namespace) -> None:
     if args.out.suffix.lower() not in Image.registered_extensions():
         raise ValueError(f"--out {args.out} has no picture's ending: use .png or .jpg.")
     levels = None if args.levels is None else parse_levels(args.levels)
-    person, mask = open_photo(args.person), open_photo(args.mask).convert("L")
+    person = open_photo(args.person)
+    mask = read_mask(args.mask, person.size)
     keypoints = (
         None if args.pose is None else photo_keypoints(args.pose, args.pose_person, person.size)
     )
@@ -125,7 +128,7 @@ def _generate(args: argparse.Namespace) -> None:
         callback=_show_progress,
     )
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(args.out)
+    picture.save(args.out, icc_profile=srgb_profile())
     sys.stdout.write(f"wrote {args.out} ({picture.width}x{picture.height})\n")
 
 

@@ -122,7 +122,10 @@ def test_none_of_dwpose_counts_as_missing():
     ("content", "message"),
     [
         (frame({"pose_keypoints_2d": [1.0] * 51}), "51 body values"),
-        ({"people": [person()]}, "canvas"),
+        ({"people": [person(x=1000)], "canvas_width": 384, "canvas_height": 512}, "another frame"),
+        ({"keypoints": [[2 * x, 900] for x in range(18)]}, "another frame than 384x512"),
+        ([], "18 rows"),
+        ({"people": "all"}, "a list"),
         ({"animals": []}, "neither `people`"),
         ([[1, 2]] * 17, "18 rows"),
         ({"keypoints": "many"}, "18 rows"),

@@ -162,8 +162,8 @@ def test_damaged_exif_does_not_cost_the_photo(tmp_path):
 
 def test_other_formats_are_refused(tmp_path):
     path = tmp_path / "picture.png"
-    Image.new("RGB", (4, 4)).save(path, "GIF")
-    with pytest.raises(ValueError, match="picture.png is not a JPEG, PNG or WebP"):
+    Image.new("RGB", (4, 4)).save(path, "ICO")
+    with pytest.raises(ValueError, match="picture.png is not a JPEG, PNG, WebP, AVIF"):
         open_photo(path)
 
 
