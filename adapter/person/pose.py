@@ -49,7 +49,7 @@ _FRAME_KEYS = (
 # Numbers of a flat list, to joints and numbers of a joint.
 _FLAT = {54: (18, 3), 75: (25, 3), 36: (18, 2), 50: (25, 2)}
 _FAR, _MANY = 0.1, 0.25
-"""A stated frame is refused where more than a quarter of the joints lie outside by a tenth of it."""
+"""A stated frame is refused where over a quarter of the joints lie outside by a tenth of it."""
 _FAR_OF_ASSUMED = 0.05
 """A frame that is not stated but assumed (Dress Code's) is refused for a single such joint."""
 
@@ -84,8 +84,8 @@ class Pose:
             joints = np.concatenate([person[present(person)] for person in self.people])
             if _leaves(joints, photo, _FAR, _MANY):
                 raise ValueError(
-                    f"the joints reach to x = {joints[:, 0].max():.0f}, y = {joints[:, 1].max():.0f} "
-                    f"and the photo is {photo[1]}x{photo[0]}: they are of another picture. Give the "
+                    f"the joints reach to {joints[:, 0].max():.0f}, {joints[:, 1].max():.0f} and "
+                    f"the photo is {photo[1]}x{photo[0]}: they are of another picture. Give the "
                     "pose of this photo, or write canvas_width and canvas_height (the size of the "
                     "picture in which the joints were found) into the pose."
                 )
@@ -230,8 +230,9 @@ def read_pose(
         if pose.refused is not None:
             raise ValueError(
                 f"{path} holds keypoints of another frame than {pose.refused[1]}x{pose.refused[0]}"
-                f"{_whose(pose.refused)}: the joints lie far outside. Write the size of the picture "
-                "in which they were found into the file, as `canvas_width` and `canvas_height`."
+                f"{_whose(pose.refused)}: the joints lie far outside. Write the size of the "
+                "picture in which they were found into the file, as `canvas_width` and "
+                "`canvas_height`."
             )
         return pose.people[person], pose.frame
     try:
@@ -258,7 +259,9 @@ def _pose_of_keypoints(content: Any) -> Pose:
     try:
         people = [_joints(person) for person in _people_of_rows(rows)]
     except ValueError as error:
-        raise ValueError(f"Dress Code keypoints are 18 rows of x, y, ...; this one {error}") from error
+        raise ValueError(
+            f"Dress Code keypoints are 18 rows of x, y, ...; this one {error}"
+        ) from error
     for joints in people:
         joints[:, 2] = joints[:, 2] > 0  # a detector's score of any range
     return _pose(people, frame, assumed=DRESSCODE_FRAME, smallest=1)
@@ -269,7 +272,9 @@ def _people_of_rows(rows: Any) -> list:
         raise ValueError(f"is {_short(rows)}.")
     first = next((row for row in rows if row is not None), None)
     nested = isinstance(first, Sequence) and not isinstance(first, str)
-    if nested and any(isinstance(value, Sequence) and not isinstance(value, str) for value in first):
+    if nested and any(
+        isinstance(value, Sequence) and not isinstance(value, str) for value in first
+    ):
         return list(rows)
     if nested and len(rows) > POSE_CHANNELS and len(rows) % POSE_CHANNELS == 0:
         return [rows[n : n + POSE_CHANNELS] for n in range(0, len(rows), POSE_CHANNELS)]
@@ -317,8 +322,10 @@ def _joints(values: Any) -> np.ndarray:
 
 
 def _row(row: Any) -> tuple[float, float, float]:
-    """x, y and confidence of a joint; no numbers where it is missing. Rows of four are Dress Code's,
-    whose other columns say nothing."""
+    """x, y and confidence of a joint; no numbers where it is missing.
+
+    Rows of four are Dress Code's, whose other columns say nothing.
+    """
     if row is None:
         return (math.nan,) * 3
     if isinstance(row, str) or not isinstance(row, (Sequence, np.ndarray)) or len(row) < 2:
