@@ -21,7 +21,7 @@ THRESHOLD = 0.5
 
 _PAINT_WHITE = "Paint the part to be dressed white on black."
 _SHAPE_SLACK = 0.02
-_CELL_ROUNDING = 4
+_CELL_ROUNDING = 4.01
 # Colours are told apart by their four highest bits; a colour counts from this share on.
 _STEP, _SHARE = 16, 0.005
 _GREY = 24
@@ -107,7 +107,8 @@ def check_mask_size(mask: tuple[int, int], photo: tuple[int, int]) -> None:
     if abs(width * high / (height * wide) - 1) <= _SHAPE_SLACK:
         return
     (w, h), (across, down) = sorted((mask, photo), key=lambda size: size[0] * size[1])
-    if min(abs(w - across * h / down), abs(h - down * w / across)) > _CELL_ROUNDING:
+    # By how much both sides of the smaller miss the larger, scaled as well as can be.
+    if abs(w * down - h * across) / (across + down) > _CELL_ROUNDING:
         raise ValueError(
             f"the mask is {width}x{height} pixels and the photo {wide}x{high}: they have other "
             "proportions, so the mask would be squeezed. Give the mask of this very photo, or "
