@@ -80,7 +80,8 @@ class FashionInpaintConditioning(io.ComfyNode):
         inputs = prepare_inpainting(image, mask)
         masked_latent = vae.encode(inputs.masked_image)
         values = {"concat_latent_image": masked_latent, "concat_mask": inputs.latent_mask}
-        poses = pose_maps(pose, person, len(inputs.image), tuple(image.shape[1:3]))
+        size = tuple(image.shape[1:3])
+        poses = pose_maps(pose, person, len(inputs.image), size, photos=len(image))
         positive = node_helpers.conditioning_set_values(positive, {**values, POSE_KEY: poses})
         negative = node_helpers.conditioning_set_values(
             negative, {**values, POSE_KEY: torch.zeros_like(poses)}
@@ -93,25 +94,32 @@ class FashionInpaintConditioning(io.ComfyNode):
 
 
 def pose_maps(
-    frames: list[dict] | dict | None, person: int, batch: int, size: tuple[int, int]
+    frames: list[dict] | dict | None,
+    person: int,
+    batch: int,
+    size: tuple[int, int],
+    photos: int | None = None,
 ) -> torch.Tensor:
     """Pose maps of a batch, (batch, 18, H8/8, W8/8) float32 in 0..1; zero where nobody is found.
 
     Args:
-        frames: POSE_KEYPOINT, one frame a photo, or a single frame without its list. Frames of
-            fewer photos than the batch has are repeated as the photos are.
+        frames: POSE_KEYPOINT, one frame a photo; a single frame, with or without its list, serves
+            the whole batch.
         person: 0 for the largest person of a frame, 1 for the next.
-        size: (H, W) of the photo in pixels; the map is that of the photo padded to multiples of 8.
+        size: (H, W) of the photos in pixels; the map is that of the photo padded to multiples of 8.
+        photos: how many of them there are, where masks make the batch larger: their poses are
+            repeated as they are.
 
     Raises:
-        ValueError: the batch is no multiple of the frames, or a frame can't be read.
+        ValueError: the number of frames is none of 1, the photos' and the batch's, or a frame can't
+            be read.
     """
     padded = tuple(side + -side % CELL for side in size)
     maps = torch.zeros(batch, POSE_CHANNELS, padded[0] // CELL, padded[1] // CELL)
     if frames is None:
         return maps
     frames = frames_of(frames)
-    if not frames or batch % len(frames):
+    if len(frames) not in (1, photos or batch, batch):
         raise ValueError(
             f"The pose holds {len(frames)} frames for {batch} images: connect a pose made of the "
             "same images, or of one."

@@ -60,7 +60,7 @@ def _transform(profile: bytes) -> tuple[str, ImageCms.ImageCmsTransform] | None:
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         convert = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError) as error:
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError, ImportError) as error:
         logger.debug("A colour profile can't be used (%s): its numbers are taken as sRGB.", error)
         return None
     if mode in ("RGB", "L"):
