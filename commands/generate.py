@@ -16,6 +16,7 @@ from ..adapter.garment.prompts import PAPER_PROMPT, refuse_embeddings, split_pro
 from ..adapter.headless.depth import parse_levels
 from ..adapter.headless.pipeline import FashionRAGPipeline
 from ..adapter.person.inpainting import CELL
+from ..adapter.person.mask_files import read_mask
 from ..adapter.person.pose import photo_keypoints
 from ..pictures.photos import open_photo
 from ..retriever.encoders.open_clip import load_encoder
@@ -111,7 +112,8 @@ def _generate(args: argparse.Namespace) -> None:
     check_picture(args.out, "--out")
     query = Query(args.text, category=args.category, k=args.top_k)
     levels = None if args.levels is None else parse_levels(args.levels)
-    person, mask = open_photo(args.person), open_photo(args.mask).convert("L")
+    person = open_photo(args.person)
+    mask = read_mask(args.mask, person.size)
     keypoints = (
         None if args.pose is None else photo_keypoints(args.pose, args.pose_person, person.size)
     )

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from ..adapter.person.masks import MODES, inpainting_mask
+from ..adapter.person.masks import MODES, inpainting_mask, read_labels
 from ..adapter.person.pose import DRESSCODE_FRAME, read_pose
 from .terminal import check_picture, save_picture, write
+
+logger = logging.getLogger(__name__)
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -33,12 +36,20 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 def _mask(args: argparse.Namespace) -> None:
     check_picture(args.out, "--out")
-    with Image.open(args.labels) as picture:
-        labels = np.asarray(picture)
-    found = read_pose(args.keypoints) if args.keypoints else None
-    keypoints, frame = found or (None, DRESSCODE_FRAME)
-    mask = inpainting_mask(
-        labels, keypoints, args.category, args.mode, frame=frame, paper=args.paper
-    )
+    labels = read_labels(args.labels)
+    frame = DRESSCODE_FRAME if args.paper else labels.shape
+    keypoints = None
+    if args.keypoints:
+        found = read_pose(args.keypoints, photo=None if args.paper else frame)
+        if found is None:
+            logger.warning("%s has nobody: the mask is made without a pose.", args.keypoints)
+        else:
+            keypoints = found[0]
+    try:
+        mask = inpainting_mask(
+            labels, keypoints, args.category, args.mode, frame=frame, paper=args.paper
+        )
+    except ValueError as error:
+        raise ValueError(f"{args.labels}: {error}") from error
     out = save_picture(Image.fromarray(mask * np.uint8(255)), args.out)
     write(f"{out}: {mask.mean():.1%} of the picture is repainted")

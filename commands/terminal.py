@@ -14,6 +14,7 @@ from typing import TextIO
 from PIL import Image
 
 from ..files import atomic_file
+from ..pictures.colours import srgb_profile
 from ..pictures.photos import SUFFIXES
 from ..retriever.encoders.open_clip import OpenClipEncoder, load_encoder
 
@@ -113,14 +114,15 @@ def save_picture(picture: Image.Image, path: Path) -> Path:
     """Write a picture in one step; where that fails at the last moment, to the folder of temporary
     files, which is told. Returns where it is."""
     kind = Image.registered_extensions()[path.suffix.lower()]
+    profile = srgb_profile() if picture.mode == "RGB" else None
     try:
         with atomic_file(path) as temporary:
-            picture.save(temporary, format=kind)
+            picture.save(temporary, format=kind, icc_profile=profile)
         return path
     except OSError as error:
         handle, name = tempfile.mkstemp(prefix=f"{path.stem}_", suffix=".png")
         with open(handle, "wb") as file:
-            picture.save(file, format="PNG")
+            picture.save(file, format="PNG", icc_profile=profile)
         tell(f"{path} can't be written ({error}); the picture is in {name}")
         return Path(name)
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from ..adapter.garment.prompts import PAPER_PROMPT
 from ..adapter.headless.pipeline import FashionRAGPipeline
+from ..adapter.person.mask_files import read_mask
 from ..adapter.person.pose import photo_keypoints
 from ..comfyui_server.client import RUN_SECONDS, Graph, Node
 from ..comfyui_server.installations import Host, has_gpu, optional_packages
@@ -77,7 +78,7 @@ class Headless:
         )
         return pipeline(
             photo,
-            Image.open(person / "mask.png"),
+            read_mask(person / "mask.png", photo.size),
             [open_photo(self.catalogue / garment.file) for garment in worn],
             category=categories.pop() if len(categories) == 1 else "",
             caption=text,

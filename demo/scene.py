@@ -7,8 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
+from ..adapter.person.mask_files import read_mask
 from ..adapter.person.pose import photo_keypoints
 from ..miniature.examples import (
     FIRST_GARMENT,
@@ -114,7 +116,8 @@ def copy_person(folder: Path, photo: Path, mask: Path, pose: Path | None) -> Pat
     folder.mkdir(parents=True)
     picture = open_photo(photo)
     picture.save(folder / "photo.png")
-    open_photo(mask).convert("L").save(folder / "mask.png")
+    values = read_mask(mask, picture.size)
+    Image.fromarray((values * 255).round().astype(np.uint8)).save(folder / "mask.png")
     found = None if pose is None else photo_keypoints(pose, 0, picture.size)
     people = [] if found is None else [{"pose_keypoints_2d": found.flatten().tolist()}]
     size = {"canvas_width": picture.width, "canvas_height": picture.height}

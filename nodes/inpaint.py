@@ -8,8 +8,8 @@ import node_helpers
 import torch
 from comfy_api.latest import io
 
-from ..adapter.person.inpainting import composite, prepare_inpainting
-from ..adapter.person.pose import keypoints_from_pose_keypoint, pose_map
+from ..adapter.person.inpainting import CELL, composite, prepare_inpainting, repeat_batch
+from ..adapter.person.pose import POSE_CHANNELS, pose_map, pose_of_frame
 from .host.memory import POSE_KEY, check_control_width
 
 logger = logging.getLogger(__name__)
@@ -80,8 +80,8 @@ class FashionInpaintConditioning(io.ComfyNode):
         inputs = prepare_inpainting(image, mask)
         masked_latent = vae.encode(inputs.masked_image)
         values = {"concat_latent_image": masked_latent, "concat_mask": inputs.latent_mask}
-        height, width = inputs.image.shape[1:3]
-        poses = pose_maps(pose, person, len(inputs.image), (height, width))
+        size = tuple(image.shape[1:3])
+        poses = pose_maps(pose, person, len(inputs.image), size, photos=len(image))
         positive = node_helpers.conditioning_set_values(positive, {**values, POSE_KEY: poses})
         negative = node_helpers.conditioning_set_values(
             negative, {**values, POSE_KEY: torch.zeros_like(poses)}
@@ -94,37 +94,55 @@ class FashionInpaintConditioning(io.ComfyNode):
 
 
 def pose_maps(
-    frames: list[dict] | None, person: int, batch: int, size: tuple[int, int]
+    frames: list[dict] | dict | None,
+    person: int,
+    batch: int,
+    size: tuple[int, int],
+    photos: int | None = None,
 ) -> torch.Tensor:
-    """Pose maps of a batch, (batch, 18, H/8, W/8) float32 in 0..1; zero where nobody is found.
+    """Pose maps of a batch, (batch, 18, H8/8, W8/8) float32 in 0..1; zero where nobody is found.
 
     Args:
-        frames: POSE_KEYPOINT, one frame an image; a single frame serves the whole batch.
+        frames: POSE_KEYPOINT, one frame a photo; a single frame, with or without its list, serves
+            the whole batch.
         person: 0 for the largest person of a frame, 1 for the next.
-        size: (H, W) of the padded picture in pixels, multiples of 8.
+        size: (H, W) of the photos in pixels; the map is that of the photo padded to multiples of 8.
+        photos: how many of them there are, where masks make the batch larger: their poses are
+            repeated as they are.
 
     Raises:
-        ValueError: the number of frames is neither 1 nor the batch's.
+        ValueError: the number of frames is none of 1, the photos' and the batch's, or a frame can't
+            be read.
     """
-    height, width = size
-    maps = torch.zeros(batch, 18, height // 8, width // 8)
+    padded = tuple(side + -side % CELL for side in size)
+    maps = torch.zeros(batch, POSE_CHANNELS, padded[0] // CELL, padded[1] // CELL)
     if frames is None:
         return maps
-    if len(frames) not in (1, batch):
+    frames = frames_of(frames)
+    if len(frames) not in (1, photos or batch, batch):
         raise ValueError(
             f"The pose holds {len(frames)} frames for {batch} images: connect a pose made of the "
             "same images, or of one."
         )
-    for row in range(batch):
-        found = keypoints_from_pose_keypoint(frames[row % len(frames)], person)
-        if found is None:
+    for row, frame in enumerate(frames):
+        people = pose_of_frame(frame).on_photo(size)
+        if person >= len(people):
             logger.warning(
                 "Nobody numbered %d in pose frame %d: its pose map is zero.", person, row
             )
             continue
-        keypoints, frame_size = found
-        maps[row] = pose_map(keypoints, frame_size, size)
-    return maps
+        maps[row] = pose_map(people[person], padded, padded)
+    return repeat_batch(maps[: len(frames)], batch)
+
+
+def frames_of(pose: list | dict) -> list[dict | None]:
+    """The frames of a POSE_KEYPOINT, which packs also give as a bare frame or in nested lists."""
+    if not isinstance(pose, (list, tuple)):
+        return [pose]
+    frames = []
+    for entry in pose:
+        frames += frames_of(entry) if isinstance(entry, (list, tuple)) else [entry]
+    return frames
 
 
 class FashionComposite(io.ComfyNode):

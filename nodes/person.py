@@ -8,12 +8,14 @@ import numpy as np
 import torch
 from comfy_api.latest import io
 
-from ..adapter.person.pose import read_pose
-from ..pictures.photos import open_photo
+from ..adapter.person.mask_files import read_mask
+from ..adapter.person.pose import read_people
+from ..pictures.photos import SUFFIXES, open_photo
 from .host import folders
 from .inpaint import CATEGORY, PoseKeypoint
 
-PHOTOS = ("photo.jpg", "photo.jpeg", "photo.png", "photo.webp")
+PHOTOS = tuple(f"photo{suffix}" for suffix in SUFFIXES)
+MASKS = ("mask.png", *(f"mask{suffix}" for suffix in SUFFIXES if suffix != ".png"))
 
 
 class FashionPersonLoader(io.ComfyNode):
@@ -54,7 +56,7 @@ class FashionPersonLoader(io.ComfyNode):
         folder = folders.entries("people").get(person_name)
         if folder is None:
             return ()
-        files = sorted(p for p in folder.iterdir() if p.stem in ("photo", "mask", "pose"))
+        files = sorted(p for p in folder.iterdir() if p.stem.lower() in ("photo", "mask", "pose"))
         return tuple((p.name, p.stat().st_mtime_ns, p.stat().st_size) for p in files)
 
     @classmethod
@@ -63,23 +65,33 @@ class FashionPersonLoader(io.ComfyNode):
 
 
 def load_person(folder: Path) -> tuple[torch.Tensor, torch.Tensor, list[dict]]:
-    """Photo (1, H, W, 3), mask (1, h, w), both float32 in 0..1, and one POSE_KEYPOINT frame.
+    """Photo (1, H, W, 3), mask (1, h, w), both float32 in 0..1, and one POSE_KEYPOINT frame of
+    everybody in pose.json, in pixels of the photo.
 
     Raises:
-        FileNotFoundError: there is no photo.
-        ValueError: a picture is damaged, or the pose is none.
+        FileNotFoundError: there is no photo, or no mask.
+        ValueError: a picture is damaged or not understood, the mask is empty or of other
+            proportions than the photo, or the pose is none.
     """
-    path = next((folder / name for name in PHOTOS if (folder / name).is_file()), None)
-    if path is None:
-        raise FileNotFoundError(f"{folder} has no photo: put one of {', '.join(PHOTOS)} there.")
-    photo = open_photo(path)
-    mask = np.asarray(open_photo(folder / "mask.png").convert("L"), dtype=np.float32) / 255
+    photo = open_photo(_picture(folder, "photo", PHOTOS))
+    mask = read_mask(_picture(folder, "mask", MASKS), photo.size)
     pose = folder / "pose.json"
-    found = read_pose(pose) if pose.is_file() else None
-    (height, width), people = (photo.height, photo.width), []
-    if found is not None:
-        keypoints, (height, width) = found
-        people = [{"pose_keypoints_2d": keypoints.flatten().tolist()}]
-    frame = {"canvas_height": height, "canvas_width": width, "people": people}
+    people = []
+    if pose.is_file():
+        found = read_people(pose).on_photo((photo.height, photo.width))
+        people = [{"pose_keypoints_2d": person.flatten().tolist()} for person in found]
+    frame = {"canvas_height": photo.height, "canvas_width": photo.width, "people": people}
     pixels = np.asarray(photo, dtype=np.float32) / 255
     return torch.from_numpy(pixels)[None], torch.from_numpy(mask)[None], [frame]
+
+
+def _picture(folder: Path, kind: str, names: tuple[str, ...]) -> Path:
+    """The first of these files in a person's folder; letter case does not matter."""
+    there = {path.name.lower(): path for path in sorted(folder.iterdir(), reverse=True)}
+    found = next((there[name] for name in names if name in there), None)
+    if found is None:
+        raise FileNotFoundError(
+            f"{folder} has no {kind}: put a picture called {names[0]} there (or one of "
+            f"{', '.join(names[1:])})."
+        )
+    return found

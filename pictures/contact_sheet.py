@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
-from functools import lru_cache
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from .fonts import draw_text, printable, text_length
 
 Tile = tuple[Image.Image, str]
 
@@ -16,6 +18,12 @@ PHOTO_WIDTH, PHOTO_HEIGHT = 240, 320  # 3:4, as garment photos are
 PADDING, GAP, MARGIN = 12, 20, 36
 TITLE_SIZE, TEXT_SIZE, LINE = 26, 15, 21
 LINES = 3
+# Chinese and Japanese letters, between which a line may break, with the punctuation that follows.
+_IDEOGRAPH = "\u2e80-\u2fff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_PIECE = re.compile(
+    rf"[{_IDEOGRAPH}\U00020000-\U0003ffff][\u3000-\u303f\uff00-\uff0f\uff1a-\uff20]*"
+    rf"|[^\s{_IDEOGRAPH}\U00020000-\U0003ffff]+|\s+"
+)
 
 
 def contact_sheet(
@@ -48,9 +56,8 @@ def contact_sheet(
     sheet = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(sheet)
     if title:
-        font = _font(TITLE_SIZE)
-        line = _cut(_printable(title), font, width - 2 * MARGIN)
-        draw.text((MARGIN, MARGIN - 6), line, fill=INK, font=font)
+        line = _cut(" ".join(printable(title).split()), TITLE_SIZE, width - 2 * MARGIN)
+        draw_text(draw, (MARGIN, MARGIN - 6), line, TITLE_SIZE, INK)
     for number, (photo, caption) in enumerate(tiles):
         row, column = divmod(number, columns)
         x = MARGIN + column * (card_width + GAP)
@@ -63,8 +70,7 @@ def contact_sheet(
         sheet.paste(photo.convert("RGB").resize(size, Image.Resampling.LANCZOS), (left, above))
         for place, line in enumerate(_wrapped(caption)):
             position = (x + PADDING, y + PADDING + photo_height + 8 + place * LINE)
-            colour = SOFT_INK if place else INK
-            draw.text(position, line, fill=colour, font=_font(TEXT_SIZE))
+            draw_text(draw, position, line, TEXT_SIZE, SOFT_INK if place else INK)
     return sheet
 
 
@@ -75,35 +81,33 @@ def _fitted_size(photo: Image.Image) -> tuple[int, int]:
 
 def _wrapped(caption: str) -> list[str]:
     """The caption in at most LINES lines of the photo's width."""
-    font = _font(TEXT_SIZE)
     lines: list[str] = []
-    for paragraph in _printable(caption).splitlines():
+    for paragraph in printable(caption).splitlines():
         line = ""
-        for word in paragraph.split():
-            longer = f"{line} {word}".strip()
-            if line and font.getlength(longer) > PHOTO_WIDTH:
-                lines.append(line)
-                longer = word
-            line = longer
-        if line:
-            lines.append(line)
+        for piece in _PIECE.findall(paragraph):
+            if piece.isspace():
+                line += " " if line else ""
+            elif line and text_length(line + piece, TEXT_SIZE) > PHOTO_WIDTH:
+                lines.append(line.rstrip())
+                line = piece
+            else:
+                line += piece
+        if line.strip():
+            lines.append(line.rstrip())
     if len(lines) > LINES:
         lines[LINES - 1 :] = [" ".join(lines[LINES - 1 :])]
-    return [_cut(line, font, PHOTO_WIDTH) for line in lines]
+    return [_cut(line, TEXT_SIZE, PHOTO_WIDTH) for line in lines]
 
 
-def _cut(line: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    if font.getlength(line) <= width:
+def _cut(line: str, size: int, width: int) -> str:
+    """The line, shortened with an ellipsis where it is wider than `width` pixels."""
+    if text_length(line, size) <= width:
         return line
-    while line and font.getlength(line + "…") > width:
-        line = line[:-1]
-    return line.rstrip() + "…"
-
-
-def _printable(text: str) -> str:
-    return text.encode("utf-8", "replace").decode().replace("\0", "")
-
-
-@lru_cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.load_default(size)
+    low, high = 0, len(line)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if text_length(line[:middle] + "…", size) <= width:
+            low = middle
+        else:
+            high = middle - 1
+    return line[:low].rstrip() + "…"

@@ -1,12 +1,16 @@
-"""Garment photos as they come, normalised once to RGB on white."""
+"""Photos as they come, normalised once: upright RGB on white, in sRGB."""
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image
+
+from .colours import to_srgb
 
 MAX_PIXELS = 80_000_000
 """Larger photos are refused: below Pillow's own warning, above any product photo."""
@@ -17,6 +21,7 @@ SUFFIXES = (
 """Endings of photos that are read."""
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF")
+_WITH_A_PLUGIN = ("HEIF",)  # pillow-heif, where something in this process has registered it
 # What Pillow's readers of these formats raise on damaged files, beside OSError and ValueError.
 _DAMAGE = (OSError, ValueError, SyntaxError, EOFError, struct.error)
 
@@ -33,22 +38,88 @@ _UPRIGHT = {
 
 
 def open_photo(path: Path) -> Image.Image:
-    """The photo at `path` as RGB on white, upright, at its full size.
+    """The photo at `path` as RGB in sRGB on white, upright, at its full size.
 
     Raises:
         FileNotFoundError, PermissionError: from the file system.
-        ValueError: not a JPEG, PNG or WebP, damaged, or of more than MAX_PIXELS pixels.
+        ValueError: of another format than SUFFIXES tells, damaged, or of more than MAX_PIXELS
+            pixels.
     """
+    with _opened(path) as image:
+        if image.mode == "RGB" and not image.has_transparency_data and not _is_turned(image):
+            image.load()
+            return to_srgb(image, image.info.get("icc_profile"))
+        return to_rgb_on_white(image)
+
+
+def open_values(path: Path) -> Image.Image:
+    """The picture at `path` with its numbers as they are stored: of a mask, or of labels.
+
+    Its mode is the file's (palette indexes, transparency and 16 bits are kept), it is upright, and
+    a colour profile is not applied.
+
+    Raises:
+        FileNotFoundError, PermissionError, ValueError: see `open_photo`.
+    """
+    with _opened(path) as image:
+        image.load()
+        return upright(image)
+
+
+def photo_size(path: Path) -> tuple[int, int]:
+    """Width and height as stored in the file; its pixels are not read.
+
+    Raises:
+        FileNotFoundError, PermissionError, ValueError: see `open_photo`.
+    """
+    with _opened(path) as image:
+        return image.size
+
+
+def to_rgb_on_white(image: Image.Image) -> Image.Image:
+    """A new RGB picture: EXIF rotation applied, transparency on white, 16 bit scaled to 8, and
+    converted to sRGB where it carries another colour profile."""
+    profile = image.info.get("icc_profile")
+    image = upright(image)
+    if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion clips it to white
+        values = np.asarray(image, dtype=np.float64)
+        image = Image.fromarray((values / 257).round().clip(0, 255).astype(np.uint8))
+        rgb = to_srgb(image, profile)
+    elif image.has_transparency_data:
+        image = image.convert("RGBA")
+        colours = to_srgb(image.convert("RGB"), profile)
+        colours.putalpha(image.getchannel("A"))
+        white = Image.new("RGBA", image.size, "white")
+        rgb = Image.alpha_composite(white, colours).convert("RGB")
+    else:
+        rgb = to_srgb(image, profile)
+    if rgb is image:
+        rgb = rgb.copy()
+    rgb.info.clear()  # it still tells the orientation, which must not be applied again
+    return rgb
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The picture turned as its EXIF orientation says; itself where it is upright already."""
+    turn = _UPRIGHT.get(_orientation(image))
+    return image if turn is None else image.transpose(turn)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """The opened picture; what its reading raises is told with the file's name."""
+    formats = [name for name in (*_FORMATS, *_WITH_A_PLUGIN) if name in _readers()]
     with open(path, "rb") as file:
         try:
-            image = Image.open(file, formats=_FORMATS)
+            image = Image.open(file, formats=formats)
             pixels = image.width * image.height
             if pixels <= MAX_PIXELS:
-                return to_rgb_on_white(image)
+                yield image
+                return
         except Image.DecompressionBombError as error:
             raise ValueError(f"{path}: {error} Save it smaller.") from error
         except Image.UnidentifiedImageError as error:
-            raise ValueError(f"{path} is not a JPEG, PNG or WebP picture.") from error
+            raise ValueError(f"{path} is not a {_names(formats)} picture{_what(path)}.") from error
         except _DAMAGE as error:
             raise ValueError(f"{path} is damaged ({error}): save it anew.") from error
     raise ValueError(
@@ -57,20 +128,34 @@ def open_photo(path: Path) -> Image.Image:
     )
 
 
-def to_rgb_on_white(image: Image.Image) -> Image.Image:
-    """A new RGB picture: EXIF rotation applied, transparency on white, 16 bit scaled to 8."""
-    upright = _UPRIGHT.get(_orientation(image))
-    if upright is not None:
-        image = image.transpose(upright)
-    if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion clips it to white
-        values = np.asarray(image, dtype=np.float64)
-        image = Image.fromarray((values / 257).round().clip(0, 255).astype(np.uint8))
-    elif image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    rgb = image.convert("RGB")
-    rgb.info.clear()  # it still tells the orientation, which must not be applied again
-    return rgb
+def _readers() -> dict:
+    Image.init()
+    return Image.OPEN
+
+
+def _names(formats: list[str]) -> str:
+    names = {"WEBP": "WebP"}
+    words = [names.get(name, name) for name in formats]
+    return f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+def _what(path: Path) -> str:
+    """What a file of no known format seems to be, and what helps."""
+    with open(path, "rb") as file:
+        start = file.read(32)
+    if start[4:8] == b"ftyp":
+        brands = start[8:]
+        if any(brand in brands for brand in (b"heic", b"heix", b"mif1", b"msf1", b"hevc")):
+            return " (it is HEIC, as phones save it: save it as JPEG)"
+        if b"avif" in brands:
+            return " (it is AVIF, which needs Pillow 11.3 or newer: save it as JPEG)"
+    if start.lstrip()[:5].lower() in (b"<?xml", b"<svg ", b"<!doc", b"<html"):
+        return " (it is text, such as SVG or a web page: save the photo itself)"
+    return "" if start else " (it is empty: save it anew)"
+
+
+def _is_turned(image: Image.Image) -> bool:
+    return _orientation(image) in _UPRIGHT
 
 
 def _orientation(image: Image.Image) -> int | None:

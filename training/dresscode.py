@@ -13,6 +13,7 @@ from PIL import Image
 
 from ..adapter.person.masks import inpainting_mask
 from ..adapter.person.pose import keypoints_from_dresscode
+from ..pictures.photos import to_rgb_on_white
 
 CATEGORIES = ("dresses", "upper_body", "lower_body")
 SPLITS = {
@@ -99,11 +100,11 @@ class DressCode:
 
     def photo(self, pair: Pair) -> Image.Image:
         """The model photo, RGB."""
-        return _open(self._file(pair, "photos")).convert("RGB")
+        return to_rgb_on_white(_open(self._file(pair, "photos")))
 
     def garment(self, pair: Pair) -> Image.Image:
         """The garment's in-shop photo, RGB; the cleaned one where there is one."""
-        return _open(self._file(pair, "garments")).convert("RGB")
+        return to_rgb_on_white(_open(self._file(pair, "garments")))
 
     def garment_file(self, pair: Pair) -> str:
         """The same photo's name below the root, with slashes."""
@@ -140,7 +141,7 @@ class DressCode:
             ValueError: nothing is to be repainted; the label map is named.
         """
         try:
-            return inpainting_mask(labels, keypoints, pair.category, mode)
+            return inpainting_mask(labels, keypoints, pair.category, mode, strict=False)
         except ValueError as error:
             raise ValueError(
                 f"{self._file(pair, 'labels')}: {error} Or take {pair.person} out of the lists of "

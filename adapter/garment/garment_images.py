@@ -11,6 +11,9 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
+from ...pictures.photos import to_rgb_on_white
+from ...pictures.tensors import rgb_on_white
+
 PREPROCESS = ("fit", "whole", "paper_stretch")
 GARMENT_SIZE = (384, 512)
 """Width and height in pixels at which the method sees garments first."""
@@ -28,7 +31,7 @@ def garment_pixels(images: torch.Tensor, mode: str = "fit", size: int = 224) -> 
     `paper_stretch` stretches to 384x512 first, as the official code does.
 
     Args:
-        images: (n, H, W, 3) float in 0..1.
+        images: (n, H, W, 3) float in 0..1; with an alpha channel, they are laid on white.
         mode: one of PREPROCESS.
         size: of the vision tower's input in pixels.
 
@@ -44,11 +47,12 @@ def garment_pixels(images: torch.Tensor, mode: str = "fit", size: int = 224) -> 
 
 
 def photos_to_batch(photos: Sequence[Image.Image]) -> torch.Tensor:
-    """RGB photos as one batch (n, H, W, 3) float32 in 0..1.
+    """Photos as one batch (n, H, W, 3) float32 in 0..1; those with transparency are laid on white.
 
     Photos of one size of at most 1024 pixels keep their very pixels. Others are fitted, centred on
     white, to 768x1024 (3:4, twice the size at which the method sees them).
     """
+    photos = [photo if photo.mode == "RGB" else to_rgb_on_white(photo) for photo in photos]
     sizes = {photo.size for photo in photos}
     if len(sizes) > 1 or max(map(max, sizes)) > max(CANVAS):
         photos = [_pad(photo, CANVAS) for photo in photos]
@@ -78,7 +82,7 @@ def _resize(photo: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def _to_photos(images: torch.Tensor) -> list[Image.Image]:
-    pixels = images[..., :3].float().clamp(0, 1).mul(255).round().byte().cpu().numpy()
+    pixels = rgb_on_white(images.float()).clamp(0, 1).mul(255).round().byte().cpu().numpy()
     return [Image.fromarray(photo) for photo in pixels]
 
 

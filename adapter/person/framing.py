@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .inpainting import composite, resize, resize_mask
+from ...pictures.photos import to_rgb_on_white
+from .inpainting import composite, fit_mask, resize, resize_mask
+from .mask_files import mask_from_picture
 
 
 @dataclass(frozen=True)
@@ -35,22 +37,27 @@ def frame(
 
     Args:
         photo: any mode.
-        mask: white = repaint; an array is (h, w) in 0..1, or 0..255 if it is of integers. Of
-            another size than the photo, it is resized to it.
+        mask: white = repaint (a picture is read as `mask_from_picture` does); an array is (h, w)
+            in 0..1, or 0..255 if it is of integers. Of another size than the photo, it is resized
+            to it.
         keypoints: (18, 3), x and y in pixels of the photo.
+
+    Raises:
+        ValueError: the mask has other proportions than the photo, or is none.
     """
     height, width = size
+    photo = _rgb(photo)
     scale = min(height / photo.height, width / photo.width)
     inner = (max(1, round(photo.width * scale)), max(1, round(photo.height * scale)))
     left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
     box = (left, top, left + inner[0], top + inner[1])
     edge = ((top, height - box[3]), (left, width - box[2]))
 
-    pixels = photo.convert("RGB")
+    pixels = photo
     if pixels.size != inner:
         pixels = pixels.resize(inner, Image.Resampling.BICUBIC)
     image = np.pad(np.asarray(pixels, dtype=np.float32) / 255, (*edge, (0, 0)), mode="edge")
-    inside = resize_mask(mask_tensor(mask), (photo.height, photo.width))
+    inside = fit_mask(mask_tensor(mask), (photo.height, photo.width))
     inside = resize_mask(inside, (inner[1], inner[0]))[0].numpy()
     if keypoints is not None:
         keypoints = np.array(keypoints, dtype=np.float32)
@@ -76,18 +83,25 @@ def unframe(
     The result has the photo's size and, outside the mask, its very pixels (see `composite`).
     """
     left, top, right, bottom = box
+    photo = _rgb(photo)
     generated = generated[:, top:bottom, left:right].movedim(-1, 1)
     if generated.shape[-2:] != (photo.height, photo.width):
         generated = resize(generated, (photo.height, photo.width))
-    pixels = torch.from_numpy(np.array(photo.convert("RGB"), dtype=np.float32) / 255)[None]
+    pixels = torch.from_numpy(np.array(photo, dtype=np.float32) / 255)[None]
     return to_picture(composite(pixels, generated.movedim(1, -1), mask_tensor(mask), feather))
 
 
 def mask_tensor(mask: Image.Image | np.ndarray) -> torch.Tensor:
     """A mask as float32 (1, h, w) in 0..1."""
-    values = np.asarray(mask.convert("L") if isinstance(mask, Image.Image) else mask)
+    if isinstance(mask, Image.Image):
+        return torch.from_numpy(mask_from_picture(mask))[None]
+    values = np.asarray(mask)
     full = 255 if values.dtype == np.uint8 and values.max(initial=0) > 1 else 1
     return torch.from_numpy(values.astype(np.float32) / full)[None]
+
+
+def _rgb(photo: Image.Image) -> Image.Image:
+    return to_rgb_on_white(photo) if photo.has_transparency_data else photo.convert("RGB")
 
 
 def to_picture(image: torch.Tensor) -> Image.Image:

@@ -9,16 +9,19 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import distance_transform_edt, label
 from torch.nn import functional
+
+from ...pictures.tensors import rgb_on_white
+from .mask_files import THRESHOLD, check_mask_size, check_not_empty, settle_mask
 
 logger = logging.getLogger(__name__)
 
 CELL = 8
 """Pixels of the picture to one of the latent, per axis."""
-THRESHOLD = 0.5
-"""From this value on a mask's pixel is repainted."""
+_EIGHT_NEIGHBOURS = [[1, 1, 1], [1, 1, 1], [1, 1, 1]]
 
 
 @dataclass(frozen=True)
@@ -32,9 +35,11 @@ class Inpainting:
     mask: torch.Tensor
     """(b, H8, W8): exactly 0 or 1."""
     soft_mask: torch.Tensor
-    """(b, H8, W8): the mask as it came, for a noise mask."""
+    """(b, H8, W8): the mask as it came, for a noise mask; 1 in the cells of strokes that the
+    latent mask would lose."""
     latent_mask: torch.Tensor
-    """(b, 1, H8/8, W8/8): the top-left pixel of each 8x8 cell of `mask`, as in training."""
+    """(b, 1, H8/8, W8/8), 0 or 1: the top-left pixel of each 8x8 cell of `mask`, as in training;
+    strokes that none of these pixels meets have every cell that they touch."""
 
 
 def prepare_inpainting(image: torch.Tensor, mask: torch.Tensor) -> Inpainting:
@@ -42,29 +47,49 @@ def prepare_inpainting(image: torch.Tensor, mask: torch.Tensor) -> Inpainting:
 
     The mask is resized to the picture and split at 0.5; the smaller batch is repeated. Sizes that
     are not multiples of 8 are padded at the right and at the bottom (`composite` crops them back).
+    A picture with transparency is laid on white.
 
     Raises:
-        ValueError: wrong shapes, or nothing to repaint.
+        ValueError: wrong shapes, a mask of other proportions than the picture, or nothing to
+            repaint.
     """
-    if image.ndim != 4 or image.shape[-1] < 3:
+    if image.ndim != 4:
         raise ValueError(
             f"the picture has the shape {tuple(image.shape)}, expected (batch, height, width, 3)."
         )
-    image = image[..., :3]
-    mask = resize_mask(mask, image.shape[1:3]).to(image)
+    image = rgb_on_white(image)
+    mask = fit_mask(mask, image.shape[1:3]).to(image)
     count = max(len(image), len(mask))
     image, mask = repeat_batch(image, count), repeat_batch(mask, count)
     image = pad_to_cells(image.movedim(-1, 1)).movedim(1, -1)
     soft = pad_to_cells(mask[:, None])[:, 0]
     hard = (soft >= THRESHOLD).to(soft)
     _check_coverage(hard, soft)
+    latent_mask, lost = _latent_mask(hard)
+    if lost.any():
+        cells = functional.interpolate(lost.to(soft), scale_factor=CELL)[:, 0]
+        soft = torch.maximum(soft, cells)
     return Inpainting(
         image=image,
         masked_image=torch.where(hard[..., None] > 0, 0.5, image),
         mask=hard,
         soft_mask=soft,
-        latent_mask=hard[:, None, ::CELL, ::CELL],
+        latent_mask=latent_mask,
     )
+
+
+def fit_mask(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Bring a mask of any range and scale to (b, *size) in 0..1; see `settle_mask`.
+
+    Raises:
+        ValueError: another shape, or other proportions than `size` (height, width) has. An empty
+            mask is let through, and so is a full one, which has no form that could be squeezed.
+    """
+    mask = settle_mask(_three_axes(mask))
+    hard = mask >= THRESHOLD
+    if bool(hard.any()) and not bool(hard.all()):
+        check_mask_size((mask.shape[2], mask.shape[1]), (size[1], size[0]))
+    return resize_mask(mask, size)
 
 
 def resize_mask(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
@@ -73,6 +98,13 @@ def resize_mask(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     Raises:
         ValueError: another shape.
     """
+    mask = _three_axes(mask).float()
+    if mask.shape[1:] == tuple(size):
+        return mask
+    return resize(mask[:, None], size)[:, 0]
+
+
+def _three_axes(mask: torch.Tensor) -> torch.Tensor:
     if mask.ndim == 4 and mask.shape[1] == 1:
         mask = mask[:, 0]
     if mask.ndim == 2:
@@ -81,10 +113,7 @@ def resize_mask(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         raise ValueError(
             f"the mask has the shape {tuple(mask.shape)}, expected (batch, height, width)."
         )
-    mask = mask.float()
-    if mask.shape[1:] == tuple(size):
-        return mask
-    return resize(mask[:, None], size)[:, 0]
+    return mask
 
 
 def resize(pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
@@ -116,24 +145,28 @@ def composite(
     goes from the original to the generated picture. Outside every pixel is the original's.
 
     Args:
-        original: (b, H, W, 3). Its size is the result's.
+        original: (b, H, W, 3); with transparency, it is laid on white. Its size is the result's.
         generated: (b, h, w, 3), the original's size padded to multiples of 8 (cropped), or any
             other (resized).
         mask: (b, h, w), resized to the original and split at 0.5.
         feather: width of the transition in pixels of the original, 0 or more.
+
+    Raises:
+        ValueError: the mask has other proportions than the original.
     """
+    original, generated = rgb_on_white(original), rgb_on_white(generated)
     height, width = original.shape[1:3]
     padded = (height + -height % CELL, width + -width % CELL)
-    generated = generated[..., :3].to(original)
+    generated = generated.to(original)
     if generated.shape[1:3] == padded:
         generated = generated[:, :height, :width]
     elif generated.shape[1:3] != (height, width):
         generated = resize(generated.movedim(-1, 1), (height, width)).movedim(1, -1)
-    hard = resize_mask(mask, (height, width)) >= THRESHOLD
+    hard = fit_mask(mask, (height, width)) >= THRESHOLD
     count = max(len(original), len(generated), len(hard))
     alpha = torch.stack([_ramp_inwards(one, feather) for one in hard.cpu()]).to(original)
     original, generated, alpha = (
-        repeat_batch(part, count) for part in (original[..., :3], generated, alpha[..., None])
+        repeat_batch(part, count) for part in (original, generated, alpha[..., None])
     )
     # Not by the weight 0 alone: a VAE in half precision may give NaN, and 0 * NaN is NaN.
     return torch.where(alpha > 0, torch.lerp(original, generated.clamp(0, 1), alpha), original)
@@ -147,16 +180,33 @@ def _ramp_inwards(mask: torch.Tensor, feather: int) -> torch.Tensor:
     return (depth / (feather + 1)).clamp(max=1)
 
 
+def _latent_mask(hard: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """A hard mask (b, H8, W8) at latent size, and the cells in it that nearest sampling loses.
+
+    Both are (b, 1, H8/8, W8/8). A connected stroke of which no cell's top-left pixel is part, and
+    which is the mask's only one or at least as large as a cell, is lost as a whole in the official
+    mask, while the photo beneath it is greyed all the same: its cells are added.
+    """
+    nearest = hard[:, None, ::CELL, ::CELL]
+    lost = torch.zeros_like(nearest, dtype=torch.bool)
+    for row, mask in enumerate(hard.bool().cpu().numpy()):
+        strokes, count = label(mask, _EIGHT_NEIGHBOURS)
+        sizes = np.bincount(strokes.ravel(), minlength=count + 1)
+        missed = np.ones(count + 1, bool)
+        missed[0] = missed[strokes[::CELL, ::CELL]] = False
+        if not missed[1:].all():
+            missed &= sizes >= CELL * CELL
+        if missed.any():
+            cells = missed[strokes].reshape(nearest.shape[2], CELL, nearest.shape[3], CELL)
+            lost[row, 0] = torch.from_numpy(cells.any(axis=(1, 3))).to(lost.device)
+    return torch.where(lost, 1.0, nearest).to(nearest), lost & (nearest == 0)
+
+
 def _check_coverage(hard: torch.Tensor, soft: torch.Tensor) -> None:
     """Refuse a mask with nothing to repaint; warn of one that is full or looks inverted."""
     for index, one in enumerate(hard):
         covered = one.mean().item()
-        if covered == 0:
-            raise ValueError(
-                f"mask {index} is empty: its largest value is {soft[index].max().item():.3g}, and "
-                f"only pixels from {THRESHOLD} on are repainted. Paint the part to be dressed "
-                "white (1); if the mask was made for another picture, connect the right one."
-            )
+        check_not_empty(soft[index].max().item(), f"mask {index}")
         corners = one[:: one.shape[0] - 1, :: one.shape[1] - 1]
         if covered > 0.95 or (covered > 0.5 and bool(corners.all())):
             logger.warning(

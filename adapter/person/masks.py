@@ -5,11 +5,17 @@ Labels are Dress Code's, which are ATR's (segformer_b2_clothes): see `LABELS`.
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
+
 import numpy as np
 from PIL import Image, ImageDraw
 from scipy.ndimage import maximum_filter
 
-from .pose import DRESSCODE_FRAME, POSE_CHANNELS, present
+from ...pictures.photos import open_values
+from .pose_map import DRESSCODE_FRAME, POSE_CHANNELS, present
+
+logger = logging.getLogger(__name__)
 
 LABELS = {
     "background": 0,
@@ -48,9 +54,21 @@ _REPAINTED = {
     "lower_body": ("skirt", "pants", *_LEGS),
 }
 _REPAINTED_IN_PAPER = {**_REPAINTED, "dresses": ("dress", *_LEGS), "lower_body": ("pants", *_LEGS)}
+_OWN = {
+    "dresses": ("dress", "upper_clothes", "skirt", "pants"),
+    "upper_body": ("upper_clothes", "dress"),
+    "lower_body": ("skirt", "pants", "dress"),
+}
+"""Of which at least one must be there; the rest of what is repainted are arms, legs and belt."""
+_LARGEST = {"sunglasses": 0.03, "left_shoe": 0.15, "right_shoe": 0.15, "belt": 0.15}
+"""Shares of the person beyond which a label is something else in another numbering."""
 # From the left wrist over both shoulders to the right one, in OpenPose's numbers.
 _ARM_CHAIN = (7, 6, 5, 2, 3, 4)
-_SHOULDERS = (2, 5)
+_SHOULDERS, _HIPS = (2, 5), (8, 11)
+# How far a top reaches below the hips and a skirt above them, in lengths from shoulders to hips.
+_BELOW_HIPS, _ABOVE_HIPS = 0.1, 0.3
+# Where no hips are known: the waist of a dress, and how far a top reaches below it, in its height.
+_WAIST, _BELOW_WAIST = 0.35, 0.15
 # Pixels at a height of 512.
 _ARM_WIDTH, _NECK, _GROWTH = 45, 20, 10
 
@@ -63,6 +81,7 @@ def inpainting_mask(
     *,
     frame: tuple[int, int] = DRESSCODE_FRAME,
     paper: bool = False,
+    strict: bool = True,
 ) -> np.ndarray:
     """What to repaint for a garment of a category.
 
@@ -74,7 +93,8 @@ def inpainting_mask(
     By default the official code's faults are put right: `lower_body` also covers a skirt, and
     `dresses` the separates that the dress replaces; missing joints are passed over, where the
     official code may draw a line to the picture's corner; lengths follow the picture's height, and
-    each axis of the keypoints has its own scale; without both shoulders the neck is left alone.
+    each axis of the keypoints has its own scale; without both shoulders the neck is left alone. Of
+    a dress, `upper_body` covers what is above the hips and `lower_body` what is below the waist.
 
     Args:
         labels: (H, W) integers, see LABELS.
@@ -84,21 +104,29 @@ def inpainting_mask(
         mode: bounding_box or mask.
         frame: height and width that the keypoints refer to.
         paper: bug for bug as the official code; needs keypoints.
+        strict: refuse what `check_labels` does. Without, a map in which the category's garment is
+            missing gives a mask of the arms or legs, as training and the official run have it.
 
     Returns:
         (H, W) uint8, 1 = repaint.
 
     Raises:
-        ValueError: an unknown category or mode, wrong shapes, or nothing to repaint.
+        ValueError: an unknown category or mode, wrong shapes, labels of another numbering, or
+            nothing to repaint.
     """
     _check(labels, keypoints, category, mode, paper)
+    if strict and not paper:
+        check_labels(labels, category)
     scale = labels.shape[0] / 512
     lengths = 1.0 if paper else scale
     repainted = _any(labels, (_REPAINTED_IN_PAPER if paper else _REPAINTED)[category])
     kept = _any(labels, _KEPT) | _any(labels, _KEPT_BY[category])
+    joints = _joints(keypoints, labels.shape, frame, paper)
+    if not paper and category != "dresses":
+        worn, left = _part_of_dress(labels, joints, category, strict)
+        repainted, kept = repainted | worn, kept | left
     if category != "lower_body":
         head = _any(labels, _HEAD)
-        joints = _joints(keypoints, labels.shape, frame, paper)
         arms = _any(labels, _ARMS)
         if joints is not None:
             drawn = _arm_line(joints, labels.shape, round(_ARM_WIDTH * lengths), paper)
@@ -116,6 +144,134 @@ def inpainting_mask(
             "are ATR's (segformer_b2_clothes)."
         )
     return (_box(shape) & ~kept if mode == "bounding_box" else shape).astype(np.uint8)
+
+
+def read_labels(path: Path) -> np.ndarray:
+    """Read a label map of ATR's numbers from a picture: grey, or a palette's indexes.
+
+    Returns:
+        (H, W) integers.
+
+    Raises:
+        FileNotFoundError, PermissionError: from the file system.
+        ValueError: no picture, or one of colours; or parts of a size or at a place that no body
+            has, as where LIP's, CIHP's or FASHN's numbers are read as ATR's.
+    """
+    picture = open_values(path)
+    values = np.asarray(picture)
+    if picture.mode in ("LA", "PA"):
+        values = values[..., 0]
+    elif values.ndim == 3:
+        if (values[..., :1] != values[..., :3]).any():
+            raise ValueError(
+                f"{path} is a picture of colours; expected one channel of label numbers: save the "
+                "label map itself, not its coloured drawing."
+            )
+        values = values[..., 0]
+    if values.dtype.kind == "f" and (values == values.round()).all():
+        values = values.astype(np.int32)
+    if values.dtype == bool:
+        values = values.astype(np.uint8)
+    if why := _other_numbering(values):
+        raise ValueError(
+            f"{path} is of another numbering than ATR's, such as LIP's, CIHP's or FASHN's: {why}. "
+            f"Expected {_legend()}, as segformer_b2_clothes gives them."
+        )
+    return values
+
+
+def check_labels(labels: np.ndarray, category: str) -> None:
+    """Refuse a label map with numbers that ATR lacks, or without a garment of the category.
+
+    Raises:
+        ValueError: one of these; the numbers found are told.
+    """
+    numbers = np.unique(labels)
+    shown = ", ".join(map(str, numbers[:20].tolist())) + (", ..." if len(numbers) > 20 else "")
+    remedy = (
+        f"The map holds {shown}; expected ATR's numbers ({_legend()}), as segformer_b2_clothes "
+        "gives them."
+    )
+    unknown = numbers[(numbers < 0) | (numbers >= len(LABELS))]
+    if len(unknown):
+        raise ValueError(
+            f"The label map holds {', '.join(map(str, unknown[:8].tolist()))}, which ATR does not "
+            f"have: it is of another numbering, such as LIP's or CIHP's 20 labels. {remedy}"
+        )
+    if not numbers.any():
+        raise ValueError(
+            f"There is nothing of the category {category!r} in the label map: it holds nothing but "
+            f"background. {remedy}"
+        )
+    if not _any(labels, _OWN[category]).any():
+        raise ValueError(
+            f"There is nothing of the category {category!r} in the label map: none of "
+            f"{', '.join(_OWN[category])}. Check the category. {remedy}"
+        )
+
+
+def _legend() -> str:
+    return ", ".join(f"{number} {name}" for name, number in LABELS.items())
+
+
+def _other_numbering(labels: np.ndarray) -> str:
+    """What shows that the numbers are not ATR's, or nothing."""
+    person = max(np.count_nonzero(labels), 1)
+    unknown = np.setdiff1d(labels, list(LABELS.values()))
+    if len(unknown):
+        return f"it holds {', '.join(map(str, unknown[:8].tolist()))}"
+    for name, largest in _LARGEST.items():
+        share = np.count_nonzero(labels == LABELS[name]) / person
+        if share > largest:
+            return f"{share:.0%} of the person would be {name.replace('_', ' ')}"
+    rows = np.arange(labels.shape[0])[:, None]
+    legs, clothes = _any(labels, _LEGS), _any(labels, ("upper_clothes", "skirt", "pants", "dress"))
+    if legs.any() and clothes.any():
+        higher = (rows * clothes).sum() / clothes.sum() - (rows * legs).sum() / legs.sum()
+        if higher > 0.1 * labels.shape[0] and not _any(labels, ("face",)).any():
+            return "the legs would be above the clothes"
+    hair = np.count_nonzero(labels == LABELS["hair"]) / person
+    if hair > 0.25 and labels.max() <= LABELS["pants"]:
+        return f"{hair:.0%} of the person would be hair, without a face"
+    return ""
+
+
+def _part_of_dress(
+    labels: np.ndarray, joints: np.ndarray | None, category: str, told: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """What of a dress is repainted for a top or a bottom, and what of it stays."""
+    dress = _any(labels, ("dress",))
+    nothing = np.zeros_like(dress)
+    if not dress.any():
+        return nothing, nothing
+    upper = category == "upper_body"
+    row = _hip_row(joints, -_BELOW_HIPS if upper else _ABOVE_HIPS)
+    if row is None:
+        rows = np.flatnonzero(dress.any(axis=1))
+        row = round(rows[0] + (rows[-1] - rows[0]) * (_WAIST + (_BELOW_WAIST if upper else 0)))
+    above = np.arange(labels.shape[0])[:, None] < row
+    if told and not _any(labels, ("upper_clothes",) if upper else ("skirt", "pants")).any():
+        logger.warning(
+            "The person wears a dress: its part %s row %d is repainted, the rest stays. Choose the "
+            "category dresses to replace all of it.",
+            "above" if upper else "below",
+            row,
+        )
+    worn = dress & (above if upper else ~above)
+    return worn, dress & ~worn
+
+
+def _hip_row(joints: np.ndarray | None, higher: float) -> int | None:
+    """The row of the hips, or one higher by a share of the length from shoulders to hips."""
+    if joints is None:
+        return None
+    hips, shoulders = (
+        rows[~np.isnan(rows)] for rows in (joints[list(_HIPS), 1], joints[list(_SHOULDERS), 1])
+    )
+    if not len(hips):
+        return None
+    torso = max(hips.mean() - shoulders.mean(), 0) if len(shoulders) else 0
+    return round(hips.mean() - higher * torso)
 
 
 def _check(labels, keypoints, category: str, mode: str, paper: bool) -> None:

@@ -319,7 +319,8 @@ def with_pose_channels(model: comfy.model_patcher.ModelPatcher) -> comfy.model_p
         pose = pose.to(channels)
         if pose.shape[-2:] != (height, width):
             pose = torch.nn.functional.interpolate(pose, size=(height, width), mode="bilinear")
-        return torch.cat([channels, comfy.utils.repeat_to_batch_size(pose, batch)], dim=1)
+        # As BaseModel.concat_cond does with the masked photo, so that each keeps its own pose.
+        return torch.cat([channels, comfy.utils.resize_to_batch_size(pose, batch)], dim=1)
 
     model.add_object_patch("concat_cond", concat_cond)
     return model

@@ -6,22 +6,28 @@ import hashlib
 import io
 import multiprocessing
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
 
-from ...pictures.photos import open_photo
+from ...pictures.photos import open_photo, photo_size
 from .catalogue import Reject, safe_path
 
 THUMBNAIL_SIZE = 256
 
 AHEAD_PIXELS = 64_000_000
-"""No further photo is begun while those that wait for the encoder hold this many (200 MB)."""
+"""Photos that are being read and those that wait for the encoder hold this many together (4 bytes
+each, 256 MB); a larger photo is read alone."""
+PREPARED_PIXELS = 192_000_000
+"""The same where photos are prepared at once, and so hold their pixels for a moment only."""
 
 Prepare = Callable[[Image.Image], torch.Tensor]
 
@@ -45,6 +51,52 @@ class Photo:
     def pixels(self) -> int:
         picture = self.picture
         return picture[0].numel() if torch.is_tensor(picture) else picture.width * picture.height
+
+
+class Room:
+    """The pixels that photos may hold at once, on the threads or processes that read them.
+
+    Photos enter in the order of their turns, so that the one which is asked for next is never kept
+    out by those after it. One that is larger than all the room enters an empty one.
+
+    Args:
+        pixels: that there is room for.
+        condition: of `threading`, or of a `multiprocessing` context.
+        state: three integers that all of them share: pixels held, the next turn, and whether the
+            room is closed.
+    """
+
+    def __init__(self, pixels: int, condition: Any, state: Any):
+        self._pixels, self._condition, self._state = pixels, condition, state
+
+    def enter(self, turn: int, pixels: int) -> None:
+        """Wait for the turn and for room; after `close`, nobody waits."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._admits(turn, pixels))
+            self._state[0] += pixels
+            self._state[1] = max(self._state[1], turn + 1)
+            self._condition.notify_all()
+
+    def leave(self, pixels: int) -> None:
+        """Give room back."""
+        with self._condition:
+            self._state[0] -= pixels
+            self._condition.notify_all()
+
+    def close(self) -> None:
+        """Let everybody in, since nobody asks for the photos any more."""
+        with self._condition:
+            self._state[2] = 1
+            self._condition.notify_all()
+
+    @property
+    def closed(self) -> bool:
+        return bool(self._state[2])
+
+    def _admits(self, turn: int, pixels: int) -> bool:
+        held, next_turn, closed = self._state
+        fits = held == 0 or held + pixels <= self._pixels
+        return bool(closed) or (turn <= next_turn and fits)
 
 
 def read_photo(root: Path, file: str, prepare: Prepare | None = None) -> Photo:
@@ -84,51 +136,73 @@ def thumbnail_of(image: Image.Image) -> bytes:
 class PhotoReader:
     """A context manager that reads photos on several threads or processes, in order.
 
+    However many are read ahead, their pixels stay within AHEAD_PIXELS (PREPARED_PIXELS where
+    `prepare` makes them small at once). Closing it ends what was begun.
+
     processes: 0 reads on threads, which is what a program that others share wants. More start
     that many interpreters, which pays where decoding is slower than encoding (a fast GPU); the
     main module must then be importable without side effects.
     """
 
     def __init__(self, root: Path, prepare: Prepare | None, processes: int = 0):
-        self._root, self._prepare = root, prepare
         self._workers = processes or max(1, min(16, os.cpu_count() or 1))
+        self._keeps_pixels = prepare is None
+        pixels = AHEAD_PIXELS if prepare is None else PREPARED_PIXELS
+        self._turns = 0
         self._pool: Executor
         if processes:
             context = multiprocessing.get_context("spawn")
+            self._room = Room(pixels, context.Condition(), context.Array("q", 3, lock=False))
             self._pool = ProcessPoolExecutor(
-                processes, context, initializer=_start_process, initargs=(root, prepare)
+                processes,
+                context,
+                initializer=_start_process,
+                initargs=(root, prepare, self._room),
             )
             self._task = _in_process
         else:
+            self._room = Room(pixels, threading.Condition(), [0, 0, 0])
             self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="photos")
-            self._task = self._in_thread
+            self._task = partial(_read_in_turn, root, prepare, self._room)
 
     def __enter__(self) -> PhotoReader:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._room.close()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def read(self, files: Sequence[str], ahead: int) -> Iterator[Photo | Reject]:
         """Photos in the order of `files`, with up to `ahead` read before they are asked for."""
-        waiting: deque[tuple[str, Future[Photo | Reject]]] = deque()
+        waiting: deque[Future[tuple[Photo | Reject, int]]] = deque()
         begun = 0
         while waiting or begun < len(files):
             while begun < len(files) and len(waiting) < ahead + self._workers:
-                if waiting and self._pixels_ready(waiting) > AHEAD_PIXELS:
-                    break
-                waiting.append((files[begun], self._pool.submit(self._task, files[begun])))
+                waiting.append(self._pool.submit(self._task, files[begun], self._turns))
                 begun += 1
-            yield waiting.popleft()[1].result()
+                self._turns += 1
+            photo, held = waiting.popleft().result()
+            if self._keeps_pixels:
+                self._room.leave(held)
+            yield photo
 
-    def _in_thread(self, file: str) -> Photo | Reject:
-        return _read_or_reject(self._root, file, self._prepare)
 
-    def _pixels_ready(self, waiting: deque[tuple[str, Future[Photo | Reject]]]) -> int:
-        if self._prepare is not None:
-            return 0  # prepared pictures are small, and as many as a batch has anyway
-        done = (future.result() for _, future in waiting if future.done())
-        return sum(photo.pixels for photo in done if isinstance(photo, Photo))
+def _read_in_turn(
+    root: Path, prepare: Prepare | None, room: Room, file: str, turn: int
+) -> tuple[Photo | Reject, int]:
+    """A photo, or why there is none, and the pixels that it holds in the room until it is taken."""
+    try:
+        width, height = photo_size(safe_path(root, file))
+    except (OSError, ValueError):
+        width = height = 0  # reading it says why
+    room.enter(turn, width * height)
+    if room.closed:
+        return Reject(file, "the reading was ended"), width * height
+    try:
+        return _read_or_reject(root, file, prepare), width * height
+    finally:
+        if prepare is not None:
+            room.leave(width * height)
 
 
 def _read_or_reject(root: Path, file: str, prepare: Prepare | None) -> Photo | Reject:
@@ -149,14 +223,14 @@ def _digest(opened: io.BufferedReader):
     return digest
 
 
-_process: tuple[Path, Prepare | None] = (Path(), None)
+_process: tuple[Path, Prepare | None, Room]
 
 
-def _start_process(root: Path, prepare: Prepare | None) -> None:
+def _start_process(root: Path, prepare: Prepare | None, room: Room) -> None:
     global _process
     torch.set_num_threads(1)
-    _process = (root, prepare)
+    _process = (root, prepare, room)
 
 
-def _in_process(file: str) -> Photo | Reject:
-    return _read_or_reject(_process[0], file, _process[1])
+def _in_process(file: str, turn: int) -> tuple[Photo | Reject, int]:
+    return _read_in_turn(*_process, file, turn)

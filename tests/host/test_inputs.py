@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 import pytest
+from fashion_rag.adapter.person.pose import pose_map, pose_of_frame
 from fashion_rag.comfyui_server.client import Node
 from safetensors.numpy import load_file
 
@@ -166,6 +167,34 @@ def test_size_not_divisible_by_8(server, index, poses):
     kept = mask[..., 0] < 128
     np.testing.assert_array_equal(picture[kept], photo[kept])
     assert (picture != photo).any()
+
+
+def test_pose_of_a_size_not_divisible_by_8(server, index, poses):
+    """The joints stay where they are in the photo; the padding moves nothing."""
+    graph = Dress(index=index, size=(189, 251), pose=json.dumps([poses["1"]]))
+    positive, _, _ = conditioning(server, graph, graph.inputs)
+    (joints,) = pose_of_frame(poses["1"]).on_photo((251, 189))
+    expected = pose_map(joints, (256, 192), (256, 192))
+    np.testing.assert_allclose(pose_of(positive)[0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", ["bare", "nested", "others unreadable", "no canvas"])
+def test_poses_of_other_packs(server, index, poses, form):
+    """A frame without its list, one list too many, people of whom only a hand was found."""
+    graph = Dress(index=index, pose=json.dumps([poses["1"]]))
+    expected = pose_of(conditioning(server, graph, graph.inputs)[0])
+    frame = copy.deepcopy(poses["1"])
+    if form == "others unreadable":
+        frame["people"] += [None, {"pose_keypoints_2d": None}, {"pose_keypoints_2d": []}]
+    if form == "no canvas":
+        points = frame["people"][0]["pose_keypoints_2d"]
+        points[0::3] = [x * SIZE[0] / frame["canvas_width"] for x in points[0::3]]
+        points[1::3] = [y * SIZE[1] / frame["canvas_height"] for y in points[1::3]]
+        del frame["canvas_width"], frame["canvas_height"]
+    pose = {"bare": frame, "nested": [[frame]]}.get(form, [frame])
+    graph = Dress(index=index, pose=json.dumps(pose))
+    found = pose_of(conditioning(server, graph, graph.inputs)[0])
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("noise_mask", [True, False])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fashion_rag.adapter.person.masks import LABELS, MODES, inpainting_mask
+from fashion_rag.adapter.person.masks import LABELS, MODES, inpainting_mask, read_labels
 from fashion_rag.adapter.person.pose import keypoints_from_dresscode
 from fashion_rag.commands.main import main
 from hypothesis import given, settings
@@ -127,6 +127,80 @@ def test_any_person_at_any_size(data, category, paper):
 def test_bad_input(arguments, message):
     with pytest.raises(ValueError, match=message):
         inpainting_mask(*arguments)
+
+
+PARTS = {
+    "hair": (165, 40, 220, 90),
+    "face": (170, 70, 215, 150),
+    "top": (130, 170, 285, 430),
+    "arm": (95, 200, 130, 460),
+    "pants": (150, 430, 265, 480),
+    "leg": (160, 480, 255, 500),
+    "shoe": (160, 500, 250, 511),
+}
+NUMBERINGS = {
+    "LIP": {"hair": 2, "face": 13, "top": 5, "arm": 15, "pants": 9, "leg": 17, "shoe": 19},
+    "LIP without shoes": {"hair": 2, "face": 13, "top": 5, "arm": 15, "pants": 9},
+    "LIP coat": {"hair": 2, "face": 13, "top": 7, "arm": 15, "pants": 9},
+    "FASHN": {"hair": 2, "face": 1, "top": 3, "arm": 12, "pants": 6, "leg": 14, "shoe": 15},
+    "Pascal": {"hair": 1, "face": 1, "top": 2, "arm": 4, "pants": 5, "leg": 6, "shoe": 6},
+    "void": {"hair": 2, "face": 11, "top": 4, "arm": 15, "pants": 6, "leg": 13, "shoe": 255},
+}
+ATR = {"hair": 2, "face": 11, "top": 4, "arm": 15, "pants": 6, "leg": 13, "shoe": 9}
+
+
+def person_of(numbers: dict[str, int]) -> np.ndarray:
+    labels = np.zeros((512, 384), np.uint8)
+    for part, (left, top, right, bottom) in PARTS.items():
+        if part in numbers:
+            labels[top:bottom, left:right] = numbers[part]
+    return labels
+
+
+@pytest.mark.parametrize("name", NUMBERINGS)
+def test_other_numberings_are_refused(tmp_path, name):
+    Image.fromarray(person_of(NUMBERINGS[name])).save(tmp_path / "labels.png")
+    with pytest.raises(ValueError, match=r"labels.png is of another numbering than ATR's"):
+        read_labels(tmp_path / "labels.png")
+
+
+def test_label_maps_of_any_storage(tmp_path):
+    labels = person_of(ATR)
+    grey, palette = Image.fromarray(labels), Image.fromarray(labels).convert("P")
+    palette.putpalette([value for n in range(18) for value in (200 - n, 5 * n, 9 * n)])
+    for number, picture in enumerate((grey, palette, grey.convert("RGB"), grey.convert("I;16"))):
+        picture.save(tmp_path / f"{number}.png")
+        np.testing.assert_array_equal(read_labels(tmp_path / f"{number}.png"), labels)
+    palette.convert("RGB").save(tmp_path / "drawn.png")
+    with pytest.raises(ValueError, match="drawn.png is a picture of colours"):
+        read_labels(tmp_path / "drawn.png")
+
+
+@pytest.mark.parametrize("keypoints", [None, standing()])
+@pytest.mark.parametrize("category", CATEGORIES)
+def test_arms_and_legs_alone_are_no_garment(category, keypoints):
+    for labels in (
+        np.zeros((512, 384), np.uint8),
+        drawn(left_leg=(1, 1, 9, 9), face=(9, 9, 20, 20)),
+    ):
+        with pytest.raises(ValueError, match="nothing of the category"):
+            inpainting_mask(labels, keypoints, category)
+    bare = drawn(left_leg=(150, 400, 190, 480), left_arm=(230, 150, 260, 300))
+    assert inpainting_mask(bare, standing(), category, strict=False).any()
+
+
+@pytest.mark.parametrize("hips", [True, False])
+def test_half_of_a_dress_for_a_top_or_a_bottom(caplog, hips):
+    labels = drawn(dress=(140, 130, 240, 450), face=(170, 50, 210, 100))
+    keypoints = standing(j8=(160, 300), j11=(220, 300)) if hips else standing()
+    top = inpainting_mask(labels, keypoints, "upper_body", "mask")
+    assert top[130:280, 140:240].all() and not top[350:, 140:240].any()
+    bottom = inpainting_mask(labels, keypoints, "lower_body", "mask")
+    assert bottom[300:450, 140:240].all() and not bottom[:220].any()
+    assert caplog.text.count("The person wears a dress") == 2
+    for category in ("upper_body", "lower_body"):
+        box = inpainting_mask(labels, keypoints, category)
+        assert (box >= (top if category == "upper_body" else bottom)).all()
 
 
 def test_command(tmp_path, capsys):

@@ -11,7 +11,9 @@ import torch
 from fashion_rag.adapter.person.pose import (
     keypoints_from_dresscode,
     keypoints_from_pose_keypoint,
+    photo_keypoints,
     pose_map,
+    pose_of_frame,
     present,
     read_pose,
 )
@@ -122,7 +124,10 @@ def test_none_of_dwpose_counts_as_missing():
     ("content", "message"),
     [
         (frame({"pose_keypoints_2d": [1.0] * 51}), "51 body values"),
-        ({"people": [person()]}, "canvas"),
+        ({"people": [person(x=1000)], "canvas_width": 384, "canvas_height": 512}, "another frame"),
+        ({"keypoints": [[2 * x, 900] for x in range(18)]}, "another frame than 384x512"),
+        ([], "18 rows"),
+        ({"people": "all"}, "a list"),
         ({"animals": []}, "neither `people`"),
         ([[1, 2]] * 17, "18 rows"),
         ({"keypoints": "many"}, "18 rows"),
@@ -143,3 +148,133 @@ def test_pose_files(tmp_path):
     assert size == FRAME and present(keypoints).all()
     path.write_text(json.dumps({"keypoints": GOLDEN["keypoints"].tolist()}))
     assert present(read_pose(path)[0]).sum() == 16
+
+
+BODY = np.array(person()["pose_keypoints_2d"]).reshape(18, 3)
+
+
+def flat(joints: np.ndarray) -> dict:
+    return {"pose_keypoints_2d": joints.flatten().tolist()}
+
+
+def body_25() -> np.ndarray:
+    joints = np.full((25, 3), 7.0)
+    joints[[*range(8), *range(9, 19)]] = BODY
+    return joints
+
+
+@pytest.mark.parametrize(
+    "empty",
+    [
+        [None, None, 1], [None, None, None], [50, 50, None], [0, 0, 1], [-1, -1, 1], [-3, -9, 1],
+        [-1, 200, 1], [50, 50, 0], [50, 50, -1], [float("nan"), 9, 1], [0, 0, 0],
+    ],
+)  # fmt: skip
+def test_what_makes_a_joint_missing(empty):
+    content = flat(BODY)
+    content["pose_keypoints_2d"][12:15] = empty
+    keypoints, _ = keypoints_from_pose_keypoint(frame(content))
+    assert np.flatnonzero(~present(keypoints)).tolist() == [4]
+    assert not pose_map(keypoints, FRAME, FRAME)[4].any()
+
+
+def test_a_joint_a_little_outside_the_picture_counts():
+    joints = BODY.copy()
+    joints[4, 0] = -12
+    assert present(keypoints_from_pose_keypoint(frame(flat(joints)))[0]).all()
+
+
+@pytest.mark.parametrize(
+    "other", [None, {}, {"pose_keypoints_2d": None}, {"pose_keypoints_2d": []}, flat(BODY[:17])]
+)
+def test_a_person_who_is_not_whole_does_not_cost_the_others(other, caplog):
+    for people in ([other, person()], [person(), other]):
+        pose = pose_of_frame(frame(*people))
+        assert len(pose.people) == 1
+        np.testing.assert_array_equal(pose.people[0], BODY)
+    assert ("passed over" in caplog.text) == bool(other and other.get("pose_keypoints_2d"))
+
+
+def test_nobody_is_no_error_but_animals_are():
+    for content in (frame() | {"people": None}, frame(None), None, {}):
+        assert keypoints_from_pose_keypoint(content) is None
+    for animal in (
+        frame(flat(np.ones((17, 3)))),
+        {"version": "ap10k", "animals": [[[1, 2, 1]] * 17], "canvas_width": 9, "canvas_height": 9},
+    ):
+        with pytest.raises(ValueError, match="animal pose"):
+            keypoints_from_pose_keypoint(animal)
+
+
+def test_body_25_is_read():
+    keypoints, size = keypoints_from_pose_keypoint(frame(flat(body_25())))
+    assert size == FRAME
+    np.testing.assert_array_equal(keypoints, BODY)
+
+
+@pytest.mark.parametrize(
+    ("content", "photo"),
+    [
+        ({"version": 1.3, "people": [flat(body_25())]}, FRAME),  # no canvas: the photo's frame
+        (frame(person()) | {"canvas_width": "384", "canvas_height": "512"}, FRAME),
+        ([[frame(person())]], (1024, 768)),
+        ({"width": 384, "height": 512, "keypoints": BODY[:, :2].tolist()}, FRAME),
+        ({"width": 192, "height": 256, "keypoints": (BODY[:, :2] / 2).tolist()}, (1024, 768)),
+        ({"keypoints": body_25().tolist()}, FRAME),
+        ({"keypoints": (BODY[:, :2] / (384, 512)).tolist()}, (700, 500)),
+        ({"people": [flat(BODY / (384, 512, 1))]}, FRAME),
+        # Joints outside Dress Code's frame, or a stated one: it is refused, not the pose.
+        ({"keypoints": (BODY[:, :2] * 4).tolist()}, (2048, 1536)),
+        (frame(flat(BODY * (4, 4, 1))), (2048, 1536)),
+    ],
+)
+def test_the_frame_and_the_unit(tmp_path, content, photo):
+    path = tmp_path / "pose.json"
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+        path.write_text(json.dumps(content), encoding=encoding)
+        found = photo_keypoints(path, 0, photo[::-1])
+        scale = (photo[1] / 384, photo[0] / 512, 1)
+        np.testing.assert_allclose(found, BODY * scale, rtol=1e-6)
+
+
+def test_a_pose_of_another_picture_is_refused(tmp_path):
+    path = tmp_path / "pose.json"
+    path.write_text(json.dumps(frame(flat(BODY * (4, 4, 1)))))
+    with pytest.raises(ValueError, match="pose.json: the joints reach to .* another picture"):
+        photo_keypoints(path, 0, (384, 512))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(max_size=3) | st.integers(),
+    lambda inner: (
+        st.lists(inner, max_size=20)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "people",
+                    "keypoints",
+                    "pose_keypoints_2d",
+                    "canvas_width",
+                    "canvas_height",
+                    "width",
+                ]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=60,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(content=JSON)
+def test_any_json_is_a_pose_nobody_or_a_named_error(tmp_path_factory, content):
+    path = tmp_path_factory.getbasetemp() / "any.json"
+    path.write_text(json.dumps(content))
+    try:
+        found = read_pose(path, photo=FRAME)
+    except ValueError as error:
+        assert "any.json" in str(error)
+    else:
+        assert found is None or (found[0].shape == (18, 3) and np.isfinite(found[0]).all())

@@ -102,7 +102,7 @@ def test_photos_that_cannot_be_read_are_listed(catalogue, tmp_path):
     assert report.count == 11
     reasons = {reject.file: reject.reason for reject in report.rejects}
     assert list(reasons) == ["gone.png", "004.png", "zz/half.png"]
-    assert reasons["004.png"] == "is not a JPEG, PNG or WebP picture."
+    assert reasons["004.png"] == "is not a JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF picture."
     assert reasons["zz/half.png"].startswith("is damaged")
     assert seen[0] == (0, 13) and seen[-1] == (13, 13) and seen == sorted(seen)
     index = GarmentIndex.open(tmp_path / "index")

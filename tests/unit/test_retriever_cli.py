@@ -48,7 +48,7 @@ def test_build(shop, capsys, tmp_path):
     run("index", "build", shop / "photos", tmp_path / "i", *options)
     out, err = capsys.readouterr()
     assert re.search(r"6 garments indexed in [\d.]+ s \([\d.]+ a second\)\. 1 left out:", out)
-    assert "bad.jpg: is not a JPEG, PNG or WebP picture." in out
+    assert "bad.jpg: is not a JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF picture." in out
     assert re.search(r"100%.*7/7.*garments", err)
 
 

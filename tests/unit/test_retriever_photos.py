@@ -9,10 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fashion_rag.pictures.photos import MAX_PIXELS, open_photo, to_rgb_on_white
+from fashion_rag.pictures.colours import srgb_profile
+from fashion_rag.pictures.photos import (
+    MAX_PIXELS,
+    SUFFIXES,
+    open_photo,
+    photo_size,
+    to_rgb_on_white,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageCms
 
 RED = np.array([255, 0, 0])
 
@@ -78,6 +85,87 @@ def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path):
     np.testing.assert_array_equal(
         np.asarray(to_rgb_on_white(Image.fromarray(values.astype(np.int32)))), pixels
     )
+
+
+def profile_of(**primaries: tuple[float, float, float]) -> bytes:
+    """The sRGB profile with other primaries (XYZ at D50)."""
+    data = bytearray(srgb_profile())
+    for place in range(132, 132 + 12 * struct.unpack(">I", data[128:132])[0], 12):
+        name, start, _ = struct.unpack(">4sII", data[place : place + 12])
+        if name.decode() in primaries:
+            values = [round(value * 65536) for value in primaries[name.decode()]]
+            data[start + 8 : start + 20] = struct.pack(">iii", *values)
+    return bytes(data)
+
+
+P3 = profile_of(
+    rXYZ=(0.51512, 0.2412, -0.00105),
+    gXYZ=(0.29198, 0.69225, 0.04189),
+    bXYZ=(0.1571, 0.06657, 0.78407),
+)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".avif"])
+def test_a_colour_profile_is_applied(tmp_path, suffix):
+    looks = Image.new("RGB", (16, 16), (192, 16, 32))
+    stored = ImageCms.profileToProfile(
+        looks, ImageCms.createProfile("sRGB"), ImageCms.ImageCmsProfile(io.BytesIO(P3))
+    )
+    assert abs(stored.getpixel((0, 0))[0] - 192) > 8
+    options = {"icc_profile": P3, "quality": 100}
+    stored.save(tmp_path / f"a{suffix}", **options)
+    photo = open_photo(tmp_path / f"a{suffix}")
+    assert np.abs(np.asarray(photo).astype(int) - (192, 16, 32)).max() <= 4
+    assert "icc_profile" not in photo.info  # its numbers are sRGB's now
+
+
+def test_a_profile_and_transparency(tmp_path):
+    image = Image.new("RGBA", (2, 1), (0, 0, 0, 0))
+    image.putpixel((0, 0), (0, 255, 0, 255))
+    image.save(tmp_path / "a.png", icc_profile=P3)
+    pixels = np.asarray(open_photo(tmp_path / "a.png"))
+    np.testing.assert_array_equal(pixels[0, 1], 255)
+    assert pixels[0, 0, 1] == 255 and pixels[0, 0].max() == 255
+
+
+@pytest.mark.parametrize("profile", [srgb_profile(), b"no profile", srgb_profile()[:200]])
+def test_srgb_and_damaged_profiles_change_nothing(tmp_path, profile):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png", icc_profile=profile)
+    np.testing.assert_array_equal(np.asarray(open_photo(tmp_path / "a.png")), pixels)
+
+
+def test_a_profile_of_another_colour_space_is_left_out(tmp_path):
+    Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "a.tif", icc_profile=P3)
+    assert np.abs(np.asarray(open_photo(tmp_path / "a.tif")).astype(int) - RED).max() < 12
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_every_ending_is_read(tmp_path, suffix):
+    path = tmp_path / f"photo{suffix.upper()}"
+    kinds = {".jfif": "JPEG", ".jpe": "JPEG", ".tif": "TIFF"}
+    Image.new("RGB", (16, 16), "red").save(path, kinds.get(suffix, None) or _format(suffix))
+    assert np.abs(np.asarray(open_photo(path)).astype(int) - RED).max() < 12
+    assert photo_size(path) == (16, 16)
+
+
+def _format(suffix: str) -> str:
+    return Image.registered_extensions()[suffix]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99), "HEIC"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG or a web page"),
+        (b"", "empty"),
+    ],
+)
+def test_what_an_unknown_file_is(tmp_path, content, told):
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"photo.jpg.*{told}"):
+        open_photo(path)
 
 
 def test_cmyk_jpeg(tmp_path):
@@ -162,8 +250,8 @@ def test_damaged_exif_does_not_cost_the_photo(tmp_path):
 
 def test_other_formats_are_refused(tmp_path):
     path = tmp_path / "picture.png"
-    Image.new("RGB", (4, 4)).save(path, "GIF")
-    with pytest.raises(ValueError, match="picture.png is not a JPEG, PNG or WebP"):
+    Image.new("RGB", (4, 4)).save(path, "ICO")
+    with pytest.raises(ValueError, match="picture.png is not a JPEG, PNG, WebP, AVIF"):
         open_photo(path)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from fashion_rag.pictures import contact_sheet as sheet
+from fashion_rag.pictures import fonts
 from fashion_rag.pictures.contact_sheet import contact_sheet
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -75,6 +76,49 @@ def test_any_caption(caption):
 
 def test_names_of_no_utf8():
     contact_sheet(tiles(1, caption="caf\udce9.jpg"))
+
+
+def _pixels(caption: str) -> np.ndarray:
+    return np.asarray(contact_sheet(tiles(1, caption=caption), title=caption))
+
+
+@pytest.mark.parametrize(("one", "other"), [("红色短袖", "蓝色长裤"), ("синяя", "юбкаж")])
+def test_captions_of_other_scripts_are_told_apart(one, other):
+    assert _pixels(one).shape != _pixels(other).shape or (_pixels(one) != _pixels(other)).any()
+
+
+def test_letters_of_no_font_stand_as_code_points(monkeypatch, caplog):
+    monkeypatch.setattr(fonts, "font_folders", lambda: [])
+    for cached in (fonts._font_files, fonts._system_font):
+        cached.cache_clear()
+    monkeypatch.setattr(fonts, "_told", set())
+    try:
+        assert fonts.printable("a 红 \N{VARIATION SELECTOR-16}b") == "a [7EA2] b"
+        assert fonts.printable("红") == "[7EA2]"
+        assert caplog.text.count("U+7EA2") == 1
+        assert (_pixels("红色") != _pixels("蓝色")).any()
+    finally:
+        for cached in (fonts._font_files, fonts._system_font):
+            cached.cache_clear()
+
+
+def test_fonts_that_are_none_are_passed_over(monkeypatch, tmp_path):
+    (tmp_path / "a.ttf").write_bytes(b"no font")
+    (tmp_path / "b.ttc").write_bytes(b"ttcf" + bytes(30))
+    monkeypatch.setattr(fonts, "font_folders", lambda: [tmp_path])
+    for cached in (fonts._font_files, fonts._system_font):
+        cached.cache_clear()
+    try:
+        assert fonts._system_font("红") is None
+    finally:
+        for cached in (fonts._font_files, fonts._system_font):
+            cached.cache_clear()
+
+
+def test_chinese_breaks_between_letters():
+    narrow, wide = _pixels("红色短袖"), contact_sheet(tiles(1, caption="红" * 30))
+    assert wide.height > contact_sheet(tiles(1, caption="红")).height
+    assert narrow.shape[1] == wide.width
 
 
 def test_no_tiles():

@@ -342,7 +342,7 @@ def test_photos_are_read_in_order(catalogue, processes):
     with PhotoReader(catalogue, pil_to_tensor, processes) as reader:
         found = list(reader.read(files, 3))
     assert [item.file for item in found] == files
-    assert found[5].reason == "is not a JPEG, PNG or WebP picture."
+    assert found[5].reason == "is not a JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF picture."
     for item in found[:5] + found[6:]:
         expected = read_photo(catalogue, item.file, pil_to_tensor)
         assert torch.equal(item.picture, expected.picture) and item.picture.shape == (3, 32, 24)
