@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..adapter.person.masks import MODES
+from ..categories import CATEGORIES
 from ..miniature import trained
 
 CLASSIFIER = trained.WEIGHTS.parent / "pattern_classifier.safetensors"
@@ -65,7 +66,7 @@ def _add_evaluate(commands: Any) -> None:
     add("--full", action="store_true", help="also unpaired, and 1 to 3 noun chunks")
     add("--order", choices=("paired", "unpaired"), default="paired", help="default: paired")
     add("--chunks", type=int, choices=(1, 2, 3), default=3, help="noun chunks (default: 3)")
-    add("--category", nargs="+", choices=("dresses", "upper_body", "lower_body"), metavar="NAME")
+    add("--category", nargs="+", choices=CATEGORIES, metavar="NAME")
     add("--columns", nargs="+", metavar="NAME", help="k0 k1 k2 k3 k1_without_own oracle vae")
     add("--index", type=Path, metavar="FOLDER", help="of the garments of --data (default: built)")
     add("--encoder", type=Path, metavar="FOLDER", help="of the index (default: the model's)")
@@ -127,9 +128,8 @@ def _evaluate(args: argparse.Namespace) -> None:
 
     from ..evaluation.columns import BY_KEY, CLAIM, PROTOCOL
     from ..evaluation.job import Job, settings_for
+    from ..evaluation.miniature.run import evaluate
     from ..evaluation.painting import Sampling
-    from ..evaluation.run import evaluate
-    from ..training.dresscode import CATEGORIES
 
     small = args.miniature
     if not small and (args.data is None or args.model is None):
@@ -175,11 +175,10 @@ def _evaluate(args: argparse.Namespace) -> None:
         pred_files=args.pred_files,
         encoder=args.encoder,
         clip=args.clip,
-        classifier=classifier if small else args.classifier,
         unet=args.unet,
         adapter=args.adapter,
     )
-    content = evaluate(job)
+    content = evaluate(job, classifier if small else args.classifier)
     for target in content["claim"]:
         verdict = "met" if target["passed"] else f"missed: {target['reason']}"
         sys.stdout.write(f"{target['name']}: {verdict}\n")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
+from ..progress import Progress
 from ..retriever.encoders.open_clip import OpenClipEncoder, load_encoder
 
 
@@ -28,7 +29,7 @@ def encoder_of(args: argparse.Namespace) -> OpenClipEncoder:
 
 
 @contextlib.contextmanager
-def progress_bar(unit: str = " garments") -> Iterator[Callable[[int, int], None]]:
+def progress_bar(unit: str = " garments") -> Iterator[Progress]:
     """A bar for a function that reports (done, total)."""
     from tqdm import tqdm
 

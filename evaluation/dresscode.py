@@ -15,7 +15,8 @@ from ..adapter.person.framing import frame
 from ..adapter.person.inpainting import THRESHOLD
 from ..adapter.person.masks import LABELS, MODES
 from ..adapter.person.pose import DRESSCODE_FRAME
-from ..training.dresscode import CATEGORIES, DressCode, Pair
+from ..categories import CATEGORIES
+from ..training.dresscode import DressCode, Pair
 
 CHUNKS = 3
 """Noun chunks of a whole caption."""

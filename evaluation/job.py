@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ..files import write_text
 from .columns import PROTOCOL, Column
 from .dresscode import CHUNKS
 from .painting import Sampling
@@ -36,7 +36,7 @@ class Job:
     table. pairs: how many a category, None for all. skip: how many of the first are left out, so
     that choices can be made on other pairs than the table's. index: made from `root`; None builds
     one. pred_files: official retrieval files instead. encoder: of the index; None is the model's
-    own. clip: for CLIP-S and CLIP-I; None is `encoder`. classifier: weights of the pattern one.
+    own. clip: for CLIP-S and CLIP-I; None is `encoder`.
     """
 
     root: Path
@@ -54,7 +54,6 @@ class Job:
     pred_files: Path | None = None
     encoder: Path | None = None
     clip: Path | None = None
-    classifier: Path | None = None
     unet: Path | None = None
     adapter: Path | None = None
 
@@ -112,11 +111,3 @@ def claim_folder(job: Job) -> None:
 def _stamp(path: Path) -> tuple[int, int]:
     stat = path.stat()
     return stat.st_size, stat.st_mtime_ns
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file as a whole or not at all; its folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name("." + path.name)
-    part.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(part, path)

@@ -14,20 +14,15 @@ from ..adapter.person.framing import frame
 from ..adapter.person.inpainting import composite
 from ..adapter.person.masks import MODES
 from .columns import Column
-from .distances import distance_figures
 from .dresscode import Sample, Scene, fitted_region, garment_region, inner_region, load_scene
+from .measured import Measured, Values
 from .measures import colour_error, fabric_patch, masked_garment, region_error, ssim
-from .miniature.drawn import DrawnWorld
-from .miniature.patterns import PatternClassifier, garment_view
 from .networks import Features
-from .statistics import Figure
+from .world import World
 
 FEATHER = 8
 """Pixels at a height of 512, as the pack's own default."""
 _PART = 32  # samples whose pictures are in memory at a time
-
-Values = dict[str, np.ndarray]
-"""Measures to one value a sample (n,), nan where a sample has none."""
 
 
 @dataclass(frozen=True)
@@ -41,35 +36,17 @@ class Instruments:
     garment_features: Callable[[str], np.ndarray] | None = None
     inception: Features | None = None
     lpips: Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], np.ndarray] | None = None
-    world: DrawnWorld | None = None
-    classifier: PatternClassifier | None = None
-
-
-@dataclass
-class Measured:
-    """A setting's results. values: by column. features: by network and column, and under "" those
-    of the persons' own photos. patterns: of the samples' garments, where a drawn world knows."""
-
-    samples: list[Sample]
-    values: dict[str, Values] = field(default_factory=dict)
-    features: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
-    patterns: list[str] | None = None
-
-    def distances(self, column: str, name: str, rows: np.ndarray) -> tuple[Figure, Figure] | None:
-        """Fréchet and kernel distance of a column's pictures to the photos, over some samples."""
-        if name not in self.features or column not in self.features[name] or len(rows) < 2:
-            return None
-        of = self.features[name]
-        return distance_figures(of[column][rows], of[""][rows])
+    world: World | None = None
 
 
 @dataclass(frozen=True)
 class _Truth:
-    """How a person looks in a garment: the photo, and where the garment surely is."""
+    """How a person looks in the garment with this number: the photo (H, W, 3), and where the
+    garment surely is, (H, W) bool."""
 
+    garment: str
     photo: np.ndarray
     inner: np.ndarray
-    pattern: str
 
 
 def measure(
@@ -114,7 +91,6 @@ def measure(
             name: {key: np.concatenate(parts) for key, parts in kept.items()}
             for name, kept in features.items()
         },
-        patterns=tools.world and [tools.world.pattern(sample.garment) for sample in samples],
     )
 
 
@@ -210,15 +186,14 @@ def garment_number(file: str) -> str:
 def _truth(sample: Sample, scene: Scene, garment: str, tools: Instruments) -> _Truth | None:
     """How the sample's person looks in the garment with this number; None where nobody knows."""
     mask = scene.mask.numpy()
-    pattern = "" if tools.world is None else tools.world.pattern(garment)
     if garment == sample.person:
-        return _Truth(scene.photo.numpy(), inner_region(scene.garment, mask), pattern)
+        return _Truth(garment, scene.photo.numpy(), inner_region(scene.garment, mask))
     if tools.world is None:
         return None
     picture, labels = tools.world.worn(sample.person, garment)
     framed = frame(picture, np.zeros(labels.shape, np.float32), None, tools.size)
     region = fitted_region(garment_region(labels, sample.category), tools.size)
-    return _Truth(framed.image[0].numpy(), inner_region(region, mask), pattern)
+    return _Truth(garment, framed.image[0].numpy(), inner_region(region, mask))
 
 
 def _against_truth(
@@ -236,8 +211,8 @@ def _against_truth(
         "rest_error": region_error(picture, truth.photo, mask & ~truth.inner),
         "colour_error": colour_error(picture, truth.photo, truth.inner),
     }
-    if tools.classifier is not None:
-        found["pattern"] = _is_pattern(picture, scene, truth.pattern, tools.classifier)
+    if tools.world is not None:
+        found |= tools.world.measure(picture, scene.mask.numpy(), truth.garment)
     return found
 
 
@@ -246,17 +221,10 @@ def _against_retrieved(
 ) -> dict[str, float]:
     if truth is None:
         return {}
-    found = {"retrieved_colour_error": colour_error(picture, truth.photo, truth.inner)}
-    if tools.classifier is not None:
-        found["retrieved_pattern"] = _is_pattern(picture, scene, truth.pattern, tools.classifier)
-    return found
-
-
-def _is_pattern(
-    picture: np.ndarray, scene: Scene, pattern: str, classifier: PatternClassifier
-) -> float:
-    view = garment_view(picture, scene.mask.numpy())
-    return float(classifier.name(view[None])[0] == pattern)
+    found = {"colour_error": colour_error(picture, truth.photo, truth.inner)}
+    if tools.world is not None:
+        found |= tools.world.measure(picture, scene.mask.numpy(), truth.garment)
+    return {f"retrieved_{name}": value for name, value in found.items()}
 
 
 def _clip_i(patch: np.ndarray, given: Sequence[Sequence[str]], tools: Instruments) -> np.ndarray:

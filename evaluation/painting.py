@@ -7,7 +7,6 @@ missing.
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from ..adapter.headless.pipeline import FashionRAGPipeline
 from ..adapter.person.framing import to_picture
 from ..adapter.person.inpainting import CELL
 from ..adapter.person.masks import MODES
+from ..files import atomic_file
 from .dresscode import Sample, load_scene
 
 
@@ -181,7 +181,5 @@ def _batched(jobs: Iterable[_Job], size: int) -> Iterator[list[_Job]]:
 
 def _save(picture: Image.Image, files: Sequence[Path]) -> None:
     for file in files:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_name("." + file.name)
-        picture.save(part, format="PNG")
-        os.replace(part, file)
+        with atomic_file(file) as part:
+            picture.save(part, format="PNG")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,20 +17,20 @@ from tqdm import tqdm
 
 from ..adapter.headless.pipeline import FashionRAGPipeline
 from ..adapter.person.framing import to_picture
+from ..files import write_text
 from ..pictures.photos import open_photo
+from ..progress import Progress
 from ..retriever.encoders.open_clip import load_encoder
 from ..retriever.photos.catalogue import safe_path
 from ..retriever.store.index import MANIFEST, GarmentIndex
 from ..retriever.upkeep.build import build_index
 from . import networks, report
-from .columns import CLAIM, PROTOCOL, RETRIEVED, ROUND_TRIP, TRUTH, Column, needed
+from .columns import PROTOCOL, RETRIEVED, ROUND_TRIP, TRUTH, Column, needed
 from .dresscode import Sample, load_scene, read_samples
 from .grid import GridRow, picture_grid
-from .job import Job, Setting, claim_folder, write_text
-from .measuring import Instruments, Measured, composited, measure, read_picture
-from .miniature import claim
-from .miniature.drawn import DrawnWorld
-from .miniature.patterns import load_classifier
+from .job import Job, Setting, claim_folder
+from .measured import Measured
+from .measuring import Instruments, composited, measure, read_picture
 from .painting import Condition, Painter
 from .plots import plot_quality
 from .retrieval import (
@@ -43,16 +43,23 @@ from .retrieval import (
     retrieval_rates,
     rows_of,
 )
+from .world import Verdict, World
 
 _GRID_ROWS = 2  # a category
 
 
 class Evaluation:
-    """A job with its samples, rankings and files."""
+    """A job with its samples, rankings and files.
 
-    def __init__(self, job: Job):
-        self.job = job
-        self.world = DrawnWorld.open(job.root)
+    Args:
+        world: what is known of the people and garments beyond the folder's photos.
+        left_out: measures that are left out, by their titles, each with the reason.
+    """
+
+    def __init__(
+        self, job: Job, world: World | None = None, left_out: Mapping[str, str] | None = None
+    ):
+        self.job, self.world = job, world
         of_order = {"paired": self._read("paired")}
         for setting in job.settings:
             if setting.order not in of_order:
@@ -67,7 +74,7 @@ class Evaluation:
             if not found:
                 raise ValueError(f"No {order} pair is left after the first {job.skip}.")
         self.rankings: dict[tuple[str, int], Ranking] = {}
-        self.left_out: dict[str, str] = {}
+        self.left_out = {**(left_out or {}), **(world.unmeasured if world else {})}
 
     def _read(self, order: str) -> dict[str, list[Sample]]:
         samples = read_samples(self.job.root, order, self.job.categories)
@@ -170,14 +177,12 @@ class Evaluation:
     def instruments(self) -> Instruments:
         """What can be measured here; what can't goes to `left_out`."""
         job = self.job
-        drawn = self.world is not None
-        inception = lpips = clip = classifier = None
+        inception = lpips = clip = None
         for name, make in (
             ("FID, KID", networks.inception_features),
             ("LPIPS", networks.lpips_distance),
         ):
-            if drawn:
-                self.left_out[name] = "made for photos; the drawn world has measures of its own"
+            if name in self.left_out:
                 continue
             try:
                 made = make(job.device)
@@ -192,14 +197,6 @@ class Evaluation:
             if named is not None:
                 raise
             self.left_out["CLIP-S, CLIP-I"] = f"{error} Or name an encoder with --clip."
-        if drawn and job.classifier is not None:
-            classifier = load_classifier(job.classifier)
-        else:
-            self.left_out["pattern"] = (
-                "no pattern classifier is given: --classifier"
-                if drawn
-                else "only a drawn world knows its garments' patterns"
-            )
         features = None if clip is None else networks.clip_features(clip)
 
         @cache
@@ -218,7 +215,6 @@ class Evaluation:
             inception=inception,
             lpips=lpips,
             world=self.world,
-            classifier=classifier,
         )
 
     def measure(self, setting: Setting, tools: Instruments) -> Measured:
@@ -310,15 +306,20 @@ class Evaluation:
         return open_photo(safe_path(self.job.root, sample.file))
 
 
-def evaluate(job: Job) -> dict[str, Any]:
+def evaluate(
+    job: Job, world: World | None = None, left_out: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Run a job and write its JSON, Markdown, plots and grid; returns the JSON's content.
+
+    Args:
+        world, left_out: see `Evaluation`.
 
     Raises:
         FileNotFoundError, ValueError: the folder, the model or the retrieval do not fit; the
             message names the file and the remedy.
         ImportError: a package of the extra `evaluate` is missing.
     """
-    evaluation = Evaluation(job)
+    evaluation = Evaluation(job, world, left_out)
     pipeline = FashionRAGPipeline.from_pretrained(
         job.model,
         unet=job.unet,
@@ -330,22 +331,21 @@ def evaluate(job: Job) -> dict[str, Any]:
     claim_folder(job)
     evaluation.rank()
     evaluation.paint(pipeline)
-    tables, targets, void = [], [], False
+    tables, verdict = [], Verdict()
     for setting in job.settings:
         measured = evaluation.measure(setting, tools)
         _write_samples(job.out / f"samples_{setting.key}.jsonl", measured)
-        if evaluation.world is not None and set(CLAIM) <= set(setting.columns):
-            targets = claim.judge(measured, evaluation.own(setting, 1))
-            void = report.is_void(measured)
+        if world is not None and set(world.judged) <= set(setting.columns):
+            verdict = world.judge(measured, evaluation.own(setting, 1))
         table = evaluation.table(setting, measured)
         tables.append(table)
         if sum(column in PROTOCOL for column in setting.columns) > 1:
-            plot_quality(table, job.out / f"quality_{setting.key}.png", void)
+            plot_quality(table, job.out / f"quality_{setting.key}.png", verdict.void)
         evaluation.grid(setting).save(job.out / f"grid_{setting.key}.png")
     settings = _described(job, evaluation)
-    content = report.to_json(settings, tables, targets, evaluation.left_out)
+    content = report.to_json(settings, tables, verdict.targets, evaluation.left_out)
     write_text(job.json, json.dumps(content, indent=1, allow_nan=False) + "\n")
-    page = report.to_markdown(job.title, settings, tables, targets, evaluation.left_out, void)
+    page = report.to_markdown(job.title, settings, tables, verdict, evaluation.left_out)
     write_text(job.out / "table.md", page)
     return content
 
@@ -394,7 +394,7 @@ def _bar(what: str, unit: str, total: int | None = None, initial: int = 0) -> tq
     )
 
 
-def _absolute(bar: tqdm) -> Callable[[int, int], None]:
+def _absolute(bar: tqdm) -> Progress:
     def progress(done: int, total: int) -> None:
         if bar.total is None:
             bar.reset(total)

@@ -18,11 +18,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ..categories import CATEGORIES
+from ..files import write_text
+from ..progress import Progress
 from .captions import fine_caption
 from .draw import FRAME, draw_garment, draw_model
-from .dresscode import Progress, each
+from .dresscode import each
 from .world import (
-    CATEGORIES,
     FIRST_TEST_NUMBER,
     HEMS,
     Garment,
@@ -123,7 +125,7 @@ def write_person(folder: Path, number: int, size: tuple[int, int] = FRAME) -> Pa
         "canvas_height": FRAME[1],
         "people": [{"pose_keypoints_2d": body}],
     }
-    (folder / "pose.json").write_text(json.dumps([pose]), encoding="utf-8")
+    write_text(folder / "pose.json", json.dumps([pose]))
     return folder
 
 

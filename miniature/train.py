@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+from ..files import write_text
+
 COUNT, TEST, SEED = 11_000, 1_800, 0
 """Rendered pairs, those of them that are held out, and the world's seed."""
 SIZE = (384, 512)
@@ -102,7 +104,7 @@ def note(folder: Path, stage: str, content: dict, seconds: float) -> None:
         else f"{processor()}, {torch.get_num_threads()} threads",
         "configuration": {name: value for name, value in content.items() if name != "model"},
     }
-    file.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write_text(file, json.dumps(record, indent=2) + "\n")
 
 
 def processor() -> str:

@@ -11,12 +11,13 @@ from comfy_api.latest import io, ui
 from PIL import Image
 
 from ..adapter.garment.garment_images import photos_to_batch
+from ..categories import CATEGORIES
 from ..pictures.contact_sheet import contact_sheet
 from ..pictures.photos import to_rgb_on_white
 from ..retriever.backends import LocalBackend
 from ..retriever.encoders.open_clip import Encoder, load_encoder
 from ..retriever.open_index import open_index, state_of_index
-from ..retriever.photos.catalogue import CATEGORIES, Garment
+from ..retriever.photos.catalogue import Garment
 from ..retriever.query import CHUNKS, MAX_POOL, Query, retrieve
 from ..retriever.store.filters import parse_filter
 from ..retriever.store.index import GarmentIndex

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from ..adapter.garment.prompts import (
     split_prompt,
     windows,
 )
+from ..files import atomic_file
 from . import sockets
 from .host import folders
 from .host.memory import ManagedAdapter, TextTower, vision_features
@@ -274,11 +273,5 @@ def save_embedding(pseudo_words: torch.Tensor, path: Path, overwrite: bool) -> N
         raise FileExistsError(f"{path} exists: choose another name or turn on overwrite.")
     if not len(pseudo_words):
         raise ValueError("There are no pseudo-words to save: every strength is 0.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    os.close(handle)
-    try:
+    with atomic_file(path) as temporary:
         save_file({"emb_params": pseudo_words.contiguous()}, temporary)
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)

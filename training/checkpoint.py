@@ -14,7 +14,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+
+from ..adapter.garment.checkpoints import write_safetensors
+from ..files import replace_file, write_text
 
 KEPT = 2
 _STATE = "state.json"
@@ -50,11 +53,11 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
     kept = f"{earlier} is whole" if earlier else "there is no earlier one"
     with whole(final, kept) as part:
         part.mkdir()
-        save_file(_plain(checkpoint.weights), part / "weights.safetensors")
-        save_file(_plain(checkpoint.average), part / "average.safetensors")
+        write_safetensors(_plain(checkpoint.weights), part / "weights.safetensors")
+        write_safetensors(_plain(checkpoint.average), part / "average.safetensors")
         torch.save(checkpoint.optimizer, part / "optimizer.pt")
         state = {"step": checkpoint.step, "scaler": checkpoint.scaler}
-        (part / _STATE).write_text(json.dumps(state), encoding="utf-8")
+        write_text(part / _STATE, json.dumps(state))
     for old in _finished(folder)[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
     return final
@@ -78,7 +81,7 @@ def whole(final: Path, kept: str) -> Iterator[Path]:
         for path in [*part.rglob("*"), part]:
             _to_disk(path)
         _remove(final)
-        os.replace(part, final)
+        replace_file(part, final)
         _to_disk(final.parent)
     except (OSError, RuntimeError, SafetensorError) as error:
         # Asked for before the unfinished part is removed, which frees space again.

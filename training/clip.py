@@ -28,7 +28,10 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from ..adapter.garment.checkpoints import write_safetensors
 from ..adapter.garment.garment_images import garment_pixels
+from ..files import write_text
+from ..pictures.clip_pixels import CLIP_MEAN, CLIP_STD
 from ..pictures.contact_sheet import contact_sheet
 from ..retriever.encoders.open_clip import CONFIG, WEIGHTS, load_encoder
 from .config import Run, check_shares
@@ -36,7 +39,6 @@ from .dresscode import DressCode, Pair, caption
 from .loop import Task
 from .towers import check_towers, save_towers
 
-MEAN, STD = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
 VIEWS = ("whole", "fit")
 
 
@@ -254,16 +256,15 @@ class ClipTask(Task):
 
     def export(self, folder: Path) -> None:
         """`encoder/` in open_clip's format, and both towers in transformers'."""
-        from safetensors.torch import save_file
 
         encoder = folder / "encoder"
         encoder.mkdir(parents=True, exist_ok=True)
         weights = {n: t.detach().cpu().half() for n, t in self.clip.state_dict().items()}
-        save_file({n: t.contiguous() for n, t in weights.items()}, encoder / WEIGHTS)
-        (encoder / CONFIG).write_text(json.dumps(self.settings, indent=2), encoding="utf-8")
+        write_safetensors(weights, encoder / WEIGHTS)
+        write_text(encoder / CONFIG, json.dumps(self.settings, indent=2))
         save_towers(self.clip, self.settings["model_cfg"], folder)
         figures = {f"recall@{k}": self.recall(k) for k in (1, 3, 5, 10)}
-        (folder / "recall.json").write_text(json.dumps(figures, indent=2), encoding="utf-8")
+        write_text(folder / "recall.json", json.dumps(figures, indent=2))
 
 
 def _model(config: Clip) -> tuple[dict[str, Any], open_clip.CLIP]:
@@ -279,7 +280,12 @@ def _model(config: Clip) -> tuple[dict[str, Any], open_clip.CLIP]:
             )
         settings = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     else:
-        cfg = {"mean": MEAN, "std": STD, "interpolation": "bicubic", "resize_mode": "longest"}
+        cfg = {
+            "mean": CLIP_MEAN,
+            "std": CLIP_STD,
+            "interpolation": "bicubic",
+            "resize_mode": "longest",
+        }
         cfg["fill_color"] = 255  # as in training; open_clip's own is black
         settings = {"model_cfg": config.model, "preprocess_cfg": cfg}
         try:

@@ -13,8 +13,8 @@ from PIL import Image
 
 from ..adapter.person.masks import inpainting_mask
 from ..adapter.person.pose import keypoints_from_dresscode
+from ..categories import CATEGORIES
 
-CATEGORIES = ("dresses", "upper_body", "lower_body")
 SPLITS = {
     "train": "train_pairs.txt",
     "paired": "test_pairs_paired.txt",

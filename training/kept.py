@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ..adapter.garment.checkpoints import write_safetensors
+from ..files import sha256_of_file
 from .checkpoint import is_full
 from .dresscode import DressCode
 
@@ -33,9 +34,7 @@ def fingerprint(
             if file.suffix not in (".json", ".safetensors", ".txt"):
                 continue
             digest.update(file.relative_to(model.parent).as_posix().encode())
-            with open(file, "rb") as opened:
-                while block := opened.read(1 << 22):
-                    digest.update(block)
+            digest.update(sha256_of_file(file).encode())
     return digest.hexdigest()
 
 

@@ -20,6 +20,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from ..files import write_text
 from . import checkpoint
 from .config import Run, differences
 
@@ -272,10 +273,7 @@ def _claim(folder: Path, config: dict[str, Any], resume: bool) -> None:
             )
     elif folder.is_dir() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty and holds no run: choose another folder.")
-    folder.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f".{file.name}")
-    part.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    part.replace(file)
+    write_text(file, json.dumps(config, indent=2) + "\n")
 
 
 def _fill(into: dict[str, torch.Tensor], values: dict[str, torch.Tensor], source: Path) -> None:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
 
 import torch
 from torch.utils.data import Dataset
 
 from .clip import shuffled, square
 from .dresscode import DressCode, caption
+from .fashion_rag_config import FashionRag
 from .samples import Prompts, draw_garments, draw_mode, person_inputs
-
-if TYPE_CHECKING:
-    from .fashion_rag import FashionRag
 
 
 class PairStream(Dataset):

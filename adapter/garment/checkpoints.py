@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 import pickle
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from ...files import atomic_file
 from .garment_images import PREPROCESS
 from .inversion import InversionAdapter, InversionAdapterConfig
 
@@ -236,14 +235,10 @@ def convert(source: Path, target: Path) -> dict[str, str]:
     return metadata
 
 
-def write_safetensors(state_dict: StateDict, target: Path, metadata: dict[str, str]) -> None:
+def write_safetensors(
+    state_dict: StateDict, target: Path, metadata: dict[str, str] | None = None
+) -> None:
     """Write a safetensors file in one step: the target is whole or not there."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, suffix=".tmp")
-    os.close(handle)
-    try:
-        tensors = {name: tensor.contiguous() for name, tensor in state_dict.items()}
-        save_file(tensors, temporary, metadata={"format": "pt", **metadata})
-        os.replace(temporary, target)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    tensors = {name: tensor.contiguous() for name, tensor in state_dict.items()}
+    with atomic_file(target) as temporary:
+        save_file(tensors, temporary, metadata={"format": "pt", **(metadata or {})})

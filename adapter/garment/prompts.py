@@ -13,17 +13,14 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from ...categories import CATEGORY_WORDS
+
 logger = logging.getLogger(__name__)
 
 PAPER_PROMPT = "a photo of a model wearing {category} made of {garments}"
 CAPTION_PROMPT = "{caption}. {garments}"
 DEPTH_PROMPT = "a photo of a model wearing {category}. {caption}"
 
-CATEGORY_WORDS = {
-    "dresses": "a dress",
-    "upper_body": "an upper body garment",
-    "lower_body": "a lower body garment",
-}
 OUTFIT = "an outfit"
 
 Token = tuple[int | torch.Tensor, float]

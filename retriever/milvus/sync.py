@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ...progress import Progress, silent
 from ..photos.catalogue import Reject
 from ..photos.reader import Photo, PhotoReader
 from ..store.filters import Comparison, number_of
@@ -36,7 +37,6 @@ from .index import VECTOR, MilvusIndex, garment_of
 
 logger = logging.getLogger(__name__)
 
-Progress = Callable[[int, int], None]
 
 _BATCH = 1000  # rows in one request, well below the 64 MB of a message
 _MOST_BYTES = 65_535  # of a VARCHAR
@@ -87,7 +87,7 @@ def push(
         try:
             if connection.is_lite and kind == "diskann":
                 raise ValueError("kind is 'diskann': milvus-lite doesn't have it, use 'hnsw'.")
-            manifest = _push(index, connection, kind, progress or _silent)
+            manifest = _push(index, connection, kind, progress or silent)
         finally:
             connection.close()
         place.write(folder)
@@ -164,7 +164,7 @@ def pull(
         ValueError: none of the photos is there.
         Others as `MilvusIndex.open` does.
     """
-    target, progress = Path(target), progress or _silent
+    target, progress = Path(target), progress or silent
     if (target / MANIFEST).exists() and not overwrite:
         raise FileExistsError(
             f"{target} holds a finished index: choose another folder, or turn on overwrite."
@@ -361,7 +361,3 @@ def _drop_former(connection: Connection, alias: str, name: str) -> None:
             manifest = read_manifest(connection.client.describe_collection(other, **options))
             if manifest is not None and manifest["collection"] == alias:
                 connection.client.drop_collection(other, **options)
-
-
-def _silent(done: int, total: int) -> None:
-    """Report to nobody."""

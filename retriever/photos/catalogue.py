@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-CATEGORIES = ("dresses", "upper_body", "lower_body")
+from ...categories import CATEGORIES
+
 """The paper's (and Dress Code's) categories; a catalogue may use words of its own."""
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
