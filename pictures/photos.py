@@ -54,7 +54,7 @@ def open_photo(path: Path) -> Image.Image:
 
 def to_rgb_on_white(image: Image.Image) -> Image.Image:
     """A new RGB picture: EXIF rotation applied, transparency on white, 16 bit scaled to 8."""
-    upright = _UPRIGHT.get(_orientation(image))
+    upright = _UPRIGHT.get(_orientation(image) or 1)
     if upright is not None:
         image = image.transpose(upright)
     if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion clips it to white

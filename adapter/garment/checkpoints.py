@@ -184,7 +184,8 @@ def unet_diffusers_to_ldm(state_dict: Mapping[str, torch.Tensor]) -> StateDict:
 
 
 def _ldm_name(name: str, layers: int, attended: set[str]) -> str:
-    head = re.match(r"(?:mid_block\.(?:resnets|attentions)\.\d|time_embedding\.\w+|\w+)", name)[0]
+    found = re.match(r"(?:mid_block\.(?:resnets|attentions)\.\d|time_embedding\.\w+|\w+)", name)
+    head = found[0] if found else ""
     place, rest = _PLACES.get(head), name.removeprefix(head)
     if match := _BLOCK.match(name):
         side, block, kind, number = match[1], int(match[2]), match[3], int(match[4])

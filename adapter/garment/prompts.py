@@ -123,7 +123,7 @@ def windows(
             window can take.
     """
     before, after, weight = _tokenize_parts(parts, tokenize)
-    blocks = [[(vector, weight) for vector in words] for words in garments]
+    blocks: list[list[Token]] = [[(vector, weight) for vector in words] for words in garments]
     if blocks and len(parts) == 1:
         logger.warning("The prompt has no {garments}: %d garments do not take part.", len(blocks))
         blocks = []

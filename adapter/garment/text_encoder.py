@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 
-def token_table(text_encoder: torch.nn.Module) -> torch.nn.Parameter:
+def token_table(text_encoder: Any) -> torch.nn.Parameter:
     """The token embeddings (vocabulary, width) of a transformers text encoder."""
     return text_encoder.get_input_embeddings().weight
 
 
-def encode_vectors(text_encoder: torch.nn.Module, vectors: torch.Tensor) -> torch.Tensor:
+def encode_vectors(text_encoder: Any, vectors: torch.Tensor) -> torch.Tensor:
     """Encode prompts that are given as input embeddings; gradients flow back to them.
 
     transformers' CLIPTextModel takes ids alone: for this one call its table of token embeddings

@@ -51,7 +51,7 @@ def prepare_inpainting(image: torch.Tensor, mask: torch.Tensor) -> Inpainting:
             f"the picture has the shape {tuple(image.shape)}, expected (batch, height, width, 3)."
         )
     image = image[..., :3]
-    mask = resize_mask(mask, image.shape[1:3]).to(image)
+    mask = resize_mask(mask, (image.shape[1], image.shape[2])).to(image)
     count = max(len(image), len(mask))
     image, mask = repeat_batch(image, count), repeat_batch(mask, count)
     image = pad_to_cells(image.movedim(-1, 1)).movedim(1, -1)

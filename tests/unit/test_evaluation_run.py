@@ -218,8 +218,9 @@ def test_what_cannot_be_run_is_said(world, model, tmp_path, capsys, arguments, m
     assert not file.exists() and not (tmp_path / "out/pictures").exists()
 
 
-def test_a_folder_without_a_model_is_not_taken(world, tmp_path, capsys):
-    assert evaluate(world, tmp_path / "nothing", tmp_path / "out.json") == 1
+def test_a_folder_without_a_model_is_not_taken(world, model, tmp_path, capsys):
+    classifier = ("--classifier", str(model / CLASSIFIER))
+    assert evaluate(world, tmp_path / "nothing", tmp_path / "out.json", *classifier) == 1
     assert "is no model folder" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
