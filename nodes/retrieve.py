@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 
-import comfy.model_management
 import numpy as np
 import torch
 from comfy_api.latest import io, ui
@@ -25,6 +24,7 @@ from ..retriever.upkeep.build import build_index
 from . import sockets
 from .host import folders
 from .host.memory import HostEncoder, ManagedEncoder, progress_bar
+from .host.precision import encoder_dtype
 
 logger = logging.getLogger(__name__)
 
@@ -50,10 +50,8 @@ def open_encoder(name: str, clip=None, clip_vision=None) -> Encoder:
     """The encoder `name`, on the host's device; `host` is made of the two sockets."""
     if name == folders.HOST_ENCODER:
         return HostEncoder(clip, clip_vision)
-    management = comfy.model_management
-    half = management.should_use_fp16(management.text_encoder_device())
-    dtype = torch.float16 if half else torch.float32
-    return ManagedEncoder(load_encoder(folders.resolve("encoders", name), dtype=dtype))
+    folder = folders.resolve("encoders", name)
+    return ManagedEncoder(load_encoder(folder, dtype=encoder_dtype()))
 
 
 class GarmentIndexBuild(io.ComfyNode):

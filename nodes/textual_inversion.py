@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import comfy.ops
-import folder_paths
 import torch
 from comfy_api.latest import io, ui
 from safetensors.torch import save_file
@@ -24,6 +22,7 @@ from ..files import atomic_file
 from . import sockets
 from .host import folders
 from .host.memory import ManagedAdapter, TextTower, vision_features
+from .host.precision import CASTING_LAYERS
 
 CATEGORY = "FashionRAG/adapter"
 FROM_ADAPTER = "from adapter"
@@ -63,7 +62,7 @@ class InversionAdapterLoader(io.ComfyNode):
     @classmethod
     def execute(cls, adapter_name) -> io.NodeOutput:
         path = folders.resolve("adapters", adapter_name)
-        return io.NodeOutput(ManagedAdapter(load_adapter(path, operations=comfy.ops.manual_cast)))
+        return io.NodeOutput(ManagedAdapter(load_adapter(path, operations=CASTING_LAYERS)))
 
 
 class GarmentTextualInversion(io.ComfyNode):
@@ -255,7 +254,7 @@ class GarmentTokensSave(io.ComfyNode):
     def execute(cls, tokens, name, overwrite) -> io.NodeOutput:
         if any(character.isspace() for character in name):
             raise ValueError(f"name {name!r} holds a space, where `embedding:NAME` would end.")
-        folder = Path(folder_paths.get_folder_paths("embeddings")[0])
+        folder = folders.embeddings_folder()
         path = folder / (folders.new_file_name(name, "name") + ".safetensors")
         save_embedding(tokens.pseudo_words, path, overwrite)
         word = f"embedding:{name}"

@@ -1,128 +1,67 @@
-"""The plan of the house: which package may import which, read from the source with `ast`."""
+"""The plan of the house: which package may import which, and one place for each shared thing."""
 
 from __future__ import annotations
 
 import ast
 import re
 from graphlib import CycleError, TopologicalSorter
-from pathlib import Path
 
 import pytest
-from fashion_rag.comfyui_server.installations import PACK
 
-SHARED = {"files", "progress", "categories"}
-"""Modules at the top that every package may use."""
-ARROWS = {
-    "": {"nodes", "nodes.host", "commands"},
-    "commands": {
-        *("adapter", "comfyui_server", "demo", "evaluation", "evaluation.miniature", "miniature"),
-        *("pictures", "retriever", "training"),
-    },
-    "demo": {"adapter", "comfyui_server", "miniature", "pictures", "retriever"},
-    "evaluation.miniature": {"adapter", "evaluation", "miniature"},
-    "evaluation": {"adapter", "pictures", "retriever", "training"},
-    "miniature": {"adapter", "training"},
-    "training": {"adapter", "pictures", "retriever"},
-    "nodes": {"adapter", "nodes.host", "pictures", "retriever"},
-    "nodes.host": {"adapter", "retriever"},
-    "retriever": {"pictures"},
-    "adapter": {"pictures"},
-    "comfyui_server": set(),
-    "pictures": set(),
-}
-"""From each package to those that it may import, beside SHARED; "" is the top itself."""
-OUTSIDE = {"benchmarks", "docs", "tests"}
-HOST = ("comfy", "comfy_extras", "execution", "folder_paths", "latent_preview", "nodes", "server")
-"""Modules of ComfyUI's that are its own affair; `comfy_api` and `node_helpers` are for packs."""
+from ..architecture import (
+    ARROWS,
+    DRAWING,
+    PACK,
+    SHARED,
+    draw,
+    imports,
+    modules,
+    package,
+    used_arrows,
+)
 
-
-def modules() -> dict[str, Path]:
-    """The pack's modules by their dotted names."""
-    paths = [path for path in PACK.rglob("*.py") if not path.relative_to(PACK).parts[0][0] == "."]
-    named = {".".join(path.relative_to(PACK).with_suffix("").parts): path for path in paths}
-    return {name: path for name, path in named.items() if name.split(".")[0] not in OUTSIDE}
-
-
-MODULES = modules()
+HOST = {"comfy", "comfy_extras", "execution", "folder_paths", "latent_preview", "nodes", "server"}
+"""ComfyUI's own modules; `comfy_api` and `node_helpers` are made for packs."""
 REBUILT = ("nodes.host", *(f"retriever.{p}" for p in ("encoders", "store", "upkeep", "vectors")))
 """Packages that are being rebuilt: they come to the one place of each thing with that."""
 
 
-def package(name: str) -> str:
-    """The package of ARROWS that a module is in."""
-    parents = [".".join(name.split(".")[:depth]) for depth in range(name.count("."), 0, -1)]
-    return next((parent for parent in parents if parent in ARROWS), "")
+def test_packages_import_what_lies_below_them():
+    used = used_arrows()
+    assert not {name: used[name] - allowed for name, allowed in ARROWS.items()
+                if used[name] - allowed}  # fmt: skip
+    assert not {name: own for name in SHARED if (own := set(imports(name)[0]) - set(SHARED))}
 
 
-def imported(name: str) -> list[str]:
-    """What a module imports, at whatever place: the pack's modules, and the roots of others."""
-    found = []
-    parts = name.split(".")
-    for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found += [f"/{alias.name.split('.')[0]}" for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            found.append(f"/{node.module.split('.')[0]}")
-        elif isinstance(node, ast.ImportFrom):
-            base = [*parts[: -node.level], *(node.module.split(".") if node.module else [])]
-            for alias in node.names:
-                choices = (".".join([*base, *last]) for last in ([alias.name], [], ["__init__"]))
-                found.append(next(choice for choice in choices if choice in MODULES))
-    return found
-
-
-@pytest.fixture(scope="module")
-def arrows() -> dict[str, list[str]]:
-    return {name: imported(name) for name in MODULES}
-
-
-def test_packages_import_what_lies_below_them(arrows):
-    wrong = [
-        f"{name} imports {target}"
-        for name, targets in arrows.items()
-        for target in targets
-        if not target.startswith("/") and target not in SHARED
-        if package(target) not in {package(name), *ARROWS[package(name)]}
-    ]
-    assert not wrong
-    upward = [
-        f"{name} imports {target}"
-        for name in SHARED
-        for target in arrows[name]
-        if not target.startswith("/") and target not in SHARED
-    ]
-    assert not upward
-
-
-def test_every_arrow_is_used(arrows):
+def test_every_arrow_is_used():
     """A list that allows more than there is would hide the next wrong arrow."""
-    used = {(package(name), package(t)) for name, found in arrows.items() for t in found}
-    unused = [f"{a} -> {b}" for a, below in ARROWS.items() for b in below if (a, b) not in used]
-    assert not unused
+    used = used_arrows()
+    assert not {name: rest for name, allowed in ARROWS.items() if (rest := allowed - used[name])}
 
 
-def test_no_circle_between_files(arrows):
+def test_the_retriever_and_the_adapter_do_not_know_each_other():
+    assert "adapter" not in ARROWS["retriever"] and "retriever" not in ARROWS["adapter"]
+
+
+def test_no_circle_between_files():
     try:
-        TopologicalSorter(
-            {n: [t for t in found if t != n and t in MODULES] for n, found in arrows.items()}
-        ).prepare()
+        TopologicalSorter({name: set(imports(name)[0]) - {name} for name in modules()}).prepare()
     except CycleError as error:
         pytest.fail(f"circle: {' -> '.join(error.args[1])}")
 
 
-def test_imports_inside_the_pack_are_relative(arrows):
+def test_imports_inside_the_pack_are_relative():
     """ComfyUI loads the pack by its path, under another name than `fashion_rag`."""
-    assert not [name for name, found in arrows.items() if "/fashion_rag" in found]
+    assert not [name for name in modules() if "fashion_rag" in imports(name)[1]]
 
 
-def test_only_nodes_know_comfyui(arrows):
-    wrong = [
-        f"{name} imports {root}"
-        for name, found in arrows.items()
-        for root in {target.removeprefix("/") for target in found if target.startswith("/")}
-        if (root in HOST and package(name) != "nodes.host")
-        or (root in ("comfy_api", "node_helpers") and package(name) not in ("nodes", "nodes.host"))
-    ]
+def test_only_nodes_host_knows_comfyui():
+    wrong = {}
+    for name in modules():
+        allowed = {"nodes": {"comfy_api", "node_helpers"}, "nodes.host": {*HOST, "comfy_api"}}
+        known = set(imports(name)[1]) & {*HOST, "comfy_api", "node_helpers"}
+        if known - allowed.get(package(name), set()):
+            wrong[name] = known
     assert not wrong
 
 
@@ -137,5 +76,17 @@ def test_only_nodes_know_comfyui(arrows):
     ],
 )
 def test_one_place_each(pattern, place):
-    found = {name for name, path in MODULES.items() if re.search(pattern, path.read_text("utf-8"))}
+    found = {
+        name for name, path in modules().items() if re.search(pattern, path.read_text("utf-8"))
+    }
     assert {name for name in found if not name.startswith(REBUILT)} == {place}
+
+
+@pytest.mark.parametrize("name", sorted({m.rpartition(".")[0] for m in modules()} - {""}))
+def test_every_package_says_what_it_is_for(name):
+    text = PACK.joinpath(*name.split("."), "__init__.py").read_text(encoding="utf-8")
+    assert len(ast.get_docstring(ast.parse(text)) or "") > 30
+
+
+def test_the_drawing_is_of_today():
+    assert DRAWING.read_text(encoding="utf-8") == draw(), "run `python tests/architecture.py`"
