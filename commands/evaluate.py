@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from ..adapter.person.masks import MODES
 from ..categories import CATEGORIES
+from ..files import cache_folder
 from ..miniature import trained
 
 CLASSIFIER = trained.WEIGHTS.parent / "pattern_classifier.safetensors"
@@ -151,7 +151,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     out = args.out or args.json.with_suffix("")
     classifier = args.classifier or (CLASSIFIER if CLASSIFIER.is_file() else None)
     job = Job(
-        model=args.model or trained.model_folder(_cache() / "miniature-model"),
+        model=args.model or trained.model_folder(cache_folder() / "miniature-model"),
         root=args.data or _test_world(),
         out=out,
         json=args.json,
@@ -201,7 +201,7 @@ def _classifier(args: argparse.Namespace) -> None:
 
     started = time.monotonic()
     logging.getLogger(__package__).setLevel(logging.INFO)
-    world = args.data or _cache() / f"patterns-{args.count}"
+    world = args.data or cache_folder() / f"patterns-{args.count}"
     with tqdm(dynamic_ncols=True) as bar:
 
         def progress(done: int, total: int, what: str) -> None:
@@ -218,7 +218,7 @@ def _classifier(args: argparse.Namespace) -> None:
         drawn = DrawnWorld.open(world)
         if drawn is None or drawn.seed == 0:
             raise ValueError(f"{world} is no drawn world, or the one that is evaluated (seed 0).")
-        model = args.model or trained.model_folder(_cache() / "miniature-model")
+        model = args.model or trained.model_folder(cache_folder() / "miniature-model")
         vae = AutoencoderKL.from_pretrained(
             model / "vae", local_files_only=True, use_safetensors=True
         )
@@ -248,16 +248,11 @@ def _test_world() -> Path:
     from ..miniature.dresscode import WORLD_VERSION, render
 
     count = 3 * _GARMENTS
-    folder = _cache() / f"test-world-{WORLD_VERSION}"
+    folder = cache_folder() / f"test-world-{WORLD_VERSION}"
     if not (folder / "test_pairs_unpaired.txt").is_file():
         with tqdm(desc=f"drawing the test world in {folder}", total=count, unit=" pairs") as bar:
             render(folder, count, count, progress=lambda done, _: bar.update(done - bar.n))
     return folder
-
-
-def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "fashion-rag"
 
 
 def _need_packages(small: bool) -> None:
