@@ -49,7 +49,7 @@ class Graph(dict):
 
 @dataclass
 class Result:
-    """What a finished prompt left in the history."""
+    """A finished prompt's entry in the history, with the error if there was one."""
 
     prompt_id: str
     outputs: dict[str, Any] = field(default_factory=dict)

@@ -126,7 +126,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     _need_packages(args.miniature)
     import torch
 
-    from ..evaluation.columns import BY_KEY, CLAIM, PROTOCOL
+    from ..evaluation.columns import CLAIM, COLUMNS_BY_KEY, PROTOCOL
     from ..evaluation.job import Job, settings_for
     from ..evaluation.miniature.run import evaluate
     from ..evaluation.painting import Sampling
@@ -138,10 +138,10 @@ def _evaluate(args: argparse.Namespace) -> None:
         )
     if (args.pairs is not None and args.pairs < 1) or args.skip < 0:
         raise ValueError(f"--pairs is {args.pairs}, --skip {args.skip}: expected 1 and 0 or more.")
-    unknown = [name for name in args.columns or () if name not in BY_KEY]
+    unknown = [name for name in args.columns or () if name not in COLUMNS_BY_KEY]
     if unknown:
-        raise ValueError(f"--columns has {unknown[0]!r}; there are: {', '.join(BY_KEY)}.")
-    columns = [BY_KEY[name] for name in args.columns] if args.columns else None
+        raise ValueError(f"--columns has {unknown[0]!r}; there are: {', '.join(COLUMNS_BY_KEY)}.")
+    columns = [COLUMNS_BY_KEY[name] for name in args.columns] if args.columns else None
     defaults = _MINIATURE if small else _PAPER
 
     def chosen(name: str) -> Any:
@@ -193,7 +193,7 @@ def _classifier(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from ..evaluation.dresscode import read_samples
-    from ..evaluation.miniature.drawn import DrawnWorld
+    from ..evaluation.miniature.drawn_world import DrawnWorld
     from ..evaluation.miniature.pattern_training import read_views, train_classifier
     from ..evaluation.miniature.patterns import save_classifier
     from ..evaluation.painting import round_trip

@@ -1,4 +1,4 @@
-"""The command `fashion-rag`; each part of the house brings its own subcommands."""
+"""The command `fashion-rag`; every file here adds its own subcommands."""
 
 from __future__ import annotations
 

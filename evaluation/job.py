@@ -65,7 +65,7 @@ class Job:
 
     @property
     def evaluated(self) -> slice:
-        """Which pairs of a category."""
+        """The part of a category's pairs that is evaluated."""
         return slice(self.skip, None if self.pairs is None else self.skip + self.pairs)
 
 
@@ -83,8 +83,12 @@ def settings_for(
     return (first, *others)
 
 
-def claim_folder(job: Job) -> None:
-    """Mark the folder as this run's, or make sure that it is."""
+def mark_folder(job: Job) -> None:
+    """Write into the folder of pictures which run they are of, or check that they are of this one.
+
+    Raises:
+        ValueError: it holds pictures of other weights, another sampling or another folder.
+    """
     weights = sorted(job.model.rglob("*.safetensors"))
     weights += [path for path in (job.unet, job.adapter) if path is not None]
     mark = {

@@ -27,7 +27,7 @@ _PART = 32  # samples whose pictures are in memory at a time
 
 @dataclass(frozen=True)
 class Instruments:
-    """What the measures need. Those that are None are left out."""
+    """Networks and settings that the measures need. A measure whose network is None is left out."""
 
     size: tuple[int, int]
     mask: str = MODES[0]
@@ -70,7 +70,8 @@ def measure(
     features: dict[str, dict[str, list[np.ndarray]]] = {}
     for start in range(0, len(samples), _PART):
         part = [
-            _open(sample, columns, picture_of, tools) for sample in samples[start : start + _PART]
+            _open_sample(sample, columns, picture_of, tools)
+            for sample in samples[start : start + _PART]
         ]
         texts = captions[start : start + _PART]
         for column in columns:
@@ -95,8 +96,8 @@ def measure(
 
 
 @dataclass
-class _Opened:
-    """A sample with its scene, its pictures by column, and the truths asked for so far."""
+class _OpenedSample:
+    """A sample with its scene, its pictures by column, and the truths worked out so far."""
 
     sample: Sample
     scene: Scene
@@ -109,13 +110,13 @@ class _Opened:
         return self.truths[garment]
 
 
-def _open(sample: Sample, columns, picture_of, tools: Instruments) -> _Opened:
+def _open_sample(sample: Sample, columns, picture_of, tools: Instruments) -> _OpenedSample:
     pictures = {c.key: read_picture(picture_of(sample, c), tools.size) for c in columns}
-    return _Opened(sample, load_scene(sample, tools.size, tools.mask), pictures)
+    return _OpenedSample(sample, load_scene(sample, tools.size, tools.mask), pictures)
 
 
 def _measure_column(
-    part: Sequence[_Opened],
+    part: Sequence[_OpenedSample],
     column: Column,
     given: Sequence[Sequence[str]],
     captions: Sequence[str],

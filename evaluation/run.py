@@ -25,10 +25,10 @@ from ..retriever.photos.catalogue import safe_path
 from ..retriever.store.index import MANIFEST, GarmentIndex
 from ..retriever.upkeep.build import build_index
 from . import networks, report
-from .columns import PROTOCOL, RETRIEVED, ROUND_TRIP, TRUTH, Column, needed
+from .columns import PROTOCOL, RETRIEVED, ROUND_TRIP, TRUTH, Column, garments_needed
 from .dresscode import Sample, load_scene, read_samples
 from .grid import GridRow, picture_grid
-from .job import Job, Setting, claim_folder
+from .job import Job, Setting, mark_folder
 from .measured import Measured
 from .measuring import Instruments, composited, measure, read_picture
 from .painting import Condition, Painter
@@ -37,7 +37,7 @@ from .retrieval import (
     CUTOFFS,
     Ranking,
     check_ranking,
-    own_found,
+    own_garment_found,
     rank_online,
     read_pred_files,
     retrieval_rates,
@@ -84,9 +84,9 @@ class Evaluation:
         }
 
     def rank(self) -> None:
-        """Retrieve for every caption that a setting needs."""
+        """Retrieve garments for every caption of every setting, into `rankings`."""
         job = self.job
-        depth = max(needed(setting.columns) for setting in job.settings)
+        depth = max(garments_needed(setting.columns) for setting in job.settings)
         index = encoder = None
         if job.pred_files is None and depth:
             encoder = self._encoder(job.encoder or job.own_encoder)
@@ -104,7 +104,7 @@ class Evaluation:
                     captions = [s.caption(setting.chunks) for s in self.pool[category] + samples]
                     rows = rows_of(index, [sample.file for sample in self.pool[category]])
                     ranking = rank_online(index, encoder, captions, rows)
-                check_ranking(ranking, samples, setting.chunks, needed(setting.columns))
+                check_ranking(ranking, samples, setting.chunks, garments_needed(setting.columns))
                 self.rankings[key] = {**self.rankings.get(key, {}), **ranking}
 
     def _encoder(self, folder: Path):
@@ -117,7 +117,7 @@ class Evaluation:
         folder = job.index or job.out / "index"
         if job.index is None and not (folder / MANIFEST).is_file():
             with _bar("indexing the garments", "garment") as bar:
-                build_index(job.root, folder, encoder, progress=_absolute(bar))
+                build_index(job.root, folder, encoder, progress=_progress_of(bar))
         index = GarmentIndex.open(folder, job.root)
         index.check_encoder(encoder)
         return index
@@ -133,7 +133,7 @@ class Evaluation:
         return folder / sample.category / f"{sample.name}.png"
 
     def paint(self, pipeline: FashionRAGPipeline) -> None:
-        """Paint what is not there yet."""
+        """Paint the pictures that are not in the folder yet."""
         job = self.job
         painter = Painter(
             pipeline, job.sampling, lambda path: open_photo(safe_path(job.root, str(path)))
@@ -175,7 +175,7 @@ class Evaluation:
         return wanted
 
     def instruments(self) -> Instruments:
-        """What can be measured here; what can't goes to `left_out`."""
+        """Load the networks that measure; missing ones go to `left_out`, with the reason."""
         job = self.job
         inception = lpips = clip = None
         for name, make in (
@@ -233,11 +233,11 @@ class Evaluation:
                 bar.update,
             )
 
-    def own(self, setting: Setting, k: int) -> np.ndarray:
+    def own_garment_found(self, setting: Setting, k: int) -> np.ndarray:
         """Whether each sample's own garment is among the first k found; float (n,)."""
         return np.concatenate(
             [
-                own_found(
+                own_garment_found(
                     self.rankings[category, setting.chunks],
                     [s for s in self.samples[setting.order] if s.category == category],
                     setting.chunks,
@@ -257,7 +257,7 @@ class Evaluation:
                 captions = {s.file: s.caption(setting.chunks) for s in self.pool[category]}
                 queries = [caption for caption in captions.values() if caption in ranking]
                 retrieval[category] = retrieval_rates(ranking, captions, queries)
-            own = {k: self.own(setting, k) for k in CUTOFFS}
+            own = {k: self.own_garment_found(setting, k) for k in CUTOFFS}
         return report.make_table(
             setting.order, setting.chunks, setting.columns, measured, retrieval, own
         )
@@ -328,7 +328,7 @@ def evaluate(
         dtype=torch.float16 if job.device.startswith("cuda") else torch.float32,
     )
     tools = evaluation.instruments()
-    claim_folder(job)
+    mark_folder(job)
     evaluation.rank()
     evaluation.paint(pipeline)
     tables, verdict = [], Verdict()
@@ -336,7 +336,7 @@ def evaluate(
         measured = evaluation.measure(setting, tools)
         _write_samples(job.out / f"samples_{setting.key}.jsonl", measured)
         if world is not None and set(world.judged) <= set(setting.columns):
-            verdict = world.judge(measured, evaluation.own(setting, 1))
+            verdict = world.judge(measured, evaluation.own_garment_found(setting, 1))
         table = evaluation.table(setting, measured)
         tables.append(table)
         if sum(column in PROTOCOL for column in setting.columns) > 1:
@@ -394,7 +394,7 @@ def _bar(what: str, unit: str, total: int | None = None, initial: int = 0) -> tq
     )
 
 
-def _absolute(bar: tqdm) -> Progress:
+def _progress_of(bar: tqdm) -> Progress:
     def progress(done: int, total: int) -> None:
         if bar.total is None:
             bar.reset(total)

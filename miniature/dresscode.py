@@ -72,21 +72,21 @@ def render(
     if not 0 <= test <= count:
         raise ValueError(f"{test} test pairs of {count} can't be held out: name 0 to {count}.")
     train, held_out = numbers(count - test, "train"), numbers(test, "test")
-    _claim(folder, seed, size)
+    _mark_folder(folder, seed, size)
     for category in CATEGORIES:
         for name in ("images", "keypoints", "label_maps"):
             (folder / category / name).mkdir(parents=True, exist_ok=True)
     every = [*train, *held_out]
     draw = partial(_write_pair, folder, seed, size)
-    for done, _ in enumerate(each(draw, every, processes), 1):
+    for done, _ in enumerate(draw_each(draw, every, processes), 1):
         if progress is not None:
             progress(done, count)
     _write_captions(folder, seed, every)
     _write_pairs(folder, seed, train, held_out)
 
 
-def _claim(folder: Path, seed: int, size: tuple[int, int]) -> None:
-    """Mark the folder as this world's, or make sure that it is."""
+def _mark_folder(folder: Path, seed: int, size: tuple[int, int]) -> None:
+    """Write into the folder which world it holds, or check that it holds this one."""
     mark = {"world": WORLD_VERSION, "seed": seed, "size": list(size)}
     file = folder / "miniature.json"
     if file.is_file():
@@ -104,16 +104,18 @@ def _claim(folder: Path, seed: int, size: tuple[int, int]) -> None:
         write_text(file, json.dumps(mark) + "\n")
 
 
-def each(draw: Callable[[int], None], items: list[int], processes: int | None) -> Iterable[None]:
+def draw_each(
+    draw: Callable[[int], None], items: list[int], processes: int | None
+) -> Iterable[None]:
     """Draw every item, on several processes where there are some; yields once an item."""
     processes = min(processes or os.cpu_count() or 1, max(len(items), 1))
     if processes == 1:
         yield from map(draw, items)
         return
-    # Spawned, so that it is the same everywhere and copies no thread or lock of the caller; deaf to
-    # Ctrl-C, which the caller answers for all.
-    deaf = (signal.SIGINT, signal.SIG_IGN)
-    with multiprocessing.get_context("spawn").Pool(processes, signal.signal, deaf) as pool:
+    # Spawned: the same on every system, without copies of the caller's threads and locks. They
+    # ignore Ctrl-C: the caller ends them.
+    ignored = (signal.SIGINT, signal.SIG_IGN)
+    with multiprocessing.get_context("spawn").Pool(processes, signal.signal, ignored) as pool:
         yield from pool.imap_unordered(draw, items, chunksize=8)
 
 

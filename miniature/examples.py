@@ -23,7 +23,7 @@ from ..files import write_text
 from ..progress import Progress
 from .captions import fine_caption
 from .draw import FRAME, draw_garment, draw_model
-from .dresscode import each
+from .dresscode import draw_each
 from .world import (
     FIRST_TEST_NUMBER,
     HEMS,
@@ -74,14 +74,14 @@ def write_catalogue(
             garment = make_garment(SEED, number)
             caption = ", ".join(fine_caption(SEED, garment))
             table.writerow((photo_name(number), f"{number:06d}", garment.category, caption))
-    for done, _ in enumerate(each(partial(_draw, folder, size), list(numbers), processes), 1):
+    for done, _ in enumerate(draw_each(partial(_draw, folder, size), list(numbers), processes), 1):
         if progress is not None:
             progress(done, len(numbers))
     return folder
 
 
 def write_examples(folder: Path, processes: int | None = None) -> None:
-    """What comes with the pack, in the layout of ComfyUI's `models/fashion_rag`."""
+    """Write the examples that come with the pack, in the layout of `models/fashion_rag`."""
     # Garments that the demo's own catalogue does not have.
     numbers = range(FIRST_GARMENT - SHIPPED, FIRST_GARMENT)
     write_catalogue(folder / "catalogues" / CATALOGUE, numbers, SHIPPED_SIZE, processes)
@@ -95,7 +95,7 @@ def photo_name(number: int) -> str:
 
 
 def garment_of(file: str) -> Garment:
-    """What the garment of a catalogue's file truly is."""
+    """The garment that was drawn on a catalogue's file."""
     return make_garment(SEED, int(Path(file).stem))
 
 

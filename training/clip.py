@@ -89,7 +89,7 @@ class Clip:
 
 
 class ClipTask(Task):
-    """See the module."""
+    """Trains an open_clip CLIP on in-shop photos and captions, with the losses named above."""
 
     def __init__(self, config: Clip, data: Path):
         super().__init__()
@@ -144,7 +144,7 @@ class ClipTask(Task):
             photos = [self.stream.data.garment(pair) for pair in pairs[start : start + 64]]
             views = []
             for view in VIEWS:
-                pixels = torch.stack([square(photo, view, self.size) for photo in photos])
+                pixels = torch.stack([tower_pixels(photo, view, self.size) for photo in photos])
                 for moved in (False, True):
                     self.train(moved)
                     with torch.no_grad():
@@ -221,7 +221,9 @@ class ClipTask(Task):
         images, texts = [], []
         for start in range(0, len(pairs), 64):
             some = pairs[start : start + 64]
-            photos = torch.stack([square(data.garment(pair), "whole", self.size) for pair in some])
+            photos = torch.stack(
+                [tower_pixels(data.garment(pair), "whole", self.size) for pair in some]
+            )
             images.append(self.clip.encode_image(self._pixels(photos.to(self.mean.device))))
             words = self.stream.tokenize([caption(pair.chunks) for pair in some])
             texts.append(self._texts(words.to(self.mean.device)))
@@ -340,12 +342,12 @@ class ClipStream(Dataset):
         size, seed = self.config.run.batch_size, self.config.run.seed
         if not self.config.by_category or len(self.data) < size:
             epoch, place = divmod(position, len(self.data))
-            return int(shuffled(seed, epoch, len(self.data))[place])
+            return int(epoch_order(seed, epoch, len(self.data))[place])
         # Whole batches only, so that each one is cut from a single category's.
         batch, place = divmod(position, size)
         epoch, batch = divmod(batch, len(self.data) // size)
         if epoch not in self._batches:
-            order = shuffled(seed, epoch, len(self.data))
+            order = epoch_order(seed, epoch, len(self.data))
             order = order[np.argsort(self._categories[order], kind="stable")]
             whole = order[: len(order) // size * size].reshape(-1, size)
             self._batches = {epoch: np.random.default_rng((seed, epoch, 1)).permutation(whole)}
@@ -370,9 +372,9 @@ class ClipStream(Dataset):
             return self._kept[index, number]
         pair = self.data.pairs[index]
         if number == len(VIEWS):
-            found = square(worn_garment(self.data, pair), "whole", self.size)
+            found = tower_pixels(worn_garment(self.data, pair), "whole", self.size)
         else:
-            found = square(self.data.garment(pair), VIEWS[number], self.size)
+            found = tower_pixels(self.data.garment(pair), VIEWS[number], self.size)
         if self.config.cache:
             self._kept[index, number] = found
             self._known[index, number] = True
@@ -382,8 +384,8 @@ class ClipStream(Dataset):
 _orders: dict[tuple[int, int, int], np.ndarray] = {}
 
 
-def shuffled(seed: int, epoch: int, count: int) -> np.ndarray:
-    """The order of an epoch, the same for a seed on every machine."""
+def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
+    """The order of the samples in an epoch, (count,); the same for a seed on every machine."""
     key = (seed, epoch, count)
     if key not in _orders:
         _orders.clear()
@@ -391,8 +393,8 @@ def shuffled(seed: int, epoch: int, count: int) -> np.ndarray:
     return _orders[key]
 
 
-def square(photo: Image.Image, view: str, size: int) -> torch.Tensor:
-    """A photo as the vision tower gets it, uint8 (3, size, size)."""
+def tower_pixels(photo: Image.Image, view: str, size: int) -> torch.Tensor:
+    """Fit a photo into the vision tower's square, in one of `VIEWS`; uint8 (3, size, size)."""
     pixels = torch.from_numpy(np.array(photo.convert("RGB"))).float()[None] / 255
     return (garment_pixels(pixels, view, size)[0] * 255).round().byte().permute(2, 0, 1)
 

@@ -33,10 +33,10 @@ from ..files import write_text
 from ..pictures.clip_pixels import clip_pixels
 from ..pictures.contact_sheet import contact_sheet
 from ..retriever.encoders.towers import is_model_folder
-from .clip import square
+from .cached_tensors import cached_tensors, fingerprint
+from .clip import tower_pixels
 from .dresscode import DressCode, caption
 from .fashion_rag_config import FashionRag
-from .kept import fingerprint, kept
 from .loop import Task
 from .samples import Prompts, person_inputs, picture, retrieved
 from .stream import PairStream
@@ -47,7 +47,7 @@ _PARTS = (*_FROZEN, "tokenizer", "scheduler")
 
 
 class FashionRagTask(Task):
-    """See the module."""
+    """Trains U-Net and adapter, or the adapter alone, on the pairs of a Dress Code folder."""
 
     def __init__(self, config: FashionRag, data: Path, cache: Path, device: torch.device):
         super().__init__()
@@ -75,7 +75,7 @@ class FashionRagTask(Task):
         for module in self.adapter.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = config.adapter_dropout
-        # Says which parts don't fit together.
+        # Raises where parts don't fit together, before anything is trained.
         self.pipeline()
         if config.run.gradient_checkpointing:
             self.unet.enable_gradient_checkpointing()
@@ -93,7 +93,7 @@ class FashionRagTask(Task):
             found = torch.arange(len(pairs))[:, None]
             # A sample's own garment alone needs no retriever.
             if len(config.garments) > 2:
-                found = kept(
+                found = cached_tensors(
                     cache / "retrieved.safetensors",
                     fingerprint(pairs, towers, captions=True, pool=config.pool),
                     lambda: {"rows": retrieved(pairs, encoder, config.pool, device)},
@@ -103,7 +103,7 @@ class FashionRagTask(Task):
                 self.stream.encoded = self._encode_all(cache, device)
 
     def train(self, mode: bool = True) -> FashionRagTask:
-        """Frozen models stay as they are used: a folder's own dropout must not act on them."""
+        """Switch modes; frozen models stay in eval mode, so that no dropout of theirs acts."""
         super().train(mode)
         for name in _FROZEN:
             getattr(self, name).eval()
@@ -152,7 +152,7 @@ class FashionRagTask(Task):
 
     @torch.no_grad()
     def _encode(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """What precomputing would have given: latents, and the vision tower's features."""
+        """Encode a batch of pixels to latents and vision features, as `_encode_all` does ahead."""
         there = batch["garment_there"]
         encoded = {
             "latents": self._latents(batch["pixels"]),
@@ -178,7 +178,7 @@ class FashionRagTask(Task):
 
     @torch.no_grad()
     def _encode_all(self, cache: Path, device: torch.device) -> dict[str, torch.Tensor]:
-        """Every pair as it is, then mirrored, float16; kept in `cache`, so that it is done once."""
+        """Encode every pair, as it is and then mirrored, as float16; once, kept in `cache`."""
         self.to(device).eval()
         pairs, config = self.stream.data, self.config
 
@@ -186,7 +186,7 @@ class FashionRagTask(Task):
             parts: dict[tuple[bool, str], list[torch.Tensor]] = {}
             for start in tqdm(range(0, len(pairs), 32), desc="encoding people"):
                 some = [
-                    person_inputs(pairs, pairs.pairs[i], config.size, self.stream.mode(i))
+                    person_inputs(pairs, pairs.pairs[i], config.size, self.stream.mask_mode(i))
                     for i in range(start, min(start + 32, len(pairs)))
                 ]
                 for mirror in (False, True) if config.mirror else (False,):
@@ -220,12 +220,12 @@ class FashionRagTask(Task):
             precision=config.run.mixed_precision == "bf16",
         )
         garment = fingerprint(pairs, [folder / "image_encoder"], preprocess=config.preprocess)
-        return kept(cache / "people.safetensors", person, people) | kept(
+        return cached_tensors(cache / "people.safetensors", person, people) | cached_tensors(
             cache / "garments.safetensors", garment, garments
         )
 
     def pipeline(self) -> FashionRAGPipeline:
-        """The models as they are now."""
+        """A pipeline of the models being trained, with their present weights."""
         return FashionRAGPipeline(
             self.unet,
             self.vae,
@@ -248,7 +248,7 @@ class FashionRagTask(Task):
             channels = pipe.inpainting_channels(image, person["mask"].float())
             pose = person["pose"][None].to(channels)
             pose = pose[:, : self.unet.config.in_channels - INPAINTING_CHANNELS]
-            garment = square(data.garment(pair), config.preprocess, self.stream.pixels)
+            garment = tower_pixels(data.garment(pair), config.preprocess, self.stream.pixels)
             words = self.adapter(self._features(garment[None].to(channels.device)))
             noise = torch.Generator().manual_seed(number)
             noise = torch.randn(1, 4, *channels.shape[-2:], generator=noise).to(channels)

@@ -118,7 +118,7 @@ def _train(
         # Another number would draw other samples for the same step.
         config = {**config, "processes": processes}
     if accelerator.is_main_process:
-        _claim(folder, config, resume)
+        _mark_folder(folder, config, resume)
     accelerator.wait_for_everyone()
     trained = {name: p for name, p in task.named_parameters() if p.requires_grad}
     optimizer = torch.optim.AdamW(
@@ -209,7 +209,7 @@ def _train(
     if finished and accelerator.is_main_process:
         with averaged(trained, average):
             _preview(task, folder, step)
-            with checkpoint.whole(folder / "model", _kept(folder)) as part:
+            with checkpoint.atomic_output(folder / "model", _kept(folder)) as part:
                 part.mkdir()
                 task.export(part)
     accelerator.wait_for_everyone()
@@ -251,7 +251,7 @@ def averaged(trained: dict[str, nn.Parameter], average: dict[str, torch.Tensor])
             parameter.data = now[name]
 
 
-def _claim(folder: Path, config: dict[str, Any], resume: bool) -> None:
+def _mark_folder(folder: Path, config: dict[str, Any], resume: bool) -> None:
     """Make the folder this run's, or make sure that it is."""
     file = folder / CONFIG
     if file.is_file():
@@ -316,7 +316,7 @@ def _preview(task: Task, folder: Path, step: int) -> None:
     task.eval()
     with torch.no_grad():
         picture = task.preview()
-    with checkpoint.whole(folder / "previews" / f"{step:08d}.png", _kept(folder)) as part:
+    with checkpoint.atomic_output(folder / "previews" / f"{step:08d}.png", _kept(folder)) as part:
         picture.save(part, format="PNG")
 
 

@@ -1,4 +1,4 @@
-"""Weights as they come: safe loading, an adapter's sizes, U-Net names, conversion."""
+"""Weights files: loading without running code, an adapter's sizes, U-Net names, conversion."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HEAD_WIDTH = 80
 
 
 def load_tensors(path: str | Path) -> tuple[StateDict, dict[str, str]]:
-    """The tensors of a weights file and its metadata (empty for a pickle). Executes nothing.
+    """Read the tensors of a weights file and its metadata (empty for a pickle); runs no code in it.
 
     Raises:
         FileNotFoundError: no such file.

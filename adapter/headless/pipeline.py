@@ -165,7 +165,7 @@ class FashionRAGPipeline:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The U-Net's, and so the latents'."""
+        """The U-Net's number format, and so that of the latents."""
         return self.unet.dtype
 
     @torch.no_grad()

@@ -174,7 +174,7 @@ def _gain(
 
 
 def _where_the_error_is(measured: Measured, patterns: Sequence[str]) -> str:
-    """How much of the errors inside the mask the garment's own pixels can account for."""
+    """Say how the error inside the mask falls on the garment's own pixels and on the rest."""
     inside, elsewhere = (
         [_mean(measured, key, name) for key in (TEXT.key, ORACLE.key)]
         for name in ("garment_error", "rest_error")
@@ -231,7 +231,7 @@ def _share_of_gain(measured: Measured, own: np.ndarray, label: str, name: str) -
         *(_column(measured, key, name) for key in (ORACLE.key, TEXT.key)),
     )
     if gain is not None and gain.low <= 0 <= gain.high:
-        # A ratio to nothing says nothing.
+        # The share of a gain of 0 has no value.
         return Target(
             f"k = 1 against k = 0: {label}", wanted, reached, False, "the oracle gains nothing"
         )

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from ...miniature.fabrics import PATTERNS
 from ..dresscode import Sample, load_scene
-from .drawn import DrawnWorld
+from .drawn_world import DrawnWorld
 from .patterns import SIZE, WINDOW, PatternClassifier, garment_view
 
 logger = logging.getLogger(__name__)

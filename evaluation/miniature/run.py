@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import run
 from ..job import Job
-from .drawn import DrawnWorld
+from .drawn_world import DrawnWorld
 from .patterns import load_classifier
 
 

@@ -190,7 +190,7 @@ def _pull(source: MilvusIndex, target: Path, progress: Progress) -> tuple[int, l
     files, rejects = list(garments), []
     known = SimpleNamespace(fingerprint=encoder["fingerprint"], dim=encoder["dim"])
     base = f"{source.collection} at {source.connection.address}"
-    with Draft(target, known, root, files, base) as draft, PhotoReader(root, _nothing) as reader:
+    with Draft(target, known, root, files, base) as draft, PhotoReader(root, _no_pixels) as reader:
         rows = [row for row, file in enumerate(files) if file not in draft.rows]
         photos = reader.read([files[row] for row in rows], _BATCH)
         progress(len(draft.rows), len(files))
@@ -222,8 +222,8 @@ def _pull(source: MilvusIndex, target: Path, progress: Progress) -> tuple[int, l
         return len(draft.rows), rejects
 
 
-def _nothing(image: Image.Image) -> torch.Tensor:
-    """What the encoder would be given: there is none."""
+def _no_pixels(image: Image.Image) -> torch.Tensor:
+    """Prepare a photo for no encoder: a pull copies the vectors."""
     return torch.empty(0)
 
 

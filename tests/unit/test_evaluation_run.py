@@ -11,7 +11,7 @@ import pytest
 from fashion_rag.commands.main import main
 from fashion_rag.evaluation import painting
 from fashion_rag.evaluation.dresscode import load_scene, read_samples
-from fashion_rag.evaluation.miniature.drawn import DrawnWorld
+from fashion_rag.evaluation.miniature.drawn_world import DrawnWorld
 from fashion_rag.evaluation.miniature.patterns import PatternClassifier, save_classifier
 from fashion_rag.miniature.dresscode import render
 from fashion_rag.miniature.standin import make_standin

@@ -1,4 +1,4 @@
-"""What only a drawn world knows: its garments' patterns, and how any one looks on any person."""
+"""A drawn Dress Code folder: each garment's pattern, and how it looks on any person."""
 
 from __future__ import annotations
 
