@@ -34,7 +34,7 @@ class Condition:
 
     @classmethod
     def of(cls, template: str, category: str, caption: str, garments: Sequence[Path]) -> Condition:
-        """Fill a template (see adapter/prompts.py) in for a sample."""
+        """Fill a template (see adapter/garment/prompts.py) in for a sample."""
         words = category_words([category])
         return cls(tuple(split_prompt(template, words, caption)), tuple(garments))
 

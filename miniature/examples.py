@@ -107,7 +107,7 @@ def _draw(folder: Path, size: tuple[int, int], number: int) -> None:
 def write_person(folder: Path, number: int, size: tuple[int, int] = FRAME) -> Path:
     """Draw the model photo of this number with the mask and the pose that a user would bring.
 
-    The mask covers the garment worn and, for tops and dresses, the arms (`adapter.masks`).
+    The mask covers the garment worn and, for tops and dresses, the arms (`adapter.person.masks`).
     """
     # Not at the top: the processes that draw a catalogue would wait for torch.
     from ..adapter.person.masks import inpainting_mask

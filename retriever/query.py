@@ -2,7 +2,7 @@
 
 The node Text Garment Retrieve, `fashion-rag index search` and Python all go through `retrieve`:
 
-    index = open_index(Path("indexes/shop"))  # opening.py; local or in Milvus
+    index = open_index(Path("indexes/shop"))  # local or in Milvus
     encoder = load_encoder(Path("encoders/ViT-L-14-laion2b_s32b_b82k"))
     (result,) = retrieve(index, encoder, [Query("blue denim jacket", where="price < 80", k=10)])
     for hit in result.hits:

@@ -110,7 +110,7 @@ class DressCode:
         return self._file(pair, "garments").relative_to(self.root).as_posix()
 
     def keypoints(self, pair: Pair) -> np.ndarray:
-        """(18, 3) in the 384x512 frame, see `adapter.pose`."""
+        """(18, 3) in the 384x512 frame, see `adapter.person.pose`."""
         path = self._file(pair, "keypoints")
         try:
             return keypoints_from_dresscode(json.loads(path.read_text(encoding="utf-8")))
@@ -121,7 +121,7 @@ class DressCode:
             ) from error
 
     def labels(self, pair: Pair) -> np.ndarray:
-        """(H, W) uint8 label map, see `adapter.masks.LABELS`."""
+        """(H, W) uint8 label map, see `adapter.person.masks.LABELS`."""
         path = self._file(pair, "labels")
         labels = np.asarray(_open(path))
         if labels.ndim != 2:
@@ -134,7 +134,7 @@ class DressCode:
     def mask(
         self, pair: Pair, labels: np.ndarray, keypoints: np.ndarray | None, mode: str
     ) -> np.ndarray:
-        """(H, W) uint8, 1 = repaint; see `adapter.masks.inpainting_mask`.
+        """(H, W) uint8, 1 = repaint; see `adapter.person.masks.inpainting_mask`.
 
         Raises:
             ValueError: nothing is to be repainted; the label map is named.

@@ -35,7 +35,7 @@ def person_inputs(
 
     Args:
         size: height and width in pixels, multiples of 8.
-        mode: of the inpainting mask, see `adapter.masks.MODES`.
+        mode: of the inpainting mask, see `adapter.person.masks.MODES`.
 
     Returns:
         `pixels` and `masked` (3, H, W) uint8 in 0..255, `latent_mask` (1, H/8, W/8) uint8 in 0..1,

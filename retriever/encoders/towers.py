@@ -26,7 +26,7 @@ def is_model_folder(folder: Path) -> bool:
 
 
 class TowersEncoder:
-    """See `encoders.Encoder`; photos are padded to a square on white, nothing is cut off.
+    """See `open_clip.Encoder`; photos are padded to a square on white, nothing is cut off.
 
     Args:
         folder: with `text_encoder`, `image_encoder` and `tokenizer`.
@@ -106,7 +106,7 @@ class TowersEncoder:
 
     @torch.no_grad()
     def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
-        """See `encoders.Encoder`.
+        """See `open_clip.Encoder`.
 
         Raises:
             ValueError: a text is empty.
