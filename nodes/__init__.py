@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
+from .host.gallery_routes import add_routes
 from .inpaint import FashionComposite, FashionInpaintConditioning
 from .models import FashionPromptDepth, FashionRAGLoader, FashionUNetLoader
 from .person import FashionPersonLoader
@@ -12,6 +13,9 @@ from .textual_inversion import GarmentTextualInversion, GarmentTokensSave, Inver
 
 
 class FashionRAGExtension(ComfyExtension):
+    async def on_load(self) -> None:
+        add_routes()
+
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [
             GarmentIndexBuild,

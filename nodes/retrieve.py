@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import logging
 
-import numpy as np
 import torch
 from comfy_api.latest import io, ui
 from PIL import Image
 
 from ..adapter.garment.garment_images import photos_to_batch
 from ..categories import CATEGORIES
-from ..pictures.contact_sheet import contact_sheet
 from ..pictures.photos import to_rgb_on_white
+from ..retriever import gallery
 from ..retriever.backends import LocalBackend
 from ..retriever.encoders.open_clip import Encoder, load_encoder
 from ..retriever.open_index import open_index, state_of_index
@@ -133,7 +132,7 @@ class GarmentIndexBuild(io.ComfyNode):
         )
         index = LocalBackend(GarmentIndex.open(folder, root))
         return io.NodeOutput(
-            sockets.LoadedIndex(index, encoder), ui=ui.PreviewText(report.summary())
+            sockets.LoadedIndex(index, encoder, index_name), ui=ui.PreviewText(report.summary())
         )
 
 
@@ -183,7 +182,7 @@ class GarmentIndexLoader(io.ComfyNode):
         index.catalogue_root = folders.resolve("catalogues", index.manifest["catalogue"]["name"])
         encoder = open_encoder(index.manifest["encoder"]["name"], clip, clip_vision)
         index.check_encoder(encoder)
-        return io.NodeOutput(sockets.LoadedIndex(index, encoder))
+        return io.NodeOutput(sockets.LoadedIndex(index, encoder, index_name))
 
 
 _QUERY_OPTIONS = [
@@ -426,16 +425,8 @@ class TextGarmentRetrieve(io.ComfyNode):
         )
         lines = [f"{h.score:.4f}  {h.garment.file}  {h.garment.caption}".rstrip() for h in hits]
         lines += [result.note] if result.note else []
-        tiles = [
-            (photo, f"{hit.score:.3f}\n{hit.garment.caption or hit.garment.id}")
-            for photo, hit in zip(photos, hits, strict=True)
-        ]
-        # Three in a row stay legible at the width of a node.
-        sheet = contact_sheet(tiles, columns=3, title=f"{query}: cosine similarity")
-        preview = torch.from_numpy(np.asarray(sheet, dtype=np.float32) / 255)[None]
-        return io.NodeOutput(
-            garments, garments.images, "\n".join(lines), ui=ui.PreviewImage(preview, cls=cls)
-        )
+        shown = {"garments": gallery.shown(result)["hits"], "index": [index.name]}
+        return io.NodeOutput(garments, garments.images, "\n".join(lines), ui=shown)
 
 
 def pictures(images: torch.Tensor) -> tuple[Image.Image, ...]:

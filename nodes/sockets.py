@@ -19,10 +19,14 @@ Tokens = io.Custom("FASHIONRAG_TOKENS")
 
 @dataclass(frozen=True)
 class LoadedIndex:
-    """An index together with the encoder that it was built with."""
+    """An index together with the encoder that it was built with.
+
+    name: of its folder in models/fashion_rag/indexes.
+    """
 
     index: SearchBackend
     encoder: Encoder
+    name: str
 
 
 @dataclass(frozen=True)

@@ -177,6 +177,24 @@ class Records:
         counts = self._all(f"SELECT {name}, count(*) FROM garments GROUP BY {name}")
         return dict(sorted((_text(category or ""), count) for category, count in counts))
 
+    def value_counts(self, column: str, most: int) -> dict[str, int] | None:
+        """The number of garments with each value of a column, sorted; None if there are more than
+        `most` values. Garments without a value are not counted.
+
+        Raises:
+            ValueError: there is no such column.
+        """
+        if column not in self.columns():
+            raise ValueError(f"There is no column {column!r}; there are {self.columns()}.")
+        name = sql_column(column, False)
+        counts = self._all(
+            f"SELECT {name}, count(*) FROM garments WHERE {name} IS NOT NULL GROUP BY {name} "
+            f"LIMIT {most + 1}"
+        )
+        if len(counts) > most:
+            return None
+        return dict(sorted((_text(value), count) for value, count in counts))
+
     def check(self) -> None:
         """Read everything.
 

@@ -6,6 +6,7 @@ import importlib.util
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fashion_rag.comfyui_server.installations import (
@@ -18,6 +19,7 @@ from fashion_rag.comfyui_server.server import Server
 from PIL import Image
 
 from .. import workflows
+from .driving import READY, SECONDS
 
 DATA = Path(__file__).parent.parent / "data"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -120,3 +122,20 @@ def browser(chromium, server) -> Iterator:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module", params=["nodes 1.0", "nodes 2.0"])
+def page(browser, server, request) -> Iterator[Any]:
+    page = browser.new_page(viewport={"width": 1800, "height": 1000})
+    page.set_default_timeout(120 * SECONDS)
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(f"http://{server.client.address}/", wait_until="domcontentloaded")
+    page.wait_for_function(READY)
+    page.evaluate(
+        "on => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)",
+        request.param == "nodes 2.0",
+    )
+    yield page
+    page.close()
+    assert not errors

@@ -2,91 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from typing import Any
-
 import pytest
 from comfy_cli.workflow_to_api import convert_ui_to_api
 from fashion_rag.comfyui_server.installations import PACK
 from fashion_rag.comfyui_server.server import PACK_FOLDER
 
 from .. import workflows
+from .driving import SECONDS, drop, number, pictures, press, run, wait_until_open
 
 pytestmark = pytest.mark.browser
-
-READY = """() => window.app?.extensionManager && app.canvas
-    && LiteGraph.registered_node_types['FashionComposite']"""
-DROPPED = """([text, name]) => {
-    const dropped = new DataTransfer();
-    dropped.items.add(new File([text], name, { type: 'application/json' }));
-    return dropped;
-}"""
-OPEN = """([id, count]) => app.graph.id === id && app.graph.nodes.length === count
-    && app.extensionManager.workflow.activeWorkflow?.activeState?.id === id
-    && location.hash === '#' + id"""
-PICTURES = """id => {
-    const drawn = app.graph.getNodeById(id).imgs ?? [];
-    const shown = document.querySelectorAll(`[data-node-id="${id}"] img`);
-    const loaded = [...drawn, ...shown].filter((image) => image.naturalWidth);
-    return loaded.map((image) => [image.naturalWidth, image.naturalHeight]);
-}"""
-SECONDS = 1000
-
-
-@pytest.fixture(scope="module", params=["nodes 1.0", "nodes 2.0"])
-def page(browser, server, request) -> Iterator[Any]:
-    page = browser.new_page(viewport={"width": 1800, "height": 1000})
-    page.set_default_timeout(120 * SECONDS)
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(f"http://{server.client.address}/", wait_until="domcontentloaded")
-    page.wait_for_function(READY)
-    page.evaluate(
-        "on => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)",
-        request.param == "nodes 2.0",
-    )
-    yield page
-    page.close()
-    assert not errors
-
-
-def drop(page, workflow: dict[str, Any], name: str = "workflow") -> None:
-    """Drop the file onto the canvas, as a user does, and wait until it is there."""
-    dropped = page.evaluate_handle(DROPPED, [json.dumps(workflow), f"{name}.json"])
-    page.dispatch_event("#graph-canvas", "drop", {"dataTransfer": dropped})
-    wait_until_open(page, workflow)
-    page.evaluate("() => app.extensionManager.command.execute('Comfy.Canvas.FitView')")
-
-
-def wait_until_open(page, workflow: dict[str, Any]) -> None:
-    """The graph comes first, the tab and the address later: the page is ready after all of them."""
-    page.wait_for_function(OPEN, arg=[workflow["id"], len(workflow["nodes"])])
-
-
-def number(workflow: dict[str, Any], node_type: str) -> int:
-    (node,) = [node for node in workflow["nodes"] if node["type"] == node_type]
-    return node["id"]
-
-
-def press(page, button: str) -> None:
-    """Press a button by its test id, even while the page fades out its loading mask."""
-    page.get_by_test_id(button).dispatch_event("click")
-
-
-def run(page, workflow: dict[str, Any], last: str) -> None:
-    """Press Run and wait until the node of this type has shown something."""
-    press(page, "queue-button")
-    page.wait_for_function(
-        "id => (app.nodeOutputs[id]?.images ?? []).length", arg=str(number(workflow, last))
-    )
-
-
-def pictures(page, workflow: dict[str, Any], node_type: str) -> list[list[int]]:
-    """Width and height of the pictures that a node shows."""
-    identity = number(workflow, node_type)
-    page.wait_for_function(f"id => ({PICTURES})(id).length", arg=identity)
-    return page.evaluate(PICTURES, identity)
 
 
 @pytest.mark.parametrize("name", workflows.NAMES)

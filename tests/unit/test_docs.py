@@ -66,26 +66,49 @@ def test_a_translation_has_every_node_input_and_output(language):
                 assert not set(text) & set("{}@|"), f"{name}.{place}: {text}"
 
 
-def test_the_readme_names_every_workflow_and_its_links_hold():
+PAGES = [PACK / name for name in ("README.md", "CONTRIBUTING.md", "AGENTS.md")]
+PAGES = [page for page in [*PAGES, *sorted((PACK / "docs").glob("*.md"))] if page.is_file()]
+
+
+def test_the_readme_names_every_workflow():
     readme = (PACK / "README.md").read_text(encoding="utf-8")
     for workflow in (PACK / "workflows").glob("*.json"):
         assert f"`{workflow.stem}`" in readme
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", readme):
-        assert (PACK / target).exists(), target
+    assert len(readme.splitlines()) <= 140
 
 
-def test_the_readme_names_every_node():
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_links_of_a_page_hold(page):
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!https?:)([^)\s]*)\)", text):
+        path, _, place = target.partition("#")
+        found = page.parent / path if path else page
+        assert found.exists(), target
+        if place:
+            headings = re.findall(r"^#+ (.+)$", found.read_text(encoding="utf-8"), re.MULTILINE)
+            anchors = {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
+            assert place in anchors, target
+
+
+def test_the_handbook_lists_every_page():
+    index = (PACK / "docs" / "index.md").read_text(encoding="utf-8")
+    for page in (PACK / "docs").glob("*.md"):
+        assert page.name == "index.md" or f"({page.name})" in index, page.name
+
+
+def test_the_handbook_names_every_node():
     english = json.loads((LOCALES / "en" / "nodeDefs.json").read_text(encoding="utf-8"))
-    readme = (PACK / "README.md").read_text(encoding="utf-8")
-    rows = readme.split("## Nodes")[1].split("\n## ")[0]
+    page = (PACK / "docs" / "nodes.md").read_text(encoding="utf-8")
+    rows = page.split("## Nodes")[1].split("\n## ")[0]
     named = re.findall(r"^\| ([^|]+?) \|", rows, re.MULTILINE)
     assert named[1:] == [english[name]["display_name"] for name in NODES]
 
 
-def test_the_readmes_commands_are_understood():
-    readme = (PACK / "README.md").read_text(encoding="utf-8")
-    commands = re.findall(r"^fashion-rag (.+)$", readme, re.MULTILINE)
-    assert len(commands) >= 7
+def test_the_commands_of_every_page_are_understood():
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    text = re.sub(r" *\\\n *", " ", text)
+    commands = re.findall(r"^fashion-rag (.+)$", text, re.MULTILINE)
+    assert len(commands) >= 20
     for command in commands:
         build_parser().parse_args(shlex.split(command))
 

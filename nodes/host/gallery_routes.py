@@ -1,0 +1,303 @@
+"""HTTP routes under /fashion_rag/ for the gallery on the node and the catalogue in the side bar.
+
+Everything is named by an index of the nodes' own list and by garment ids, never by a path, and
+nothing is written. The work is done off the event loop by one thread. While a graph runs, searches
+take at most a twentieth of the time, so that a page which asks without end does not slow it down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from typing import Any
+
+import torch
+from aiohttp import web
+from server import PromptServer
+
+from ...retriever import gallery
+from ...retriever.backends import LocalBackend, SearchBackend
+from ...retriever.encoders.open_clip import Encoder, load_encoder
+from ...retriever.encoders.towers import is_model_folder
+from ...retriever.open_index import open_index, state_of_index
+from . import folders
+
+logger = logging.getLogger(__name__)
+
+PREFIX = "/fashion_rag"
+PHOTO_SIZE = 1024
+"""Longer side of a photo in the page, in pixels."""
+
+SHARE = 0.05
+"""Of the time that searches may take while a graph runs."""
+
+_MOST_BODY = 64 << 10  # bytes of a request
+_KEPT_INDEXES = 4
+_JSON = "application/json"
+
+
+class Library:
+    """The indexes and text encoders that pages have asked for, opened once.
+
+    Encoders are loaded on the CPU, apart from the graph's own, so that ComfyUI's memory
+    management and a running sampler are left alone. Only the worker thread calls it.
+    """
+
+    def __init__(self) -> None:
+        self._indexes: OrderedDict[str, tuple[tuple, SearchBackend]] = OrderedDict()
+        self._encoder: Encoder | None = None
+
+    def index(self, name: str) -> SearchBackend:
+        """The index called `name`, opened again after it has changed.
+
+        Raises:
+            FileNotFoundError: there is no such index, or its catalogue is gone.
+            ValueError: it is damaged.
+        """
+        folder = folders.resolve("indexes", name)
+        state = state_of_index(folder)
+        kept = self._indexes.pop(name, None)
+        if kept is None or kept[0] != state:
+            index = open_index(folder)
+            root = folders.entries("catalogues").get(index.manifest["catalogue"]["name"])
+            # The path in the file is a claim of whoever made it: only a registered one is read.
+            index.catalogue_root = root or folders.roots("catalogues")[0] / "missing"
+            kept = (state, index)
+        self._indexes[name] = kept
+        while len(self._indexes) > _KEPT_INDEXES:
+            self._indexes.popitem(last=False)
+        return kept[1]
+
+    def encoder(self, index: SearchBackend) -> Encoder:
+        """The encoder of an index: a folder of `encoders`, or the towers of a model folder.
+
+        Raises:
+            ValueError: it is the pair `host`, and no model folder has these towers.
+            FileNotFoundError: it is not in the folder of encoders.
+        """
+        built = index.manifest["encoder"]
+        if self._encoder is None or self._encoder.fingerprint != built["fingerprint"]:
+            self._encoder = None
+            self._encoder = _find_encoder(built)
+        return self._encoder
+
+
+def _find_encoder(built: dict[str, Any]) -> Encoder:
+    if built["name"] in folders.entries("encoders"):
+        return load_encoder(folders.resolve("encoders", built["name"]))
+    for folder in folders.entries("models").values():
+        if is_model_folder(folder):
+            encoder = load_encoder(folder)
+            if encoder.fingerprint == built["fingerprint"]:
+                return encoder
+    if built["name"] == folders.HOST_ENCODER:
+        raise ValueError(
+            "This index was made with the encoder 'host', which is there only while a graph runs: "
+            "press Run to search by text."
+        )
+    return load_encoder(folders.resolve("encoders", built["name"]))
+
+
+class Worker:
+    """One thread for all requests; searches wait their turn, and the newest of a page wins."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="fashion-rag-gallery")
+        self._newest: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self._free_at = 0.0
+
+    async def run(self, work: Callable[[], Any]) -> Any:
+        """Run a short piece of work in the thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+    async def search(self, page: str, number: int, work: Callable[[], Any]) -> Any:
+        """Run a search, or return None where the page has asked for something newer meanwhile."""
+        with self._lock:
+            self._newest[page] = max(number, self._newest.get(page, number))
+            while len(self._newest) > 100:
+                self._newest.pop(next(iter(self._newest)))
+        while (wait := self._free_at - time.monotonic()) > 0 and graph_runs():
+            await asyncio.sleep(min(wait, 0.2))
+            if self._newest.get(page) != number:
+                return None
+
+        def timed() -> Any:
+            if self._newest.get(page) != number:
+                return None
+            started = time.monotonic()
+            threads = torch.get_num_threads()
+            if graph_runs():
+                torch.set_num_threads(1)
+            try:
+                return work()
+            finally:
+                torch.set_num_threads(threads)
+                ended = time.monotonic()
+                self._free_at = ended + (ended - started) * (1 / SHARE - 1)
+
+        return await self.run(timed)
+
+
+def graph_runs() -> bool:
+    """Whether ComfyUI works on a prompt at the moment."""
+    return bool(PromptServer.instance.prompt_queue.currently_running)
+
+
+library = Library()
+worker = Worker()
+
+
+def add_routes() -> None:
+    """Register the routes with ComfyUI's server, which also refuses requests of other origins."""
+    routes = PromptServer.instance.routes
+    routes.get(f"{PREFIX}/indexes")(_answered(_indexes))
+    routes.get(f"{PREFIX}/index/{{name}}")(_answered(_describe))
+    routes.get(f"{PREFIX}/index/{{name}}/garments")(_answered(_browse))
+    routes.post(f"{PREFIX}/index/{{name}}/search")(_answered(_search))
+    routes.get(f"{PREFIX}/index/{{name}}/thumbnail")(_answered(_thumbnail))
+    routes.get(f"{PREFIX}/index/{{name}}/photo")(_answered(_photo))
+
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def _answered(handler: Handler) -> Handler:
+    """Answer errors as JSON: 404 for what is not there, 400 for what can't be understood."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except (FileNotFoundError, KeyError) as error:
+            return _error(404, error)
+        except (ValueError, ImportError) as error:
+            return _error(400, error)
+        except OSError as error:
+            logger.warning("%s: %s", request.path, error)
+            return _error(500, error)
+
+    return answer
+
+
+def _error(status: int, error: Exception) -> web.Response:
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    return web.json_response({"error": text}, status=status)
+
+
+async def _indexes(request: web.Request) -> web.Response:
+    names = await worker.run(lambda: list(folders.entries("indexes")))
+    return web.json_response({"indexes": names})
+
+
+async def _describe(request: web.Request) -> web.Response:
+    name = request.match_info["name"]
+    return web.json_response(await worker.run(lambda: gallery.describe(library.index(name))))
+
+
+async def _browse(request: web.Request) -> web.Response:
+    name, asked = request.match_info["name"], request.query
+    start, count = _number(asked, "start", 0), _number(asked, "count", 100)
+    category, where = asked.get("category", ""), asked.get("where", "")
+
+    def work() -> dict[str, Any]:
+        return gallery.browse(library.index(name), start, count, category, where)
+
+    return web.json_response(await worker.run(work))
+
+
+async def _search(request: web.Request) -> web.Response:
+    """Answer {query: fields of Query, like: an id or null, page: any text, number: its place}.
+
+    204 where the page has asked for something newer meanwhile.
+    """
+    name = request.match_info["name"]
+    if request.content_type != _JSON:
+        raise ValueError(f"The request is {request.content_type}: expected {_JSON}.")
+    if (request.content_length or 0) > _MOST_BODY:
+        raise ValueError(f"The request has {request.content_length} bytes: at most {_MOST_BODY}.")
+    try:
+        body = json.loads(await request.text())
+    except ValueError as error:
+        raise ValueError(f"The request is no JSON: {error}") from error
+    if not isinstance(body, dict) or not isinstance(body.get("query"), dict):
+        raise ValueError("The request holds no query: expected {query: {text: ...}}.")
+    like, page, number = body.get("like"), str(body.get("page", "")), body.get("number", 0)
+    if not isinstance(number, int) or not (like is None or isinstance(like, str)):
+        raise ValueError(f"number is {number!r}, like {like!r}: expected a number and an id.")
+    fields = body["query"]
+    if like is not None:  # a query needs words, these are not looked for
+        fields = {**fields, "text": like}
+    query = gallery.query_of(fields)
+
+    def work() -> dict[str, Any]:
+        index = library.index(name)
+        if like is not None:
+            return gallery.more_like(index, like, query)
+        return gallery.search(index, library.encoder(index), query)
+
+    found = await worker.search(page[:80], number, work)
+    return web.Response(status=204) if found is None else web.json_response(found)
+
+
+async def _thumbnail(request: web.Request) -> web.Response:
+    name, identity = request.match_info["name"], request.query.get("id", "")
+
+    def work() -> bytes:
+        index = library.index(name)
+        row = int(index.rows_of_ids([identity])[0])
+        if row < 0:
+            raise KeyError(f"No garment of the index {name!r} has the id {identity!r}.")
+        if isinstance(index, LocalBackend):
+            return index.index.thumbnail_file(row)[1]
+        return _jpeg(index.thumbnail(index.garments_at(index.rows_of_ids([identity]))[0]))
+
+    return _picture(request, await worker.run(work))
+
+
+async def _photo(request: web.Request) -> web.Response:
+    name, identity = request.match_info["name"], request.query.get("id", "")
+
+    def work() -> bytes:
+        index = library.index(name)
+        rows = index.rows_of_ids([identity])
+        if rows[0] < 0:
+            raise KeyError(f"No garment of the index {name!r} has the id {identity!r}.")
+        photo = index.photo(index.garments_at(rows)[0])
+        photo.thumbnail((PHOTO_SIZE, PHOTO_SIZE))
+        return _jpeg(photo)
+
+    return _picture(request, await worker.run(work))
+
+
+def _jpeg(picture: Any) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=90)
+    return file.getvalue()
+
+
+def _picture(request: web.Request, data: bytes) -> web.Response:
+    tag = f'"{sha256(data).hexdigest()[:32]}"'
+    headers = {
+        "ETag": tag,
+        "Cache-Control": "private, max-age=300, must-revalidate",
+        "X-Content-Type-Options": "nosniff",
+    }
+    if request.headers.get("If-None-Match") == tag:
+        return web.Response(status=304, headers=headers)
+    return web.Response(body=data, content_type="image/jpeg", headers=headers)
+
+
+def _number(asked: Any, name: str, default: int) -> int:
+    text = asked.get(name, str(default))
+    try:
+        return int(text)
+    except ValueError as error:
+        raise ValueError(f"{name} is {text!r}: expected a whole number.") from error

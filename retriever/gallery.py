@@ -1,0 +1,174 @@
+"""An index as a page shows it: live search, browsing, facets. Plain data in, plain data out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from .backends import LocalBackend, SearchBackend
+from .encoders.open_clip import Encoder
+from .photos.catalogue import Garment
+from .query import Query, Result, retrieve
+from .search import Hit
+from .store.filters import parse_filter
+
+MOST_HITS = 200
+MOST_ROWS = 200
+MOST_FACET_VALUES = 24
+"""A column of more values than this is no facet: prices, ids and captions are not."""
+
+_FIELDS = {
+    "text": str,
+    "chunks": str,
+    "negative": str,
+    "negative_weight": float,
+    "category": str,
+    "where": str,
+    "k": int,
+    "diversity": float,
+    "draw_from": int,
+    "seed": int,
+    "temperature": float,
+    "min_score": float,
+}
+_LISTS = ("pinned", "excluded")
+
+
+def describe(backend: SearchBackend) -> dict[str, Any]:
+    """What the page asks first: how many garments, which categories, which facets.
+
+    Returns:
+        count; encoder: its name; categories: [{value, count}]; facets: [{column, values}], of the
+        columns that have 2 to MOST_FACET_VALUES different values, in the table's order. An index
+        in Milvus has no facets.
+    """
+    described = {
+        "count": len(backend),
+        "encoder": backend.manifest["encoder"]["name"],
+        "categories": [],
+        "facets": [],
+    }
+    if isinstance(backend, LocalBackend):
+        records = backend.index.records
+        described["categories"] = _counted(records.categories())
+        for column in records.columns():
+            if column not in ("id", "file", "category", "caption"):
+                counts = records.value_counts(column, MOST_FACET_VALUES)
+                if counts and len(counts) > 1:
+                    described["facets"].append({"column": column, "values": _counted(counts)})
+    return described
+
+
+def browse(
+    backend: SearchBackend, start: int, count: int, category: str = "", where: str = ""
+) -> dict[str, Any]:
+    """Some garments in the index's order.
+
+    Args:
+        start: the first one's place among those that match. count: how many, at most MOST_ROWS.
+        category, where: as in `Query`; empty: all.
+
+    Returns:
+        total: how many match. garments: their cards (see `card`).
+
+    Raises:
+        ValueError: a number out of range, an unknown category or column, an index in Milvus.
+    """
+    if start < 0 or not 0 <= count <= MOST_ROWS:
+        raise ValueError(
+            f"start is {start}, count {count}: expected 0 or more, and 0 to {MOST_ROWS}."
+        )
+    if not isinstance(backend, LocalBackend):
+        raise ValueError("A catalogue in Milvus can be searched, not scrolled: type what you want.")
+    condition = parse_filter(where) if where.strip() else None
+    rows = backend.index.rows_where(condition, category or None)
+    shown = backend.garments_at(rows[start : start + count])
+    return {"total": len(rows), "garments": [card(garment) for garment in shown]}
+
+
+def query_of(fields: Mapping[str, Any]) -> Query:
+    """The query that a page describes by the names of `Query`'s fields, without images.
+
+    Raises:
+        ValueError: an unknown field, a value of another type, or one that `Query` refuses.
+    """
+    values: dict[str, Any] = {}
+    for name, value in fields.items():
+        if name in _LISTS:
+            if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+                raise ValueError(f"{name} is {value!r}: expected a list of ids.")
+            values[name] = tuple(value)
+            continue
+        kind = _FIELDS.get(name)
+        if kind is None:
+            raise ValueError(f"{name!r} is no part of a query: expected {', '.join(_FIELDS)}.")
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if kind is str and not isinstance(value, str) or kind is not str and not number:
+            raise ValueError(f"{name} is {value!r}: expected {kind.__name__}.")
+        values[name] = kind(value)
+    values["category"] = values.get("category") or None
+    if values.get("k", 1) > MOST_HITS:
+        raise ValueError(f"k is {values['k']}: the page shows {MOST_HITS} garments at most.")
+    return Query(**values)
+
+
+def search(backend: SearchBackend, encoder: Encoder, query: Query) -> dict[str, Any]:
+    """What a query finds, as the node would: hits (cards with a score) and a note.
+
+    Raises:
+        ValueError: as `retrieve` does.
+    """
+    (result,) = retrieve(backend, encoder, [query])
+    return shown(result)
+
+
+def more_like(backend: SearchBackend, garment_id: str, query: Query) -> dict[str, Any]:
+    """The garments whose photos are most similar to one garment's, itself not among them.
+
+    No encoder is needed: the index holds the photo's embedding.
+
+    Args:
+        query: its category, where, k and excluded apply; its text does not.
+
+    Raises:
+        ValueError: there is no such garment, category or column.
+    """
+    rows = backend.rows_of_ids([garment_id])
+    if rows[0] < 0:
+        raise ValueError(f"No garment of the index has the id {garment_id!r}.")
+    left_out = {garment_id, *query.excluded}
+    vector = backend.vectors_at(rows)
+    scores, found = backend.nearest(vector, query.k + len(left_out), query.category, query.filter)
+    there = found[0] >= 0
+    near = zip(
+        backend.garments_at(found[0][there]),
+        scores[0][there].tolist(),
+        found[0][there].tolist(),
+        strict=True,
+    )
+    hits = [Hit(*one) for one in near if one[0].id not in left_out][: query.k]
+    return shown(Result(replace(query, text=garment_id), hits, np.asarray(vector[0])))
+
+
+def shown(result: Result) -> dict[str, Any]:
+    """A result as plain data: hits (cards with a score, 4 decimals), note."""
+    hits = [{**card(hit.garment), "score": round(hit.score, 4)} for hit in result.hits]
+    return {"hits": hits, "note": result.note}
+
+
+def card(garment: Garment) -> dict[str, Any]:
+    """A garment as plain data: id, file, category, caption, and the table's other columns."""
+    return {
+        "id": garment.id,
+        "file": garment.file,
+        "category": garment.category,
+        "caption": garment.caption,
+        "columns": dict(garment.metadata),
+    }
+
+
+def _counted(counts: Mapping[str, int]) -> list[dict[str, Any]]:
+    return [{"value": value, "count": count} for value, count in counts.items() if value]

@@ -1,0 +1,218 @@
+"""The gallery in a real page: see, pin, shut out, more like this, facets; then run and reload."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import axe_playwright_python
+import pytest
+from fashion_rag.retriever.encoders.open_clip import load_encoder
+from fashion_rag.retriever.upkeep.build import build_index
+
+from .. import workflows
+from .driving import SECONDS, drop, number, run
+
+pytestmark = pytest.mark.browser
+
+AXE = next(Path(axe_playwright_python.__file__).parent.rglob("axe.min.js"))
+MARKUP = '<img src=x onerror="document.title=1">'
+CARDS = ".fr-gallery .fr-card"
+WIDGETS = """id => Object.fromEntries(
+    app.graph.getNodeById(id).widgets.map(({name, value}) => [name, value]))"""
+
+
+@pytest.fixture(scope="module")
+def shop(server) -> str:
+    """openvto's photos with columns for facets, and a caption that holds markup."""
+    catalogue = server.store / "catalogues" / "shop"
+    if not catalogue.is_dir():
+        shutil.copytree(server.store / "catalogues" / "openvto", catalogue)
+        with open(catalogue / "garments.csv", encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        for place, row in enumerate(rows):
+            row |= {"brand": ["Acme", 'O"Neil & Sons'][place % 2], "price": str(place)}
+        rows[0]["caption"] = MARKUP
+        with open(catalogue / "garments.csv", "w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        encoder = load_encoder(server.store / "encoders" / "standin")
+        build_index(catalogue, server.store / "indexes" / "shop", encoder)
+    return "shop"
+
+
+@pytest.fixture
+def opened(page, shop):
+    """retrieve_only on the index `shop`, seen at its real size; the workflow as it was dropped."""
+    workflow = workflows.read("retrieve_only")
+    workflows.set_widgets(workflow, "GarmentIndexLoader", index_name=shop)
+    workflows.set_widgets(workflow, "TextGarmentRetrieve", text="a blue shirt")
+    node = next(one for one in workflow["nodes"] if one["type"] == "TextGarmentRetrieve")
+    node["size"] = [560, 860]
+    drop(page, workflow)
+    page.evaluate(
+        """id => {
+            const { pos } = app.graph.getNodeById(id);
+            app.canvas.ds.scale = 1;
+            app.canvas.ds.offset = [500 - pos[0], 60 - pos[1]];
+            app.graph.setDirtyCanvas(true, true);
+        }""",
+        node["id"],
+    )
+    page.wait_for_selector(CARDS)
+    return workflow
+
+
+def ids(page, within: str = ".fr-gallery") -> list[str]:
+    return page.eval_on_selector_all(f"{within} .fr-card", "all => all.map((c) => c.dataset.id)")
+
+
+def changed(page, before: list[str]) -> list[str]:
+    page.wait_for_function(
+        "before => JSON.stringify([...document.querySelectorAll('.fr-gallery .fr-card')]"
+        ".map((c) => c.dataset.id)) !== JSON.stringify(before)",
+        arg=before,
+    )
+    return ids(page)
+
+
+def test_what_is_picked_by_eye_is_what_the_graph_uses(page, server, opened):
+    identity = number(opened, "TextGarmentRetrieve")
+    widgets = lambda: page.evaluate(WIDGETS, identity)  # noqa: E731
+    before = ids(page)
+    assert len(before) == 6
+
+    page.get_by_label("Search garments").first.fill("brown trousers")
+    typed = changed(page, before)
+    assert widgets()["text"] == "brown trousers"
+
+    page.locator(f'[data-id="{typed[1]}"] .fr-choose').click()
+    pinned = changed(page, typed)
+    assert pinned[0] == typed[1]
+    assert widgets()["pinned"] == typed[1]
+
+    page.locator(f'[data-id="{typed[2]}"]').get_by_label("Shut out").click()
+    left = changed(page, pinned)
+    assert typed[2] not in left
+    assert widgets()["excluded"] == typed[2]
+
+    page.get_by_label("Search garments").first.fill("a red jacket")
+    again = changed(page, left)
+    assert again[0] == typed[1], "a pinned garment stays when the text changes"
+
+    run(page, opened, "PreviewImage")
+    page.wait_for_timeout(SECONDS / 2)
+    assert ids(page) == again
+    prompt = page.evaluate("async () => (await app.graphToPrompt()).output")
+    node = next(n for n in prompt.values() if n["class_type"] == "TextGarmentRetrieve")
+    assert node["inputs"]["pinned"] == typed[1]
+    assert node["inputs"]["excluded"] == typed[2]
+
+    saved = page.evaluate("() => app.graph.serialize()")
+    drop(page, saved)
+    page.wait_for_selector(CARDS)
+    page.wait_for_timeout(SECONDS)
+    assert ids(page) == again, "and after saving and opening again"
+    page.locator(f'[data-id="{typed[1]}"] .fr-choose').click()
+    assert changed(page, again)[0] != typed[1] or widgets()["pinned"] == ""
+
+
+def test_more_like_this_and_back(page, opened):
+    before = ids(page)
+    page.locator(f'[data-id="{before[0]}"]').get_by_label("More like this").click()
+    like = changed(page, before)
+    assert before[0] not in like
+    page.get_by_label("Back to the text").click()
+    assert changed(page, like) == before
+
+
+def test_facets_write_the_filter(page, server, opened):
+    identity = number(opened, "TextGarmentRetrieve")
+    page.locator(".fr-facet summary", has_text="brand").click()
+    before = ids(page)
+    page.get_by_label('O"Neil & Sons').check()
+    page.wait_for_function(
+        "([id]) => app.graph.getNodeById(id).widgets.find((w) => w.name === 'filter').value",
+        arg=[identity],
+    )
+    assert page.evaluate(WIDGETS, identity)["filter"] == r'brand in ["O\"Neil & Sons"]'
+    page.wait_for_timeout(SECONDS)
+    every = json.loads(server.client.get("/fashion_rag/index/shop/garments?count=60"))["garments"]
+    brands = {one["id"]: one["columns"]["brand"] for one in every}
+    assert {brands[one] for one in ids(page)} == {'O"Neil & Sons'}
+    page.get_by_label('O"Neil & Sons').uncheck()
+    assert changed(page, ids(page)) == before
+    assert page.evaluate(WIDGETS, identity)["filter"] == ""
+
+
+def test_the_details_show_the_row_and_markup_is_text(page, opened):
+    page.get_by_label("Search garments").first.fill("shirt")
+    page.evaluate(
+        "id => { app.graph.getNodeById(id).widgets.find((w) => w.name === 'top_k').value = 24; }",
+        number(opened, "TextGarmentRetrieve"),
+    )
+    card = page.locator(".fr-card", has_text=MARKUP).first
+    card.wait_for()
+    card.scroll_into_view_if_needed()
+    card.hover()
+    details = page.locator(".fr-details")
+    details.wait_for()
+    assert MARKUP in details.locator("dd").all_text_contents()
+    assert page.title() != "1"
+    page.keyboard.press("Escape")
+    details.wait_for(state="detached")
+
+
+def test_arrow_keys_and_enter_pick_a_garment(page, opened):
+    identity = number(opened, "TextGarmentRetrieve")
+    before = ids(page)
+    page.locator(f"{CARDS} .fr-choose").first.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    assert changed(page, before)[0] == before[1]
+    assert page.evaluate(WIDGETS, identity)["pinned"] == before[1]
+    focused = page.evaluate("() => document.activeElement.closest('.fr-card')?.dataset.id")
+    assert focused == before[1], "the focus stays on the garment"
+
+
+def test_the_side_bar_scrolls_searches_and_drags(page, opened):
+    tab = "Workspace.ToggleSidebarTab.fashion-rag-catalogue"
+    page.evaluate("tab => app.extensionManager.command.execute(tab)", tab)
+    page.get_by_label("Index", exact=True).select_option("shop")
+    page.locator(".fr-scroll .fr-card").first.wait_for()
+    page.get_by_text("24 garments").first.wait_for()
+    shown = ids(page, ".fr-scroll")
+    page.locator(".fr-scroll").evaluate("box => { box.scrollTop = box.scrollHeight; }")
+    page.wait_for_timeout(SECONDS / 2)
+    assert ids(page, ".fr-scroll")[-1] not in shown[:1]
+    count = page.evaluate("() => app.graph.nodes.length")
+    page.evaluate(
+        "() => { app.canvas.ds.offset[1] += 3000; app.graph.setDirtyCanvas(true, true); }"
+    )
+    page.wait_for_timeout(SECONDS / 2)
+    page.locator(".fr-scroll .fr-card").nth(1).drag_to(
+        page.locator("#graph-canvas"), target_position={"x": 900, "y": 400}
+    )
+    page.wait_for_function("count => app.graph.nodes.length === count + 1", arg=count)
+    made = page.evaluate(
+        "() => { const n = app.graph.nodes.at(-1); return [n.type, n.widgets[0].value]; }"
+    )
+    assert made[0] == "LoadImage"
+    assert made[1].startswith("fashion_rag/")
+    page.evaluate("tab => app.extensionManager.command.execute(tab)", tab)
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_axe_finds_no_serious_fault(page, opened, theme):
+    page.evaluate("name => app.extensionManager.setting.set('Comfy.ColorPalette', name)", theme)
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    found = page.evaluate(
+        """async () => (await axe.run({ include: [['.fr-gallery']] })).violations
+            .filter(({ impact }) => ['serious', 'critical'].includes(impact))
+            .map(({ id, nodes }) => [id, nodes[0].html])"""
+    )
+    page.evaluate("() => app.extensionManager.setting.set('Comfy.ColorPalette', 'dark')")
+    assert found == []

@@ -1,0 +1,256 @@
+"""Product feeds: Shopify, Google Merchant, plain CSV; which photos are fetched and which never."""
+
+from __future__ import annotations
+
+import csv
+import http.server
+import io
+import ssl
+import threading
+
+import pytest
+import trustme
+from fashion_rag.retriever.photos import download
+from fashion_rag.retriever.photos.catalogue import read_catalogue
+from fashion_rag.retriever.photos.feeds import map_columns, parse_price, read_feed, read_words
+from fashion_rag.retriever.upkeep.import_feed import import_feed
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+SHOPIFY = """Handle,Title,Body (HTML),Vendor,Type,Option1 Name,Option1 Value,Variant SKU,\
+Variant Price,Variant Inventory Qty,Image Src,Image Position,Status
+denim-jacket,Blue denim jacket,<p>Metal &amp; stitched</p>,Acme,Jackets,Size,S,DJ-S,89.90,3,\
+https://cdn.example/files/denim_front.jpg?v=1,1,active
+denim-jacket,,,,,Size,M,DJ-M,89.90,4,https://cdn.example/files/denim_back.jpg?v=1,2,active
+denim-jacket,,,,,Size,L,DJ-L,89.90,0,,,active
+sun-dress,Sun dress,,Bolt,,Size,M,SD-M,45.00,1,https://cdn.example/files/sun.png,1,active
+"""
+GOOGLE = """<?xml version="1.0"?>
+<rss version="2.0" xmlns:g="http://base.google.com/ns/1.0"><channel><title>Shop</title>
+<item><g:id>A1</g:id><title>Linen trousers</title><g:price>59.00 EUR</g:price>
+<g:product_type>Clothing &gt; Trousers</g:product_type><g:brand>Acme</g:brand>
+<g:image_link>https://cdn.example/a1.jpg</g:image_link>
+<g:additional_image_link>https://cdn.example/a1_b.jpg</g:additional_image_link>
+<g:additional_image_link>https://cdn.example/a1_c.jpg</g:additional_image_link>
+<g:availability>in stock</g:availability><g:item_group_id>G1</g:item_group_id>
+<g:color>sand</g:color></item></channel></rss>
+"""
+
+
+def picture(path, colour="red"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (30, 40), colour).save(path)
+    return path
+
+
+def table(catalogue) -> list[dict[str, str]]:
+    text = (catalogue / "garments.csv").read_text(encoding="utf-8")
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_shopify_rows_of_one_article(tmp_path):
+    feed = tmp_path / "products.csv"
+    feed.write_text(SHOPIFY, encoding="utf-8")
+    for name in ("denim_front.jpg", "denim_back.jpg", "sun.png"):
+        picture(tmp_path / "shop" / name)
+    report = import_feed(feed, tmp_path / "shop")
+    front, back, dress = table(tmp_path / "shop")
+    assert (front["id"], back["id"], dress["id"]) == ("DJ-S", "DJ-M_2", "SD-M")
+    assert front["item_group_id"] == back["item_group_id"] == "denim-jacket"
+    assert back["caption"] == "Blue denim jacket", "said in the article's first row alone"
+    assert (front["category"], dress["category"]) == ("upper_body", "dresses")
+    assert (front["price"], front["description"]) == ("89.90", "Metal & stitched")
+    assert report.missing == []
+    assert len(read_catalogue(tmp_path / "shop").garments) == 3
+
+
+def test_google_merchant_xml(tmp_path):
+    feed = tmp_path / "feed.xml"
+    feed.write_text(GOOGLE, encoding="utf-8")
+    products = read_feed(feed).products
+    assert [one.photo[-8:] for one in products] == ["e/a1.jpg", "a1_b.jpg", "a1_c.jpg"]
+    columns = products[1].columns
+    assert columns["id"] == "A1_2"
+    assert (columns["price"], columns["currency"], columns["stock"]) == ("59.00", "EUR", "1")
+    assert (columns["category"], columns["color"]) == ("lower_body", "sand")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_plain_table_of_any_separator_and_encoding(tmp_path, encoding, separator):
+    lines = [
+        ["Name", "Image", "Price", "Größe"],
+        ["Kleid weiß", r"C:\fotos\Weiß.JPG", "12,50 €", "M"],
+    ]
+    text = "\r\n".join(separator.join(f'"{cell}"' for cell in line) for line in lines)
+    (tmp_path / "feed.csv").write_bytes(text.encode(encoding))
+    picture(tmp_path / "photos" / "weiß.jpg")
+    import_feed(tmp_path / "feed.csv", tmp_path / "shop", tmp_path / "photos")
+    (row,) = table(tmp_path / "shop")
+    assert (row["category"], row["price"], row["currency"]) == ("dresses", "12.50", "EUR")
+    assert row["Größe"] == "M", "a column that means nothing to us keeps its name"
+    assert (tmp_path / "shop" / row["file"]).is_file()
+
+
+def test_a_dry_run_changes_nothing_and_tells_what_is_missing(tmp_path):
+    (tmp_path / "feed.csv").write_text("id,title,image\n1,Coat,coat.jpg\n2,Hat,hat.jpg\n")
+    picture(tmp_path / "shop" / "coat.jpg")
+    report = import_feed(tmp_path / "feed.csv", tmp_path / "shop", dry=True)
+    lines = "\n".join(report.lines())
+    assert "image  is  photo" in lines
+    assert "hat.jpg: not found" in lines
+    assert (report.written, report.categories["upper_body"]) == (1, 1)
+    assert not (tmp_path / "shop" / "garments.csv").exists()
+
+
+def test_the_users_own_words_go_first(tmp_path):
+    (tmp_path / "words.json").write_text('{"shoes": ["dress"]}')
+    (tmp_path / "feed.csv").write_text("title,image\nDress shoes,a.jpg\n")
+    (product,) = read_feed(tmp_path / "feed.csv", read_words(tmp_path / "words.json")).products
+    assert product.columns["category"] == "shoes"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a,b\n1,2\n", "expected one of photos"),
+        ('image,x\n"a.jpg,1\n2,3\n', "Close the quotes"),
+        ("<!DOCTYPE x><rss/>", "document type"),
+        ("<rss><channel/></rss>", "holds no item"),
+        ("<rss>", "is no XML"),
+    ],
+)
+def test_a_feed_that_cant_be_read(tmp_path, content, message):
+    (tmp_path / "feed").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        read_feed(tmp_path / "feed")
+
+
+@pytest.mark.parametrize(
+    ("text", "price"),
+    [
+        ("1.299,00 €", ("1299.00", "EUR")),
+        ("$1,299.5", ("1299.5", "USD")),
+        ("59.00 EUR", ("59.00", "EUR")),
+        ("CHF 1'299.-", ("1299", "CHF")),
+        ("1 299,95", ("1299.95", "")),
+        ("1.299", ("1299", "")),
+        ("TRUE", None),
+    ],
+)
+def test_prices(text, price):
+    assert parse_price(text) == price
+
+
+@given(st.decimals(0, 99999, places=2, allow_nan=False), st.sampled_from(["{} €", "EUR {}", "{}"]))
+def test_a_price_of_two_decimals_survives_every_notation(value, shape):
+    for point, thousands in ((".", ","), (",", "."), (",", " "), (".", "'")):
+        text = f"{value:,.2f}".translate(str.maketrans({",": thousands, ".": point}))
+        found = parse_price(shape.format(text))
+        assert found is not None
+        assert float(found[0]) == float(value)
+
+
+def test_every_meaning_goes_to_one_column():
+    assert map_columns(["ID", "Image_Link", "image link", "Product-Type"]) == {
+        "ID": "id",
+        "Image_Link": "photo",
+        "Product-Type": "type",
+    }
+
+
+@pytest.fixture
+def shop_server(tmp_path, monkeypatch):
+    """An https server on loopback with photos and traps; its certificate is trusted."""
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    photo = io.BytesIO()
+    Image.new("RGB", (30, 40), "blue").save(photo, "JPEG")
+    asked = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):  # noqa: N802
+            asked.append(self.path)
+            body = photo.getvalue() if "photo" in self.path else b"<html>no photo</html>"
+            self.send_response(302 if "moved" in self.path else 404 if "gone" in self.path else 200)
+            if "moved" in self.path:
+                self.send_header("Location", self.path.split("moved=")[1])
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    trusted = ssl.create_default_context()
+    authority.configure_trust(trusted)
+    monkeypatch.setattr(download.ssl, "create_default_context", lambda: trusted)
+    yield f"https://localhost:{server.server_address[1]}", asked
+    server.shutdown()
+
+
+def test_photos_are_fetched_once_and_resumed(tmp_path, shop_server):
+    address, asked = shop_server
+    feed = tmp_path / "feed.csv"
+    feed.write_text(
+        f"id,title,image_link\n1,Coat,{address}/photo_1.jpg\n2,Hat,{address}/gone.jpg\n"
+        f"3,Skirt,{address}/x?moved=/photo_3.jpg\n4,Top,{address}/page.jpg\n"
+    )
+    with pytest.raises(ValueError, match="not found"):
+        import_feed(feed, tmp_path / "shop")
+    report = import_feed(feed, tmp_path / "shop", download=True, allowed=lambda _: True)
+    assert report.written == 2
+    reasons = dict(report.missing)
+    assert "404" in reasons[f"{address}/gone.jpg"]
+    assert "page.jpg" in next(key for key in reasons if "page" in key)
+    before = len(asked)
+    import_feed(feed, tmp_path / "shop", download=True, allowed=lambda _: True)
+    assert len(asked) == before + 2, "only what is not there yet"
+    assert not list((tmp_path / "shop").rglob("*.tmp"))
+
+
+def test_photos_of_one_name_are_told_apart(tmp_path, shop_server):
+    address, asked = shop_server
+    feed = tmp_path / "feed.csv"
+    feed.write_text(
+        f"id,title,image_link\n1,Coat,{address}/1/photo.jpg\n2,Hat,{address}/2/photo.jpg\n"
+    )
+    import_feed(feed, tmp_path / "shop", download=True, allowed=lambda _: True)
+    assert len({row["file"] for row in table(tmp_path / "shop")}) == 2
+    assert asked == ["/1/photo.jpg", "/2/photo.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("http://localhost/photo.jpg", "only https"),
+        ("file:///etc/passwd", "only https"),
+        ("https://127.0.0.1/photo.jpg", "not public"),
+        ("https://[::1]/photo.jpg", "not public"),
+        ("https://169.254.169.254/latest", "not public"),
+        ("https://10.0.0.1/photo.jpg", "not public"),
+    ],
+)
+def test_what_is_never_fetched(tmp_path, url, message):
+    with pytest.raises(ValueError, match=message):
+        download.download_photo(url, tmp_path / "photo.jpg")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_redirect_to_another_scheme_and_a_large_file_are_refused(
+    tmp_path, shop_server, monkeypatch
+):
+    address, _ = shop_server
+    with pytest.raises(ValueError, match="only https"):
+        download.download_photo(
+            f"{address}/x?moved=http://localhost/a.jpg", tmp_path / "a.jpg", lambda _: True
+        )
+    monkeypatch.setattr(download, "MOST_BYTES", 100)
+    with pytest.raises(ValueError, match="more than 100 bytes"):
+        download.download_photo(f"{address}/photo.jpg", tmp_path / "a.jpg", lambda _: True)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,51 @@
+// The pack's routes, and the words of its page in the user's language.
+import { api } from "../../../scripts/api.js";
+import { app } from "../../../scripts/app.js";
+
+const PAGE = crypto.randomUUID?.() ?? String(Math.random());
+let number = 0;
+
+/** The address of an index's route, with parameters. */
+export function address(index, route, parameters = {}) {
+  const query = new URLSearchParams(parameters).toString();
+  const path = `/fashion_rag/index/${encodeURIComponent(index)}${route}`;
+  return api.apiURL(query ? `${path}?${query}` : path);
+}
+
+export const thumbnail = (index, id) => address(index, "/thumbnail", { id });
+export const photo = (index, id) => address(index, "/photo", { id });
+
+async function answer(response) {
+  if (response.status === 204) return null;
+  const content = await response.json().catch(() => ({}));
+  if (!response.ok) throw new Error(content.error ?? `${response.status} ${response.statusText}`);
+  return content;
+}
+
+export const indexes = async () => answer(await fetch(api.apiURL("/fashion_rag/indexes")));
+export const describe = async (index) => answer(await fetch(address(index, "")));
+export const browse = async (index, parameters) =>
+  answer(await fetch(address(index, "/garments", parameters)));
+
+/** A search; null where a newer one of this page has overtaken it. */
+export async function search(index, query, like = null, signal = undefined) {
+  number += 1;
+  const body = JSON.stringify({ query, like, page: PAGE, number });
+  const headers = { "Content-Type": "application/json" };
+  return answer(await fetch(address(index, "/search"), { method: "POST", headers, body, signal }));
+}
+
+let texts = {};
+
+/** Load the words of the page's language, English where one is missing. */
+export async function loadWords() {
+  const all = await fetch(api.apiURL("/i18n")).then((response) => response.json());
+  const language = app.extensionManager?.setting?.get("Comfy.Locale") ?? "en";
+  texts = { ...all.en?.fashionRag, ...all[language]?.fashionRag };
+}
+
+/** A text of the page by its key, `{name}` replaced by values. */
+export function words(key, values = {}) {
+  const text = texts[key] ?? key;
+  return text.replace(/\{(\w+)\}/g, (whole, name) => String(values[name] ?? whole));
+}

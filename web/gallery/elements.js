@@ -1,0 +1,134 @@
+// Building blocks: elements, cards of garments, the larger picture beside a card.
+import { photo, thumbnail, words } from "./api.js";
+
+const style = document.createElement("link");
+style.rel = "stylesheet";
+style.href = new URL("./gallery.css", import.meta.url).href;
+document.head.append(style);
+
+/** An element with properties, attributes (names with "-", and role) and children. Text stays text. */
+export function element(name, properties = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(properties)) {
+    if (key.includes("-") || key === "role") made.setAttribute(key, value);
+    else made[key] = value;
+  }
+  made.append(...children.filter((child) => child !== null && child !== undefined));
+  return made;
+}
+
+/** A button with a sign on it and a name for those who don't see it. */
+export function signButton(sign, name, onclick) {
+  const button = element("button", { type: "button", className: "fr-sign", title: name, onclick }, sign);
+  button.setAttribute("aria-label", name);
+  return button;
+}
+
+/**
+ * The card of a garment: a picture that is pressed, its words, and small buttons.
+ * `choose` is called when the picture is pressed; without `pressed` it is no switch.
+ */
+export function card(index, garment, { choose, pressed, chooseName, buttons = [] }) {
+  const name = garment.caption || garment.id;
+  const picture = element("img", {
+    src: thumbnail(index, garment.id),
+    alt: "",
+    loading: "lazy",
+    decoding: "async",
+    draggable: false,
+  });
+  const main = element("button", { type: "button", className: "fr-choose", onclick: choose }, picture);
+  main.setAttribute("aria-label", `${name}: ${chooseName}`);
+  if (pressed !== undefined) main.setAttribute("aria-pressed", String(pressed));
+  const score = garment.score === undefined ? null : element("b", {}, garment.score.toFixed(3));
+  const line = element("div", { className: "fr-words" }, score, element("span", {}, name));
+  const made = element("li", { className: "fr-card" }, main, line);
+  if (buttons.length) made.append(element("div", { className: "fr-signs" }, ...buttons));
+  made.dataset.id = garment.id;
+  made.classList.toggle("fr-pinned", pressed === true);
+  showDetails(made, index, garment);
+  return made;
+}
+
+let details = null;
+
+/** Take the larger picture away. */
+export function hideDetails() {
+  details?.remove();
+  details = null;
+}
+
+/** Show a larger picture and the row's columns while the pointer rests, or focus is, on the card. */
+function showDetails(target, index, garment) {
+  let timer = 0;
+  const open = (wait) => {
+    clearTimeout(timer);
+    timer = setTimeout(() => {
+      if (!target.isConnected) return;
+      hideDetails();
+      const rows = [["id", garment.id], ["category", garment.category], ["caption", garment.caption]];
+      rows.push(...Object.entries(garment.columns ?? {}));
+      const list = rows
+        .filter(([, value]) => value)
+        .flatMap(([key, value]) => [element("dt", {}, key), element("dd", {}, value)]);
+      const image = element("img", { src: photo(index, garment.id), alt: garment.caption || garment.id });
+      image.onerror = () => {
+        image.onerror = null;
+        image.src = thumbnail(index, garment.id); // the catalogue may be elsewhere
+      };
+      details = element("aside", { className: "fr-details", role: "tooltip" }, image, element("dl", {}, ...list));
+      document.body.append(details);
+      const box = target.getBoundingClientRect();
+      const left = box.right + 8 + details.offsetWidth < innerWidth ? box.right + 8 : box.left - 8 - details.offsetWidth;
+      details.style.left = `${Math.max(8, left)}px`;
+      details.style.top = `${Math.max(8, Math.min(box.top, innerHeight - details.offsetHeight - 8))}px`;
+    }, wait);
+  };
+  const close = () => {
+    clearTimeout(timer);
+    hideDetails();
+  };
+  target.addEventListener("pointerenter", () => open(400));
+  target.addEventListener("pointerleave", close);
+  target.addEventListener("focusin", (event) => event.target.matches(":focus-visible") && open(150));
+  target.addEventListener("focusout", close);
+}
+
+document.addEventListener("keydown", (event) => event.key === "Escape" && hideDetails());
+document.addEventListener("wheel", hideDetails, { passive: true, capture: true });
+
+/** Arrow keys, Home and End move the focus among the cards of a list. */
+export function arrowKeys(list) {
+  list.addEventListener("keydown", (event) => {
+    const cards = [...list.querySelectorAll(".fr-choose")];
+    const here = cards.indexOf(document.activeElement);
+    if (here < 0) return;
+    const top = cards[0].getBoundingClientRect().top;
+    const columns = Math.max(1, cards.filter((one) => Math.abs(one.getBoundingClientRect().top - top) < 4).length);
+    const steps = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns, ArrowUp: -columns, Home: -here, End: cards.length - 1 - here };
+    if (!(event.key in steps)) return;
+    const there = cards[here + steps[event.key]];
+    there?.focus();
+    there?.scrollIntoView({ block: "nearest" });
+    event.preventDefault();
+    event.stopPropagation();
+  });
+}
+
+/** What the page must not take for its own: typing, wheel and drags inside an element. */
+export function keepEvents(target) {
+  for (const kind of ["keydown", "keyup", "pointerdown", "mousedown", "dblclick", "contextmenu", "paste", "copy"]) {
+    target.addEventListener(kind, (event) => event.stopPropagation());
+  }
+  target.addEventListener("wheel", (event) => {
+    if (!event.ctrlKey) event.stopPropagation(); // with Ctrl the canvas zooms
+  });
+}
+
+/** A line that a screen reader says when it changes. */
+export function statusLine() {
+  return element("div", { className: "fr-status", role: "status", "aria-live": "polite" });
+}
+
+/** An error in words, or the state of an empty list. */
+export const nothing = (key, values) => element("p", { className: "fr-nothing" }, words(key, values));

@@ -1,0 +1,306 @@
+// The gallery on Text Garment Retrieve: what the node would find, seen while typing, and picked by eye.
+// Everything picked stands in the node's own widgets (text, category, filter, pinned, excluded), so a
+// saved or API workflow gives the same garments without this page.
+import { app } from "../../../scripts/app.js";
+import { describe, loadWords, search, words } from "./api.js";
+import { arrowKeys, card, element, hideDetails, keepEvents, nothing, signButton, statusLine } from "./elements.js";
+import { readFilter, writeFilter } from "./filter.js";
+
+const NODE = "TextGarmentRetrieve";
+const QUIET = 200; // ms without typing before a search
+const LOOK = 300; // ms between looks at the node's widgets
+const LOADERS = ["GarmentIndexLoader", "GarmentIndexBuild"];
+// The node's widgets and the fields of a query that they are.
+const FIELDS = {
+  text: "text", chunks: "chunks", negative_text: "negative", negative_weight: "negative_weight",
+  filter: "where", min_score: "min_score", diversity: "diversity", draw_from: "draw_from",
+  temperature: "temperature", draw_seed: "seed",
+};
+
+class Gallery {
+  constructor(node) {
+    this.node = node;
+    this.index = null; // its name
+    this.like = null; // the garment that others are to be like
+    this.asked = ""; // the query that was answered last
+    this.hits = [];
+    this.executed = false; // the hits are those of the last run
+    this.build();
+    this.timer = setInterval(() => this.look(), LOOK);
+  }
+
+  build() {
+    this.input = element("input", { type: "search", className: "fr-search", placeholder: words("search") });
+    this.input.setAttribute("aria-label", words("search"));
+    this.input.addEventListener("input", () => {
+      this.like = null;
+      this.write("text", this.input.value);
+    });
+    this.chip = element("span", {});
+    this.facets = element("div", { className: "fr-facets" });
+    this.grid = element("ul", { className: "fr-grid", role: "list", "aria-label": words("found") });
+    arrowKeys(this.grid);
+    this.status = statusLine();
+    const bar = element("div", { className: "fr-bar" }, this.input, this.chip);
+    this.root = element("div", { className: "fr-gallery" }, bar, this.facets, this.grid, this.status);
+    this.root.setAttribute("role", "region");
+    this.root.setAttribute("aria-label", words("gallery"));
+    keepEvents(this.root);
+  }
+
+  widget(name) {
+    return this.node.widgets?.find((widget) => widget.name === name);
+  }
+
+  /** The value of a widget; null where a link gives it. */
+  value(name) {
+    const slot = this.node.inputs?.find((input) => input.name === name);
+    return slot?.link != null ? null : this.widget(name)?.value;
+  }
+
+  write(name, value) {
+    const widget = this.widget(name);
+    if (!widget || widget.value === value) return;
+    widget.value = value;
+    widget.callback?.(value);
+    this.node.graph?.setDirtyCanvas?.(true, true);
+    this.node.graph?.change?.();
+    this.look();
+  }
+
+  lines(name) {
+    return String(this.value(name) ?? "").split("\n").map((line) => line.trim()).filter(Boolean);
+  }
+
+  toggle(name, id) {
+    const lines = this.lines(name);
+    const there = lines.includes(id);
+    if (!there && name === "pinned" && lines.length >= Number(this.value("top_k") ?? 1)) {
+      this.write("top_k", lines.length + 1);
+    }
+    this.write(name, (there ? lines.filter((line) => line !== id) : [...lines, id]).join("\n"));
+  }
+
+  /** The index's name, found upstream of the input; that of the last run where it can't be seen. */
+  indexName() {
+    const slot = this.node.inputs?.findIndex((input) => input.name === "index") ?? -1;
+    let source = slot < 0 ? null : this.node.getInputNode?.(slot);
+    for (let steps = 0; source && steps < 20; steps += 1) {
+      const name = source.widgets?.find((widget) => widget.name === "index_name")?.value;
+      if (LOADERS.includes(source.type) && name) return String(name);
+      source = source.getInputNode?.(0);
+    }
+    return this.ranIndex ?? null;
+  }
+
+  query() {
+    const query = { k: Math.min(200, Number(this.value("top_k") ?? 3)) };
+    for (const [name, field] of Object.entries(FIELDS)) {
+      const value = this.value(name);
+      if (value !== undefined && value !== null) query[field] = value;
+    }
+    const category = this.value("category");
+    if (category && category !== "any") query.category = category;
+    query.pinned = this.lines("pinned");
+    query.excluded = this.lines("excluded").filter((id) => !query.pinned.includes(id));
+    if (query.draw_from && query.draw_from < query.k) query.draw_from = query.k;
+    query.k = Math.max(query.k, query.pinned.length);
+    return query;
+  }
+
+  /** Look whether the node's widgets ask for something else than what is shown. */
+  look() {
+    if (!this.node.graph) return this.close();
+    if (!this.root.isConnected || !this.root.offsetParent) return;
+    const index = this.indexName();
+    if (index !== this.index) this.open(index);
+    const text = this.value("text");
+    if (document.activeElement !== this.input && this.input.value !== (text ?? "")) this.input.value = text ?? "";
+    this.input.disabled = text === null;
+    if (!this.index) return;
+    const query = this.query();
+    const asked = JSON.stringify([this.index, this.like, query]);
+    if (asked === this.asked) return;
+    this.asked = asked;
+    clearTimeout(this.quiet);
+    this.quiet = setTimeout(() => this.ask(query, asked), this.hits.length ? QUIET : 0);
+  }
+
+  async open(index) {
+    this.index = index;
+    this.asked = "";
+    this.described = null;
+    this.show([], "");
+    if (!index) return this.say(words("connect"));
+    try {
+      const described = await describe(index);
+      if (index !== this.index) return;
+      this.described = described;
+      this.showFacets();
+    } catch (error) {
+      this.say(error.message, true);
+    }
+  }
+
+  async ask(query, asked) {
+    if (!this.like && !query.text?.trim()) return this.say(words("type"));
+    if (this.asking) {
+      this.next = [query, asked]; // one request under way at most
+      return;
+    }
+    this.asking = true;
+    try {
+      const found = await search(this.index, query, this.like);
+      if (found && asked === this.asked) this.show(found.hits, found.note);
+    } catch (error) {
+      if (asked === this.asked) this.say(error.message, true);
+    } finally {
+      this.asking = false;
+      const next = this.next;
+      this.next = null;
+      if (next && next[1] === this.asked) this.ask(...next);
+    }
+  }
+
+  /** What a run of the graph has found. */
+  ran(output) {
+    const [index] = output.index ?? [];
+    this.ranIndex = index || null;
+    if (!output.garments) return;
+    if (this.indexName() !== this.index) this.open(this.indexName());
+    this.like = null;
+    this.asked = JSON.stringify([this.index, null, this.query()]);
+    this.show(output.garments, "");
+  }
+
+  show(hits, note) {
+    this.hits = hits;
+    const held = this.grid.contains(document.activeElement) ? document.activeElement.closest(".fr-card")?.dataset.id : null;
+    hideDetails();
+    const pinned = new Set(this.lines("pinned"));
+    this.grid.replaceChildren(...hits.map((garment) => this.card(garment, pinned.has(garment.id))));
+    if (held) this.grid.querySelector(`[data-id="${CSS.escape(held)}"] .fr-choose`)?.focus();
+    this.chip.replaceChildren();
+    if (this.like) {
+      const all = signButton("✕", words("back"), () => this.searchLike(null));
+      this.chip.append(element("span", { className: "fr-chip" }, words("like", { name: this.like }), all));
+    }
+    this.say(note || (hits.length ? words("count", { count: hits.length }) : ""));
+    this.showExcluded();
+  }
+
+  card(garment, pinned) {
+    const excludeName = words("exclude");
+    return card(this.index, garment, {
+      pressed: pinned,
+      chooseName: words(pinned ? "unpin" : "pin"),
+      choose: () => this.toggle("pinned", garment.id),
+      buttons: [
+        signButton("≈", words("more"), () => this.searchLike(garment.id)),
+        signButton("✕", excludeName, () => {
+          if (this.lines("pinned").includes(garment.id)) this.toggle("pinned", garment.id);
+          this.toggle("excluded", garment.id);
+        }),
+      ],
+    });
+  }
+
+  searchLike(id) {
+    this.like = id;
+    this.look();
+  }
+
+  showExcluded() {
+    const excluded = this.lines("excluded");
+    if (!excluded.length) return;
+    const back = element("button", { type: "button", className: "fr-facet", onclick: () => this.write("excluded", "") });
+    back.textContent = words("excluded", { count: excluded.length });
+    this.chip.append(back);
+  }
+
+  showFacets() {
+    const { categories = [], facets = [] } = this.described ?? {};
+    const boxes = [];
+    if (categories.length > 1) boxes.push(this.facet(words("category"), categories, this.chosenCategories(), (value, on) => this.write("category", on ? value : "any")));
+    const filter = readFilter(String(this.value("filter") ?? ""));
+    for (const { column, values } of facets) {
+      const chosen = filter.facets.get(column) ?? new Set();
+      boxes.push(this.facet(column, values, chosen, (value, on) => {
+        const now = readFilter(String(this.value("filter") ?? ""));
+        const set = now.facets.get(column) ?? new Set();
+        if (on) set.add(value);
+        else set.delete(value);
+        now.facets.set(column, set);
+        this.write("filter", writeFilter(now));
+      }));
+    }
+    this.facets.replaceChildren(...boxes);
+  }
+
+  chosenCategories() {
+    const category = this.value("category");
+    return new Set(category && category !== "any" ? [category] : []);
+  }
+
+  facet(name, values, chosen, change) {
+    const box = element("details", { className: "fr-facet" }, element("summary", {}, name));
+    box.classList.toggle("fr-on", chosen.size > 0);
+    const list = element("div", { className: "fr-values" });
+    for (const { value, count } of values) {
+      const check = element("input", { type: "checkbox", checked: chosen.has(value) });
+      check.addEventListener("change", () => {
+        change(value, check.checked);
+        if (name === words("category")) for (const other of list.querySelectorAll("input")) if (other !== check) other.checked = false;
+        box.classList.toggle("fr-on", list.querySelector("input:checked") !== null);
+      });
+      list.append(element("label", {}, check, `${value} (${count})`));
+    }
+    box.append(list);
+    return box;
+  }
+
+  say(text, error = false) {
+    this.status.textContent = text;
+    this.status.classList.toggle("fr-error", error);
+  }
+
+  close() {
+    clearInterval(this.timer);
+    clearTimeout(this.quiet);
+    hideDetails();
+  }
+}
+
+const galleries = new WeakMap();
+
+/** Pin a garment on a node from outside, as the side bar does. */
+export function pin(node, id) {
+  const gallery = galleries.get(node);
+  if (gallery && !gallery.lines("pinned").includes(id)) gallery.toggle("pinned", id);
+  return Boolean(gallery);
+}
+
+app.registerExtension({
+  name: "FashionRAG.gallery",
+  setup: loadWords,
+  nodeCreated(node) {
+    if (node.comfyClass !== NODE) return;
+    const gallery = new Gallery(node);
+    galleries.set(node, gallery);
+    const widget = node.addDOMWidget("gallery", "fashion_rag_gallery", gallery.root, {
+      serialize: false,
+      getMinHeight: () => 320,
+    });
+    // Nor in a saved workflow, where it would stand among the values of the node's inputs.
+    widget.serialize = false;
+    const { onExecuted, onRemoved } = node;
+    node.onExecuted = function (output) {
+      onExecuted?.apply(this, arguments);
+      if (output) gallery.ran(output);
+    };
+    node.onRemoved = function () {
+      onRemoved?.apply(this, arguments);
+      gallery.close();
+    };
+  },
+});
