@@ -117,8 +117,6 @@ def test_the_commands_of_every_page_are_understood():
 def test_files_that_the_guides_name_are_there(page):
     path = PACK / page
     text = path.read_text(encoding="utf-8")
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
-        assert (path.parent / target).exists(), target
     # Places in capitals stand for any.
     for named in re.findall(r"`((?:[a-z_.]+/)+[a-z_.]*|[a-z_]+\.(?:py|toml))`", text):
         assert (PACK / named).exists(), named
