@@ -135,7 +135,7 @@ class Connection:
             import pymilvus
         except ImportError as error:
             raise ImportError("Milvus needs the package pymilvus: pip install pymilvus") from error
-        # They log every failed request with its traceback; the error says it all.
+        # pymilvus logs failed requests with tracebacks; the error that is raised names the cause.
         for name in ("pymilvus", "milvus_lite"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         self.folder, self.place = Path(folder), place
@@ -151,7 +151,7 @@ class Connection:
                 self.address, token=token, db_name=place.database, timeout=place.timeout
             )
             version = self.client.get_server_version(timeout=place.timeout)
-        # It knows no parameters in filters, no half precision and no descriptions.
+        # milvus-lite has no parameters in filters, no half precision and no descriptions.
         self.is_lite = "lite" in version
 
     def _check_lite(self) -> None:

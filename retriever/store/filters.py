@@ -75,7 +75,7 @@ class Comparison(Filter):
     def to_sql(self) -> tuple[str, list[Value | bytes]]:
         name = sql_column(self.column, is_number(self.value))
         if self.value == "":
-            # There is no value to compare with: a missing one sorts nowhere.
+            # "" stands for a missing value, which is neither below nor above any other.
             sql = {"=": f"{name} IS NULL", "!=": f"{name} IS NOT NULL", ">": f"{name} IS NOT NULL"}
             sql[">="] = sql[">"]
             return sql.get(self.op, "0"), []
