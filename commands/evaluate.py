@@ -13,6 +13,7 @@ from ..adapter.person.masks import MODES
 from ..categories import CATEGORIES
 from ..files import cache_folder
 from ..miniature import trained
+from ..progress import Progress
 
 CLASSIFIER = trained.WEIGHTS.parent / "pattern_classifier.safetensors"
 """The pattern classifier that comes with the trained miniature."""
@@ -204,16 +205,19 @@ def _classifier(args: argparse.Namespace) -> None:
     world = args.data or cache_folder() / f"patterns-{args.count}"
     with tqdm(dynamic_ncols=True) as bar:
 
-        def progress(done: int, total: int, what: str) -> None:
-            if bar.total != total:
-                bar.reset(total)
-            bar.set_description(what, refresh=False)
-            bar.update(done - bar.n)
+        def showing(what: str) -> Progress:
+            def progress(done: int, total: int) -> None:
+                if bar.desc != f"{what}: ":
+                    bar.reset(total)
+                    bar.set_description(what, refresh=False)
+                bar.update(done - bar.n)
+
+            return progress
 
         if args.data is None:
             render(
                 world, args.count, 0, seed=_HELD_OUT_SEED, size=(96, 128),
-                progress=lambda done, total: progress(done, total, "drawing"),
+                progress=showing("drawing"),
             )  # fmt: skip
         drawn = DrawnWorld.open(world)
         if drawn is None or drawn.seed == 0:
@@ -225,11 +229,13 @@ def _classifier(args: argparse.Namespace) -> None:
         samples = sorted(read_samples(world, "train"), key=lambda sample: sample.person)
         samples = samples[: args.count]
         random.Random(args.seed).shuffle(samples)
-        raw = read_views(samples, progress=progress)
+        raw = read_views(samples, progress=showing("reading"))
         through = read_views(
-            samples[: args.round_trips], lambda photos: round_trip(vae, photos), progress
+            samples[: args.round_trips], lambda photos: round_trip(vae, photos), showing("VAE")
         )
-        network, rates = train_classifier([raw, through], args.epochs, args.seed, progress=progress)
+        network, rates = train_classifier(
+            [raw, through], args.epochs, args.seed, progress=showing("training")
+        )
     minutes = (time.monotonic() - started) / 60
     notes = {
         "command": f"fashion-rag pattern-classifier --count {len(samples)} "

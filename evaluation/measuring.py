@@ -13,6 +13,7 @@ from PIL import Image
 from ..adapter.person.framing import frame
 from ..adapter.person.inpainting import composite
 from ..adapter.person.masks import MODES
+from ..progress import Progress, silent
 from .columns import Column
 from .dresscode import Sample, Scene, fitted_region, garment_region, inner_region, load_scene
 from .measured import Measured, Values
@@ -56,7 +57,7 @@ def measure(
     garments_of: Callable[[Sample, Column], Sequence[str]],
     captions: Sequence[str],
     tools: Instruments,
-    progress: Callable[[int], None] = lambda done: None,
+    progress: Progress = silent,
 ) -> Measured:
     """Measure every column's picture of every sample.
 
@@ -64,7 +65,7 @@ def measure(
         picture_of: where a column's picture of a sample is.
         garments_of: the photos of the garments that a column gave a sample, best first.
         captions: of the samples, for CLIP-S.
-        progress: called with the number of samples that were measured.
+        progress: called with (samples measured, samples in all).
     """
     rows: dict[str, list[dict[str, float]]] = {column.key: [] for column in columns}
     features: dict[str, dict[str, list[np.ndarray]]] = {}
@@ -84,7 +85,7 @@ def measure(
                 for column in columns:
                     shown = of([one.pictures[column.key] for one in part])
                     kept.setdefault(column.key, []).append(shown)
-        progress(len(part))
+        progress(start + len(part), len(samples))
     return Measured(
         list(samples),
         {key: _columns_of(found) for key, found in rows.items()},

@@ -230,7 +230,7 @@ class Evaluation:
                 lambda sample, column: self.garments_of(setting, sample, column),
                 [sample.caption(setting.chunks) for sample in samples],
                 tools,
-                bar.update,
+                _progress_of(bar),
             )
 
     def own_garment_found(self, setting: Setting, k: int) -> np.ndarray:
