@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 CATEGORIES = ("dresses", "upper_body", "lower_body")
-"""Names of the top folders of a Dress Code folder, in the paper's order."""
+"""Names of the top folders of a Dress Code folder, in the paper's order. A catalogue may use words
+of its own."""
 
 CATEGORY_WORDS = {
     "dresses": "a dress",

@@ -115,14 +115,14 @@ class Client:
             raise Refused(json.dumps(answer["node_errors"]))
         return answer["prompt_id"]
 
-    def wait(self, prompt_id: str, seconds: float = RUN_SECONDS) -> Result:
-        """Wait for a queued graph, whatever its end.
+    def wait(self, prompt_id: str, seconds: float | None = RUN_SECONDS) -> Result:
+        """Wait for a queued graph, whatever its end; seconds: at most so long, None: without end.
 
         Raises:
             TimeoutError: it did not end in time; RuntimeError: the server ended.
         """
         start = time.monotonic()
-        while time.monotonic() - start < seconds:
+        while seconds is None or time.monotonic() - start < seconds:
             entry = self.json(f"/history/{prompt_id}").get(prompt_id)
             if entry:
                 return self._result(prompt_id, entry)
@@ -146,8 +146,8 @@ class Client:
         result.seconds = (times[result.status] - times["execution_start"]) / 1000
         return result
 
-    def run(self, graph: Graph, seconds: float = RUN_SECONDS) -> Result:
-        """Run a graph to its end.
+    def run(self, graph: Graph, seconds: float | None = RUN_SECONDS) -> Result:
+        """Run a graph to its end; seconds: see `wait`.
 
         Raises:
             Refused: it is not valid, or a node raised; the message is the user's.

@@ -113,3 +113,13 @@ def optional_packages(python: Path) -> Path:
             raise RuntimeError(f"{partial} holds a torch of its own; the host's must be used.")
         partial.rename(folder)
     return folder
+
+
+def has_gpu(python: Path) -> bool:
+    """Whether the PyTorch of a Python finds a GPU that it can compute on."""
+    test = "import torch as t; print(t.cuda.is_available() or t.backends.mps.is_available())"
+    try:
+        found = subprocess.run([python, "-c", test], capture_output=True, text=True, timeout=120)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return found.stdout.strip() == "True"

@@ -29,6 +29,8 @@ class Server:
         packages: a folder of optional packages for PYTHONPATH.
         flags: further command line flags; those that the host lacks are left out.
         other_packs: folders of further custom nodes.
+        pack: the folder of the pack itself.
+        gpu: let the host choose its device; else it runs on the CPU.
     """
 
     def __init__(
@@ -38,12 +40,15 @@ class Server:
         packages: Path | None = None,
         flags: tuple[str, ...] = (),
         other_packs: tuple[Path, ...] = (),
+        pack: Path = PACK,
+        gpu: bool = False,
     ):
+        self.gpu = gpu
         self.host, self.base, self.packages, self.flags = host, base, packages, flags
         self.log_file = base / "server.log"
         for name in ("custom_nodes", "models", "input", "output", "temp", "user"):
             (base / name).mkdir(parents=True, exist_ok=True)
-        link_or_copy(PACK, base / "custom_nodes" / PACK_FOLDER)
+        link_or_copy(pack, base / "custom_nodes" / PACK_FOLDER)
         for source in other_packs:
             link_or_copy(source, base / "custom_nodes" / source.name)
         self.process: subprocess.Popen | None = None
@@ -64,7 +69,8 @@ class Server:
             RuntimeError: it ended or stayed silent; the message holds the end of its log.
         """
         port = free_port()
-        command = [str(self.host.python), str(self.host.root / "main.py"), "--cpu"]
+        command = [str(self.host.python), str(self.host.root / "main.py")]
+        command += [] if self.gpu else ["--cpu"]
         command += ["--listen", "127.0.0.1", "--port", str(port), "--disable-auto-launch"]
         command += ["--base-directory", str(self.base), "--disable-api-nodes"]
         command += ["--user-directory", str(self.base / "user")]

@@ -1,21 +1,16 @@
-"""The adapter's subcommands: `convert` and `mask`."""
+"""`fashion-rag convert`: a U-Net or adapter file into safetensors."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from ..adapter.garment.checkpoints import convert
-from ..adapter.person.masks import MODES, inpainting_mask
-from ..adapter.person.pose import DRESSCODE_FRAME, read_pose
+from .terminal import write
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
-    """Add the subcommands to argparse's subparsers."""
+    """Add the subcommand `convert`."""
     parser = commands.add_parser(
         "convert",
         help="turn a U-Net or adapter file into safetensors",
@@ -26,35 +21,8 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("target", type=Path, help=".safetensors, new")
     parser.set_defaults(run=_convert)
 
-    parser = commands.add_parser(
-        "mask",
-        help="make an inpainting mask from a label map",
-        description="Make an inpainting mask from a human-parsing label map (ATR labels, as "
-        "segformer_b2_clothes gives them) and keypoints.",
-    )
-    add = parser.add_argument
-    add("--labels", type=Path, required=True, metavar="FILE", help="picture of label numbers")
-    add("--keypoints", type=Path, metavar="FILE", help="JSON: Dress Code or POSE_KEYPOINT")
-    add("--category", required=True, help="dresses, upper_body or lower_body")
-    add("--mode", choices=MODES, default=MODES[0], help="default: %(default)s")
-    add("--paper", action="store_true", help="bug for bug as the official code")
-    add("--out", type=Path, required=True, metavar="FILE", help="picture, white is repainted")
-    parser.set_defaults(run=_mask)
-
 
 def _convert(args: argparse.Namespace) -> None:
     metadata = convert(args.source, args.target)
     facts = ", ".join(f"{name} {value}" for name, value in sorted(metadata.items()))
-    sys.stdout.write(f"{args.target}: {facts}\n")
-
-
-def _mask(args: argparse.Namespace) -> None:
-    with Image.open(args.labels) as picture:
-        labels = np.asarray(picture)
-    found = read_pose(args.keypoints) if args.keypoints else None
-    keypoints, frame = found or (None, DRESSCODE_FRAME)
-    mask = inpainting_mask(
-        labels, keypoints, args.category, args.mode, frame=frame, paper=args.paper
-    )
-    Image.fromarray(mask * np.uint8(255)).save(args.out)
-    sys.stdout.write(f"{args.out}: {mask.mean():.1%} of the picture is repainted\n")
+    write(f"{args.target}: {facts}")

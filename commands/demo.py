@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -31,6 +30,7 @@ from ..demo.scene import (
 from ..demo.words import category_of_text, unknown_words
 from ..pictures.contact_sheet import MARGIN, SOFT_INK, contact_sheet
 from ..pictures.photos import open_photo
+from .terminal import check_picture, save_picture, tell, tell_progress, write
 
 logger = logging.getLogger(__name__)
 
@@ -82,20 +82,18 @@ def run(args: argparse.Namespace) -> None:
             if host is None:
                 raise
             raise ValueError(f"{host.root}: {error}\nWithout it: --no-comfyui") from error
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(args.out)
-    sys.stdout.write(f"wrote {args.out} after {time.monotonic() - started:.0f} s\n")
+    out = save_picture(sheet, args.out)
+    write(f"wrote {out} after {time.monotonic() - started:.0f} s")
 
 
 def check(args: argparse.Namespace) -> None:
     """Refuse what can't be done, before anything is done."""
     if not args.text.strip():
         raise ValueError("The text is empty: say what the person should wear (--text).")
-    if args.out.suffix.lower() not in Image.registered_extensions():
-        raise ValueError(f"--out {args.out} has no picture's ending: use .png or .jpg.")
     check_own_photos(args.person, args.mask, args.catalogue, args.weights)
     if args.pose is not None and args.person is None:
         raise ValueError("--pose belongs to --person: the drawn person brings its own.")
+    check_picture(args.out, "--out")
     if args.catalogue is None and (unknown := unknown_words(args.text)):
         logger.warning(
             "No caption of the drawn world has the word%s %s; try: %s",
@@ -186,12 +184,11 @@ def counting(what: str):
     """A progress callback that counts on a terminal, and at the end elsewhere too."""
 
     def report(done: int, total: int) -> None:
-        if sys.stderr.isatty() or done == total:
-            end = "\n" if done == total else ""
-            sys.stderr.write(f"\rdemo: {what} {done} of {total} garments{end}")
+        tell_progress(f"demo: {what} {done} of {total} garments", done == total)
 
     return report
 
 
 def say(text: str) -> None:
-    sys.stderr.write(f"demo: {text}\n")
+    """Tell what the demo is doing."""
+    tell(f"demo: {text}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from ..categories import CATEGORIES
 from ..files import cache_folder
 from ..miniature import trained
 from ..progress import Progress
+from .terminal import check_file, number, picture_size, whole_number, write
 
 CLASSIFIER = trained.WEIGHTS.parent / "pattern_classifier.safetensors"
 """The pattern classifier that comes with the trained miniature."""
@@ -59,11 +59,17 @@ def _add_evaluate(commands: Any) -> None:
     add("--out", type=Path, metavar="FOLDER", help="pictures, plots, table (default: by FILE)")
     add(
         "--pairs",
-        type=int,
+        type=whole_number(1),
         metavar="N",
         help="test pairs a category (default: all)",
     )
-    add("--skip", type=int, default=0, metavar="N", help="leave out the first N pairs of each")
+    add(
+        "--skip",
+        type=whole_number(0),
+        default=0,
+        metavar="N",
+        help="leave out the first N pairs of each",
+    )
     add("--full", action="store_true", help="also unpaired, and 1 to 3 noun chunks")
     add("--order", choices=("paired", "unpaired"), default="paired", help="default: paired")
     add("--chunks", type=int, choices=(1, 2, 3), default=3, help="noun chunks (default: 3)")
@@ -81,14 +87,14 @@ def _add_evaluate(commands: Any) -> None:
     add("--classifier", type=Path, metavar="FILE", help="of patterns (default: the shipped one)")
     add("--unet", type=Path, metavar="FILE", help="instead of the model folder's")
     add("--adapter", type=Path, metavar="FILE", help="instead of the model folder's")
-    add("--steps", type=int, help="DDIM steps (default: 50)")
-    add("--guidance-scale", type=float, help="default: 7.5")
+    add("--steps", type=whole_number(1, 1000), help="DDIM steps (default: 50)")
+    add("--guidance-scale", type=number(0, 100), help="default: 7.5")
     add("--size", type=_size, metavar="WxH", help="default: 384x512")
     add("--masks", choices=MODES, help=f"default: {_PAPER.masks}")
-    add("--seed", type=int, default=0, help="of the noise (default: 0)")
+    add("--seed", type=whole_number(0), default=0, help="of the noise (default: 0)")
     add(
         "--batch-size",
-        type=int,
+        type=whole_number(1),
         metavar="N",
         help="pictures at a time (default: 8)",
     )
@@ -109,18 +115,21 @@ def _add_classifier(commands: Any) -> None:
         "--data", type=Path, metavar="FOLDER", help="a drawn world of another seed (default: drawn)"
     )
     add("--out", type=Path, default=CLASSIFIER, metavar="FILE", help="default: beside the weights")
-    add("--count", type=int, default=7000, help="garments to draw (default: 7000)")
-    add("--round-trips", type=int, default=2400, help="of them through the VAE (default: 2400)")
-    add("--epochs", type=int, default=6, help="default: 6")
-    add("--seed", type=int, default=0, help="of the training (default: 0)")
+    add("--count", type=whole_number(1), default=7000, help="garments to draw (default: 7000)")
+    add(
+        "--round-trips",
+        type=whole_number(0),
+        default=2400,
+        help="of them through the VAE (default: 2400)",
+    )
+    add("--epochs", type=whole_number(1), default=6, help="default: 6")
+    add("--seed", type=whole_number(0), default=0, help="of the training (default: 0)")
     parser.set_defaults(run=_classifier)
 
 
 def _size(text: str) -> tuple[int, int]:
-    width, _, height = text.partition("x")
-    if not (width.isdigit() and height.isdigit()):
-        raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT, such as 384x512")
-    return int(height), int(width)
+    width, height = picture_size(text)
+    return height, width
 
 
 def _evaluate(args: argparse.Namespace) -> None:
@@ -137,8 +146,7 @@ def _evaluate(args: argparse.Namespace) -> None:
         raise ValueError(
             "Name a Dress Code folder with --data and a model with --model, or use --miniature."
         )
-    if (args.pairs is not None and args.pairs < 1) or args.skip < 0:
-        raise ValueError(f"--pairs is {args.pairs}, --skip {args.skip}: expected 1 and 0 or more.")
+    check_file(args.json, "--json")
     unknown = [name for name in args.columns or () if name not in COLUMNS_BY_KEY]
     if unknown:
         raise ValueError(f"--columns has {unknown[0]!r}; there are: {', '.join(COLUMNS_BY_KEY)}.")
@@ -182,8 +190,8 @@ def _evaluate(args: argparse.Namespace) -> None:
     content = evaluate(job, classifier if small else args.classifier)
     for target in content["claim"]:
         verdict = "met" if target["passed"] else f"missed: {target['reason']}"
-        sys.stdout.write(f"{target['name']}: {verdict}\n")
-    sys.stdout.write(f"wrote {args.json}, {out / 'table.md'}\n")
+        write(f"{target['name']}: {verdict}")
+    write(f"wrote {args.json}, {out / 'table.md'}")
 
 
 def _classifier(args: argparse.Namespace) -> None:
@@ -244,7 +252,7 @@ def _classifier(args: argparse.Namespace) -> None:
         "minutes": f"{minutes:.0f}",
     }
     save_classifier(network, args.out, notes)
-    sys.stdout.write(f"{notes['held_out_accuracy']}; wrote {args.out} after {minutes:.0f} min\n")
+    write(f"{notes['held_out_accuracy']}; wrote {args.out} after {minutes:.0f} min")
 
 
 def _test_world() -> Path:

@@ -6,25 +6,22 @@ Like the nodes, it joins retriever and adapter, which do not know each other.
 from __future__ import annotations
 
 import argparse
-import logging
-import sys
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 
 from ..adapter.garment.garment_images import PREPROCESS
-from ..adapter.garment.prompts import PAPER_PROMPT
+from ..adapter.garment.prompts import PAPER_PROMPT, refuse_embeddings, split_prompt
 from ..adapter.headless.depth import parse_levels
 from ..adapter.headless.pipeline import FashionRAGPipeline
+from ..adapter.person.inpainting import CELL
 from ..adapter.person.pose import photo_keypoints
 from ..pictures.photos import open_photo
 from ..retriever.encoders.open_clip import load_encoder
 from ..retriever.open_index import open_index
-from ..retriever.query import Query, retrieve
-
-logger = logging.getLogger(__name__)
+from ..retriever.query import MAX_POOL, Query, retrieve
+from .terminal import check_picture, number, save_picture, tell_progress, whole_number, write
 
 
 def add_commands(commands: Any) -> None:
@@ -44,11 +41,23 @@ def add_commands(commands: Any) -> None:
         metavar="FILE",
         help="JSON of DWPose or OpenPose (POSE_KEYPOINT), or Dress Code keypoints",
     )
-    add("--pose-person", type=int, default=0, metavar="N", help="0 is the largest (default)")
+    add(
+        "--pose-person",
+        type=whole_number(0),
+        default=0,
+        metavar="N",
+        help="0 is the largest (default)",
+    )
     add("--index", type=Path, required=True, metavar="FOLDER", help="made by `index build`")
     add("--catalogue", type=Path, metavar="FOLDER", help="where the garment photos are now")
     add("--category", help="only garments of this category")
-    add("--top-k", type=int, default=3, metavar="N", help="garments to use (default 3)")
+    add(
+        "--top-k",
+        type=whole_number(1, MAX_POOL),
+        default=3,
+        metavar="N",
+        help="garments to use (default 3)",
+    )
     add("--model", type=Path, required=True, metavar="FOLDER", help="in diffusers layout")
     add("--unet", type=Path, metavar="FILE", help="instead of the model folder's")
     add("--adapter", type=Path, metavar="FILE", help="instead of the model folder's")
@@ -58,16 +67,30 @@ def add_commands(commands: Any) -> None:
         metavar="FOLDER",
         help="the index's encoder (default: `encoder` in the model folder)",
     )
-    add("--prompt", default=PAPER_PROMPT, help="with {category}, {caption}, {garments}")
-    add("--strength", type=float, default=1.0, help="of the garments, 0 to 2 (default 1)")
+    add(
+        "--prompt",
+        default=PAPER_PROMPT,
+        help="with {category}, {caption}, {garments}; weights: ({garments}:1.2)",
+    )
+    add("--strength", type=number(0, 2), default=1.0, help="of the garments, 0 to 2 (default 1)")
     add("--preprocess", choices=PREPROCESS, help="of garment photos (default: the adapter's)")
     add("--levels", help="U-Net depths that read the garments, such as '2 3' (default: all)")
-    add("--steps", type=int, default=50, help="DDIM steps (default 50)")
-    add("--guidance-scale", type=float, default=7.5, help="default 7.5")
-    add("--height", type=int, default=512, help="of the canvas, a multiple of 8 (default 512)")
-    add("--width", type=int, default=384, help="likewise (default 384)")
-    add("--seed", type=int, default=0, help="of the noise (default 0)")
-    add("--feather", type=int, default=8, help="pixels of transition, inwards (default 8)")
+    add("--steps", type=whole_number(1, 1000), default=50, help="DDIM steps (default 50)")
+    add("--guidance-scale", type=number(0, 100), default=7.5, help="default 7.5")
+    add(
+        "--height",
+        type=whole_number(CELL, 4096),
+        default=512,
+        help="of the canvas, a multiple of 8 (default 512)",
+    )
+    add("--width", type=whole_number(CELL, 4096), default=384, help="likewise (default 384)")
+    add("--seed", type=whole_number(0, 2**64 - 1), default=0, help="of the noise (default 0)")
+    add(
+        "--feather",
+        type=whole_number(0, 4096),
+        default=8,
+        help="pixels of transition, inwards (default 8)",
+    )
     add("--whole", action="store_true", help="do not paste back: the model's whole picture")
     add("--device", help="cpu, cuda, mps (default: cuda where there is one)")
     add("--out", type=Path, required=True, metavar="FILE", help="the picture to write")
@@ -78,8 +101,15 @@ def _generate(args: argparse.Namespace) -> None:
     """Retrieve, paint, write the picture and the garments' names."""
     if not args.text.strip():
         raise ValueError("--text is empty: say what the person should wear.")
-    if args.out.suffix.lower() not in Image.registered_extensions():
-        raise ValueError(f"--out {args.out} has no picture's ending: use .png or .jpg.")
+    for name in ("height", "width"):
+        if getattr(args, name) % CELL:
+            raise ValueError(
+                f"--{name} is {getattr(args, name)}: expected a multiple of {CELL}, such as 512."
+            )
+    split_prompt(args.prompt)
+    refuse_embeddings(args.prompt, args.text if "{caption}" in args.prompt else "")
+    check_picture(args.out, "--out")
+    query = Query(args.text, category=args.category, k=args.top_k)
     levels = None if args.levels is None else parse_levels(args.levels)
     person, mask = open_photo(args.person), open_photo(args.mask).convert("L")
     keypoints = (
@@ -88,13 +118,12 @@ def _generate(args: argparse.Namespace) -> None:
 
     index = open_index(args.index, args.catalogue)
     encoder = load_encoder(args.encoder or args.model / "encoder")
-    query = Query(args.text, category=args.category, k=args.top_k)
     (result,) = retrieve(index, encoder, [query])
     hits = result.hits
     if result.note:
-        sys.stdout.write(f"{result.note}\n")
+        write(result.note)
     for hit in hits:
-        sys.stdout.write(f"{hit.score:.4f}  {hit.garment.id}  {hit.garment.file}\n")
+        write(f"{hit.score:.4f}  {hit.garment.id}  {hit.garment.file}")
     categories = {hit.garment.category for hit in hits}
 
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -122,13 +151,7 @@ def _generate(args: argparse.Namespace) -> None:
         width=args.width,
         seed=args.seed,
         feather=None if args.whole else args.feather,
-        callback=_show_progress,
+        callback=lambda done, steps: tell_progress(f"{done}/{steps} steps", done == steps),
     )
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(args.out)
-    sys.stdout.write(f"wrote {args.out} ({picture.width}x{picture.height})\n")
-
-
-def _show_progress(done: int, steps: int) -> None:
-    sys.stderr.write(f"\r{done}/{steps} steps" + ("\n" if done == steps else ""))
-    sys.stderr.flush()
+    out = save_picture(picture, args.out)
+    write(f"wrote {out} ({picture.width}x{picture.height})")

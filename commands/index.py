@@ -1,29 +1,28 @@
-"""The commands `fashion-rag index` and `fashion-rag encoder`."""
+"""`fashion-rag index`: build and info here, the other actions in upkeep, search and milvus."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from ..retriever.encoders import hub
+from ..retriever.encoders.color_check import CARDS, check_text_image_pair
+from ..retriever.encoders.open_clip import Encoder
 from ..retriever.milvus.connection import CONFIG
 from ..retriever.milvus.index import MilvusIndex
 from ..retriever.store.index import GarmentIndex
 from ..retriever.store.manifest import data_files
 from ..retriever.upkeep.build import build_index
-from . import search as query_cli
-from . import upkeep
-from .terminal import add_encoder_options, encoder_of, progress_bar, write
+from . import milvus, search, upkeep
+from .terminal import add_encoder_options, encoder_of, progress_bar, whole_number, write
 from .upkeep import add_kind_options, add_processes_option, describe_kind
+
+MATCHED = 7
+"""An encoder's towers belong together if so many of 8 colour cards are nearest to their names."""
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
-    """Add `index build|info|search|...` and `encoder list|get`; each sets `run`."""
-    _add_index(commands.add_parser("index", help="build, describe and search garment indexes"))
-    _add_encoder(commands.add_parser("encoder", help="list and fetch retrieval encoders"))
-
-
-def _add_index(parser: argparse.ArgumentParser) -> None:
+    """Add `index build|info|search|...`; each sets `run`."""
+    parser = commands.add_parser("index", help="build, describe and search garment indexes")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
 
     build = actions.add_parser("build", help="encode a catalogue of garment photos")
@@ -31,13 +30,18 @@ def _add_index(parser: argparse.ArgumentParser) -> None:
     build.add_argument("index", type=Path, help="folder of the index to write")
     add_encoder_options(build)
     build.add_argument("--overwrite", action="store_true", help="replace a finished index")
-    build.add_argument("--batch-size", type=int, default=32, metavar="N", help="default: 32")
+    build.add_argument("--batch-size", type=whole_number(1), default=32, metavar="N")
     build.add_argument(
         "--shard",
         type=_shard,
         default=(1, 1),
         metavar="I/N",
         help="encode the I-th of N parts of the catalogue alone; join them with `index merge`",
+    )
+    build.add_argument(
+        "--unchecked",
+        action="store_true",
+        help="use an encoder though its text and image towers do not seem to belong together",
     )
     add_kind_options(build)
     add_processes_option(build)
@@ -47,37 +51,22 @@ def _add_index(parser: argparse.ArgumentParser) -> None:
     info.add_argument("index", type=Path)
     info.set_defaults(run=_info)
 
-    upkeep.add_actions(actions)
-
-    query_cli.add_actions(actions)
-
-
-def _add_encoder(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    actions.add_parser("list", help="encoders that can be fetched").set_defaults(run=_list)
-    get = actions.add_parser("get", help="fetch an encoder from the Hugging Face hub")
-    get.add_argument("tag", metavar="TAG", help="see `fashion-rag encoder list`")
-    get.add_argument(
-        "--to",
-        type=Path,
-        default=Path(),
-        metavar="FOLDER",
-        help="where the encoder's folder goes, such as ComfyUI/models/fashion_rag/encoders "
-        "(default: here)",
-    )
-    get.set_defaults(run=_get)
+    for module in (search, upkeep, milvus):
+        module.add_actions(actions)
 
 
 def _shard(text: str) -> tuple[int, int]:
     try:
-        number, of = map(int, text.split("/"))
+        part, of = map(int, text.split("/"))
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} is no shard: expected 1/4, say") from error
-    return number, of
+    return part, of
 
 
 def _build(args: argparse.Namespace) -> None:
     encoder = encoder_of(args)
+    if not args.unchecked:
+        check_pair(encoder, args.encoder)
     with progress_bar() as progress:
         report = build_index(
             args.catalogue,
@@ -94,9 +83,24 @@ def _build(args: argparse.Namespace) -> None:
     write(report.summary())
 
 
+def check_pair(encoder: Encoder, folder: Path) -> None:
+    """Refuse an encoder that doesn't match colour cards to their names.
+
+    Raises:
+        ValueError: it matches fewer than MATCHED of them.
+    """
+    right = check_text_image_pair(encoder)
+    if right < MATCHED:
+        raise ValueError(
+            f"The encoder {folder} matches only {right} of {len(CARDS)} colour cards to their "
+            f"names ({MATCHED} expected): its text and image towers do not belong together, or "
+            "are not trained. Fetch one with `fashion-rag encoder get`; --unchecked builds anyway."
+        )
+
+
 def _info(args: argparse.Namespace) -> None:
     if (args.index / CONFIG).is_file():
-        write(query_cli.describe(MilvusIndex.open(args.index)))
+        write(milvus.describe(MilvusIndex.open(args.index)))
         return
     index = GarmentIndex.open(args.index)
     manifest = index.manifest
@@ -114,13 +118,3 @@ def _info(args: argparse.Namespace) -> None:
         *(f"left out   {reject['file']}: {reject['reason']}" for reject in manifest["rejects"]),
     ]
     write("\n".join(lines))
-
-
-def _list(args: argparse.Namespace) -> None:
-    for tag, source in hub.SOURCES.items():
-        write(f"{tag:<28} {source.description}; licence {source.licence}")
-
-
-def _get(args: argparse.Namespace) -> None:
-    folder = hub.get_encoder(args.tag, args.to / hub.folder_name(args.tag), write)
-    write(f"{folder} is ready")

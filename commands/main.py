@@ -1,19 +1,33 @@
-"""The command `fashion-rag`; every file here adds its own subcommands."""
+"""The command `fashion-rag`: its subcommands, one module each, and what goes wrong in them."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
-from . import convert as adapter_cli
-from . import demo as demo_cli
-from . import evaluate as evaluation_cli
-from . import generate
-from . import index as retriever_cli
-from . import miniature as miniature_cli
-from . import train as training_cli
+from . import catalogue, convert, encoder, evaluate, generate, index, mask, miniature, train
+from .terminal import tell
+
+COMMANDS = [catalogue, index, encoder, generate, mask, convert, train, evaluate, miniature]
+"""The modules in the order of `fashion-rag --help`; each has `add_commands`."""
+
+with contextlib.suppress(ImportError):  # only a clone has it
+    from . import demo
+
+    COMMANDS.insert(0, demo)
+
+_LIBRARIES = frozenset(
+    "PIL accelerate diffusers grpc httpx huggingface_hub open_clip pymilvus requests safetensors "
+    "sqlite3 tokenizers torch transformers".split()
+)
+_MEMORY = (
+    "there is not enough memory. Smaller pictures, a smaller --batch-size, or --device cpu need "
+    "less."
+)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -24,27 +38,54 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("-v", "--verbose", action="store_true", help="log what is being done")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    retriever_cli.add_commands(commands)
-    adapter_cli.add_commands(commands)
-    generate.add_commands(commands)
-    miniature_cli.add_commands(commands)
-    demo_cli.add_commands(commands)
-    training_cli.add_commands(commands)
-    evaluation_cli.add_commands(commands)
+    for module in COMMANDS:
+        module.add_commands(commands)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand. Returns 0, 1 for an error that the message explains, 130 for Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):
+        # What libraries print must not end a run either, whatever letters the terminal knows.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     args = build_parser().parse_args(argv)
     logging.basicConfig(
         level=logging.INFO if args.verbose else logging.WARNING, format="%(levelname)s: %(message)s"
     )
     try:
         return args.run(args) or 0
-    except (OSError, ValueError, ImportError) as error:
-        sys.stderr.write(f"fashion-rag: {error}\n")
+    except BrokenPipeError:  # the reader of a pipe has seen enough, such as `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
-        sys.stderr.write("fashion-rag: interrupted; what was finished is kept\n")
+        tell("fashion-rag: interrupted; what was finished is kept")
         return 130
+    except Exception as error:
+        if (message := explanation(error)) is None:
+            raise
+        logging.getLogger(__name__).info("where it happened:", exc_info=error)
+        tell(f"fashion-rag: {message}")
+        return 1
+
+
+def explanation(error: Exception) -> str | None:
+    """What to tell of an error of a file, a value, a package or a library; None: a fault of the
+    program, whose traceback is what a report needs."""
+    library = any(cls.__module__.split(".")[0] in _LIBRARIES for cls in type(error).__mro__)
+    text = " ".join(str(error).split("\n\n")[0].splitlines()).strip()
+    if isinstance(error, MemoryError) or "out of memory" in text.lower():
+        return f"{text or type(error).__name__}: {_MEMORY}"
+    if isinstance(error, (OSError, ValueError, ImportError)):
+        return str(error)
+    if isinstance(error, (RuntimeError, AssertionError)) and _raised_in_library(error):
+        return f"{text} (-v shows where it happened)"
+    return f"{type(error).__name__}: {text}" if library else None
+
+
+def _raised_in_library(error: Exception) -> bool:
+    trace, name = error.__traceback__, ""
+    while trace is not None:
+        name = trace.tb_frame.f_globals.get("__name__", "")
+        trace = trace.tb_next
+    return name.split(".")[0] in _LIBRARIES or not name.startswith(__package__.split(".")[0])

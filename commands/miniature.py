@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import re
-import sys
 import time
 from pathlib import Path
 
 from ..miniature.train import STAGES
+from .terminal import number, picture_size, tell_progress, whole_number, write
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -20,15 +19,23 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "render", help="draw people and garments in Dress Code's folder layout"
     )
     render.add_argument("--out", type=Path, required=True, help="a new folder, or one to complete")
-    render.add_argument("--count", type=int, default=8000, help="pairs to draw (default: 8000)")
-    render.add_argument("--test", type=int, help="how many of them are held out (default: 1 in 4)")
     render.add_argument(
-        "--seed", type=int, default=0, help="another seed, another world (default: 0)"
+        "--count", type=whole_number(1), default=8000, help="pairs to draw (default: 8000)"
     )
     render.add_argument(
-        "--size", type=_size, default=(384, 512), metavar="WxH", help="3:4 (default: 384x512)"
+        "--test", type=whole_number(0), help="how many of them are held out (default: 1 in 4)"
     )
-    render.add_argument("--processes", type=int, help="default: one for each core")
+    render.add_argument(
+        "--seed", type=whole_number(0), default=0, help="another seed, another world (default: 0)"
+    )
+    render.add_argument(
+        "--size",
+        type=picture_size,
+        default=(384, 512),
+        metavar="WxH",
+        help="3:4 (default: 384x512)",
+    )
+    render.add_argument("--processes", type=whole_number(1), help="default: one for each core")
     render.set_defaults(run=_render)
     examples = miniature.add_parser(
         "examples", help="draw the garments and people that come with the pack"
@@ -37,7 +44,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     examples.set_defaults(run=_examples)
     train = miniature.add_parser("train", help="train the miniature's models from nothing")
     train.add_argument("--out", type=Path, required=True, help="folder; what is begun is resumed")
-    train.add_argument("--minutes", type=float, help="stop with a checkpoint after so long")
+    train.add_argument("--minutes", type=number(0), help="stop with a checkpoint after so long")
     train.add_argument(
         "--set", action="append", default=[], metavar="STAGE.KEY=VALUE", help="change a setting"
     )
@@ -45,27 +52,20 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     train.set_defaults(run=_train)
 
 
-def _size(text: str) -> tuple[int, int]:
-    if not re.fullmatch(r"\d{1,5}x\d{1,5}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT, such as 384x512")
-    width, height = text.split("x")
-    return int(width), int(height)
-
-
 def _examples(args: argparse.Namespace) -> None:
     from ..miniature.examples import write_examples
 
     write_examples(args.out)
-    sys.stdout.write(f"catalogues/ and people/ are in {args.out}\n")
+    write(f"catalogues/ and people/ are in {args.out}")
 
 
 def _train(args: argparse.Namespace) -> None:
     from ..miniature.train import train_miniature
 
     if train_miniature(args.out, args.minutes, args.set, args.only):
-        sys.stdout.write(f"{args.out / 'model'} is ready\n")
+        write(f"{args.out / 'model'} is ready")
     else:
-        sys.stdout.write("not complete yet; the same command goes on\n")
+        write("not complete yet; the same command goes on")
 
 
 def _render(args: argparse.Namespace) -> None:
@@ -74,12 +74,10 @@ def _render(args: argparse.Namespace) -> None:
     start = time.monotonic()
 
     def progress(done: int, total: int) -> None:
-        if sys.stderr.isatty() or done == total:
-            left = (time.monotonic() - start) / done * (total - done)
-            sys.stderr.write(f"\r{done} of {total} pairs, {left:.0f} s left ")
+        left = (time.monotonic() - start) / done * (total - done)
+        tell_progress(f"{done} of {total} pairs, {left:.0f} s left ", done == total)
 
     test = args.count // 4 if args.test is None else args.test
     render(args.out, args.count, test, args.seed, args.size, args.processes, progress)
     seconds = time.monotonic() - start
-    sys.stderr.write("\n")
-    sys.stdout.write(f"{args.count} pairs ({test} held out) in {args.out}, {seconds:.0f} s\n")
+    write(f"{args.count} pairs ({test} held out) in {args.out}, {seconds:.0f} s")

@@ -1,18 +1,26 @@
-"""What the commands share: options of the encoder, progress, and lines for any terminal."""
+"""What the commands share: lines for any terminal, progress, numbers in range, files to write."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TextIO
 
+from PIL import Image
+
+from ..files import atomic_file
+from ..pictures.photos import SUFFIXES
 from ..progress import Progress
 from ..retriever.encoders.open_clip import OpenClipEncoder, load_encoder
 
 
 def add_encoder_options(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    """Add `--encoder` and `--device`."""
     parser.add_argument(
         "--encoder", type=Path, required=required, help="encoder folder (`fashion-rag encoder get`)"
     )
@@ -26,6 +34,96 @@ def encoder_of(args: argparse.Namespace) -> OpenClipEncoder:
     device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     dtype = torch.float16 if device.type == "cuda" else torch.float32
     return load_encoder(args.encoder, device, dtype)
+
+
+def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
+    """An argparse type: whole numbers from `low` to `high` (None: any)."""
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = None
+        if value is None or value < low or (high is not None and value > high):
+            raise argparse.ArgumentTypeError(
+                f"{text!r}: expected a whole number {_range(low, high)}"
+            )
+        return value
+
+    return read
+
+
+def number(low: float, high: float | None = None) -> Callable[[str], float]:
+    """An argparse type: finite numbers from `low` to `high` (None: any)."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not low <= value <= (sys.float_info.max if high is None else high):  # also NaN
+            raise argparse.ArgumentTypeError(f"{text!r}: expected a number {_range(low, high)}")
+        return value
+
+    return read
+
+
+def picture_size(text: str) -> tuple[int, int]:
+    """An argparse type: `384x512` as (width, height)."""
+    width, _, height = text.lower().partition("x")
+    sides = [int(side) for side in (width, height) if side.isascii() and side.isdigit()]
+    if len(sides) != 2 or not all(8 <= side <= 8192 for side in sides):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not WIDTHxHEIGHT, such as 384x512, with sides of 8 to 8192"
+        )
+    return sides[0], sides[1]
+
+
+def check_file(path: Path, option: str) -> None:
+    """Make sure that a file can be written, before hours are spent on what goes into it.
+
+    Raises:
+        IsADirectoryError: it is a folder. OSError: its folder can't be written.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(f"{option} {path} is a folder: name a file in it.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+        if path.exists() and not os.access(path, os.W_OK):
+            raise PermissionError(13, "it may not be replaced")
+    except OSError as error:
+        raise type(error)(f"{option} {path} can't be written: {error.strerror}.") from error
+
+
+def check_picture(path: Path, option: str) -> None:
+    """Make sure that a picture can be written: see `check_file`, and the ending is a picture's.
+
+    Raises:
+        ValueError: the ending is none that a picture can be written with.
+        OSError: it can't be written.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES or Image.registered_extensions().get(suffix) not in Image.SAVE:
+        raise ValueError(f"{option} {path} has no picture's ending: use .png or .jpg.")
+    check_file(path, option)
+
+
+def save_picture(picture: Image.Image, path: Path) -> Path:
+    """Write a picture in one step; where that fails at the last moment, to the folder of temporary
+    files, which is told. Returns where it is."""
+    kind = Image.registered_extensions()[path.suffix.lower()]
+    try:
+        with atomic_file(path) as temporary:
+            picture.save(temporary, format=kind)
+        return path
+    except OSError as error:
+        handle, name = tempfile.mkstemp(prefix=f"{path.stem}_", suffix=".png")
+        with open(handle, "wb") as file:
+            picture.save(file, format="PNG")
+        tell(f"{path} can't be written ({error}); the picture is in {name}")
+        return Path(name)
 
 
 @contextlib.contextmanager
@@ -45,7 +143,29 @@ def progress_bar(unit: str = " garments") -> Iterator[Progress]:
 
 
 def write(text: str) -> None:
-    """Print a line; letters that the terminal doesn't know are escaped."""
+    """Print a line of the result; letters that the terminal doesn't know are escaped."""
+    _put(sys.stdout, text + "\n")
+
+
+def tell(text: str) -> None:
+    """Print a line on what is going on, beside the result."""
+    _put(sys.stderr, text + "\n")
+
+
+def tell_progress(text: str, finished: bool) -> None:
+    """Rewrite a line on what is going on; elsewhere than on a terminal only the last one shows."""
+    if finished or sys.stderr.isatty():
+        _put(sys.stderr, f"\r{text}" + ("\n" if finished else ""))
+
+
+def _put(stream: TextIO, text: str) -> None:
     # File names may hold bytes that are no UTF-8, and the terminal may know fewer letters.
-    encoding = sys.stdout.encoding or "utf-8"
-    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    encoding = stream.encoding or "utf-8"
+    stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+    stream.flush()
+
+
+def _range(low: float, high: float | None) -> str:
+    if high is None:
+        return f"of {low:g} or more"
+    return f"from {low} to {high}" if isinstance(high, int) else f"from {low:g} to {high:g}"

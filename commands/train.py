@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from ..training.stages import CONFIGS, check_packages, parse_stage, run_stage
+from .terminal import number, write
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -22,7 +22,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     add("--data", type=Path, required=True, metavar="FOLDER", help="in Dress Code's layout")
     add("--out", type=Path, required=True, metavar="FOLDER", help="of the run")
     add("--resume", action="store_true", help="go on from the run's last checkpoint")
-    add("--minutes", type=float, help="stop with a checkpoint after so many minutes")
+    add("--minutes", type=number(0), help="stop with a checkpoint after so many minutes")
     add(
         "--set",
         action="append",
@@ -48,8 +48,8 @@ def _train(args: argparse.Namespace) -> None:
         raise ValueError(f"{path}: {error}") from error
     finished = run_stage(content, args.data, args.out, args.resume, args.minutes)
     if PartialState().is_main_process:
-        sys.stdout.write(
-            f"{args.out / 'model'} is ready\n"
+        write(
+            f"{args.out / 'model'} is ready"
             if finished
-            else f"stopped after {args.minutes:g} minutes; go on with --resume\n"
+            else f"stopped after {args.minutes:g} minutes; go on with --resume"
         )

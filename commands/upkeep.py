@@ -13,7 +13,7 @@ from ..retriever.upkeep.merge import merge_indexes
 from ..retriever.upkeep.tune import tune_index
 from ..retriever.upkeep.update import remove_garments, update_index
 from ..retriever.vectors.approximate import KINDS, MEMORY
-from .terminal import add_encoder_options, encoder_of, progress_bar, write
+from .terminal import add_encoder_options, encoder_of, number, progress_bar, whole_number, write
 
 
 def add_actions(actions: argparse._SubParsersAction) -> None:
@@ -24,7 +24,9 @@ def add_actions(actions: argparse._SubParsersAction) -> None:
     update.add_argument("index", type=Path)
     add_encoder_options(update)
     update.add_argument("--catalogue", type=Path, help="where the photos are now, if moved")
-    update.add_argument("--batch-size", type=int, default=32, metavar="N", help="default: 32")
+    update.add_argument(
+        "--batch-size", type=whole_number(1), default=32, metavar="N", help="default: 32"
+    )
     update.add_argument(
         "--check-content", action="store_true", help="read every photo, not only size and time"
     )
@@ -43,7 +45,7 @@ def add_actions(actions: argparse._SubParsersAction) -> None:
     duplicates.add_argument("index", type=Path)
     duplicates.add_argument(
         "--threshold",
-        type=float,
+        type=number(-1, 1),
         default=THRESHOLD,
         metavar="C",
         help=f"cosine similarity, default: {THRESHOLD}",
@@ -69,8 +71,12 @@ def add_actions(actions: argparse._SubParsersAction) -> None:
         "tune", help="choose the search parameters for a wanted recall against exact search"
     )
     tune.add_argument("index", type=Path)
-    tune.add_argument("--recall", type=float, default=0.95, metavar="R", help="default: 0.95")
-    tune.add_argument("-k", "--top-k", type=int, default=10, metavar="K", help="default: 10")
+    tune.add_argument(
+        "--recall", type=number(0, 1), default=0.95, metavar="R", help="default: 0.95"
+    )
+    tune.add_argument(
+        "-k", "--top-k", type=whole_number(1), default=10, metavar="K", help="default: 10"
+    )
     tune.add_argument("--kind", choices=KINDS, help="make the index one of this kind first")
     tune.add_argument(
         "--texts",
@@ -88,7 +94,7 @@ def add_kind_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--memory",
-        type=float,
+        type=number(0),
         default=MEMORY / (1 << 30),
         metavar="GIB",
         help="what searching may hold in memory, for --kind auto (default: %(default)g)",
@@ -98,7 +104,7 @@ def add_kind_options(parser: argparse.ArgumentParser) -> None:
 def add_processes_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--processes",
-        type=int,
+        type=whole_number(0),
         default=0,
         metavar="N",
         help="decode photos in N processes rather than on threads, for a fast GPU (default: 0)",

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from PIL import Image
 
 from ..adapter.garment.prompts import PAPER_PROMPT
 from ..adapter.headless.pipeline import FashionRAGPipeline
 from ..adapter.person.pose import photo_keypoints
-from ..comfyui_server.client import Graph, Node
-from ..comfyui_server.installations import Host, optional_packages
+from ..comfyui_server.client import RUN_SECONDS, Graph, Node
+from ..comfyui_server.installations import Host, has_gpu, optional_packages
 from ..comfyui_server.server import Server, link_or_copy
 from ..pictures.photos import open_photo
 from ..retriever.encoders.open_clip import load_encoder
@@ -45,6 +46,11 @@ class Headless:
 
     def __init__(self, models: Models, catalogue: Path, folder: Path, say: Callable[[str], None]):
         self.models, self.catalogue, self.folder, self.say = models, catalogue, folder, say
+        # The miniature takes a second on any machine, and gives everywhere the same on the CPU.
+        gpu = torch.cuda.is_available() and models.full_size
+        mps = torch.backends.mps.is_available() and models.full_size
+        self.device = torch.device("cuda" if gpu else "mps" if mps else "cpu")
+        self.dtype = torch.float16 if gpu else torch.float32
 
     def __enter__(self) -> Headless:
         return self
@@ -54,7 +60,8 @@ class Headless:
 
     def find(self, text: str, category: str | None, count: int) -> list[Found]:
         """Build the index on the spot and search it."""
-        encoder = load_encoder(self.models.encoder or self.models.folder)
+        folder = self.models.encoder or self.models.folder
+        encoder = load_encoder(folder, self.device, self.dtype)
         report = build_index(self.catalogue, self.folder / "index", encoder)
         self.say(report.summary())
         index = GarmentIndex.open(self.folder / "index")
@@ -65,7 +72,10 @@ class Headless:
         """The person in the garments, best first."""
         models, photo = self.models, photo_of(person)
         categories = {garment.category for garment in worn}
-        return FashionRAGPipeline.from_pretrained(models.folder)(
+        pipeline = FashionRAGPipeline.from_pretrained(
+            models.folder, device=self.device, dtype=self.dtype
+        )
+        return pipeline(
             photo,
             Image.open(person / "mask.png"),
             [open_photo(self.catalogue / garment.file) for garment in worn],
@@ -97,7 +107,10 @@ class InComfyUI:
         self.models, self.catalogue, self.say = models, catalogue, say
         # The pair of the models' own towers needs no package beside the host's.
         packages = optional_packages(host.python) if models.encoder else None
-        self.server = Server(host, folder / "comfyui", packages, flags)
+        gpu = models.full_size and has_gpu(host.python)
+        self.server = Server(host, folder / "comfyui", packages, flags, gpu=gpu)
+        # On a CPU, full-size models may take an hour.
+        self.seconds = None if models.full_size else RUN_SECONDS
         given = {"models": models.folder, "encoders": models.encoder, "catalogues": catalogue}
         for kind, source in given.items():
             if source is not None:
@@ -115,7 +128,7 @@ class InComfyUI:
         """Build the index inside the host and search it there."""
         graph = DemoGraph(self.models, text, category, count)
         shown = graph.add("PreviewAny", source=graph.found[2])
-        result = self.client.run(graph)
+        result = self.client.run(graph, self.seconds)
         self.say(self.client.text(result, graph.index))
         known = {garment.file: garment for garment in read_catalogue(self.catalogue).garments}
         found = []
@@ -134,7 +147,7 @@ class InComfyUI:
         category = categories.pop() if len(categories) == 1 else None
         graph = DemoGraph(self.models, text, category, len(worn))
         saved = graph.paint(photo_of(person).size)
-        (picture,) = self.client.images(self.client.run(graph), saved)
+        (picture,) = self.client.images(self.client.run(graph, self.seconds), saved)
         return Image.fromarray(picture)
 
 

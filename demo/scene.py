@@ -39,7 +39,7 @@ class Models:
 
     `title` says what they are; `size` is the width and height of its pictures; `encoder` an encoder
     folder of its own inside the model folder, or None where its text and image encoders are the
-    pair that retrieves.
+    pair that retrieves. full_size: not the miniature: worth a GPU, and slow without one.
     """
 
     folder: Path
@@ -47,6 +47,7 @@ class Models:
     steps: int
     guidance: float
     title: str
+    full_size: bool = False
 
     @property
     def encoder(self) -> Path | None:
@@ -67,7 +68,8 @@ def open_models(weights: Path | None, folder: Path) -> Models:
             f"--weights {weights} is no model folder in diffusers layout (it has no unet). Needed: "
             f"{TO_FETCH}."
         )
-    return Models(weights, FULL_SIZE, FULL_STEPS, FULL_GUIDANCE, weights.resolve().name)
+    name = weights.resolve().name
+    return Models(weights, FULL_SIZE, FULL_STEPS, FULL_GUIDANCE, name, full_size=True)
 
 
 def check_own_photos(

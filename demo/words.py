@@ -27,7 +27,7 @@ def category_of_text(text: str) -> str | None:
 
 
 def unknown_words(text: str) -> list[str]:
-    """Words of a text that no caption of the drawn world has."""
+    """Words of a text, in any script, that no caption of the drawn world has."""
     known = _vocabulary() | _SMALL_WORDS
     return [word for word in dict.fromkeys(_split(text)) if word not in known]
 
@@ -44,4 +44,4 @@ def _vocabulary() -> frozenset[str]:
 
 
 def _split(text: str) -> list[str]:
-    return re.findall(r"[a-z][a-z-]*", text.lower())
+    return re.findall(r"[^\W\d_](?:[^\W\d_]|-)*", text.lower())

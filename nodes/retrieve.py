@@ -14,10 +14,9 @@ from ..pictures.photos import to_rgb_on_white
 from ..retriever import gallery
 from ..retriever.backends import LocalBackend
 from ..retriever.encoders.open_clip import Encoder, load_encoder
-from ..retriever.open_index import open_index, state_of_index
-from ..retriever.photos.catalogue import Garment
-from ..retriever.query import CHUNKS, MAX_POOL, Query, retrieve
-from ..retriever.store.filters import parse_filter
+from ..retriever.open_index import categories_of_index, open_index, state_of_index
+from ..retriever.photos.catalogue import Garment, strength_of
+from ..retriever.query import CHUNKS, MAX_POOL, Query, read_filter, retrieve
 from ..retriever.store.index import GarmentIndex
 from ..retriever.upkeep.build import build_index
 from . import sockets
@@ -333,13 +332,16 @@ class TextGarmentRetrieve(io.ComfyNode):
                     multiline=True,
                     dynamic_prompts=True,
                     default="blue denim jacket with metal buttons",
-                    tooltip="What the person should wear, in plain words.",
+                    tooltip="What the person should wear, in plain English words: most encoders "
+                    "know no other language. What it should not be ('not red', 'without sleeves') "
+                    "goes into negative_text.",
                 ),
                 io.Combo.Input(
                     "category",
-                    options=[ANY, *CATEGORIES],
+                    options=category_choices(),
                     default=ANY,
-                    tooltip="Search only garments of this category.",
+                    tooltip="Search only garments of this category. The list holds those of all "
+                    "indexes in models/fashion_rag/indexes; press R after building one.",
                 ),
                 io.Int.Input(
                     "top_k",
@@ -368,7 +370,7 @@ class TextGarmentRetrieve(io.ComfyNode):
     def validate_inputs(cls, category=None, filter=None) -> bool | str:
         # Free categories of a catalogue are allowed; an unknown one is reported by the search.
         try:
-            parse_filter(filter or "id = ''")
+            read_filter(filter or "id = ''")
         except ValueError as error:
             return str(error)
         return True
@@ -420,11 +422,11 @@ class TextGarmentRetrieve(io.ComfyNode):
         garments = sockets.RetrievedGarments(
             records=tuple(hit.garment for hit in hits),
             scores=tuple(hit.score for hit in hits),
-            strengths=tuple(strength_of(hit.garment) for hit in hits),
+            strengths=tuple(own_strength(hit.garment) for hit in hits),
             images=photos_to_batch(photos),
         )
         lines = [f"{h.score:.4f}  {h.garment.file}  {h.garment.caption}".rstrip() for h in hits]
-        lines += [result.note] if result.note else []
+        lines += result.note.splitlines()
         shown = {"garments": gallery.shown(result)["hits"], "index": [index.name]}
         return io.NodeOutput(garments, garments.images, "\n".join(lines), ui=shown)
 
@@ -440,20 +442,26 @@ def lines_of(text: str) -> tuple[str, ...]:
     return tuple(line.strip() for line in text.splitlines() if line.strip())
 
 
-def strength_of(garment: Garment) -> float:
+def own_strength(garment: Garment) -> float:
     """The garment's own strength: the catalogue's column `strength`, 1 where there is none.
 
-    Raises:
-        ValueError: the column holds something else than a number from 0 to 2.
+    A value that is no number from 0 to 2 counts as 1: the column may mean something else.
     """
-    value = garment.metadata.get("strength", "") or "1"
-    try:
-        strength = float(value)
-    except ValueError:
-        strength = -1.0
-    if not 0 <= strength <= 2:
-        raise ValueError(
-            f"Garment {garment.id!r} ({garment.file}) has the strength {value!r} in its catalogue; "
-            "expected a number from 0 to 2."
+    value = garment.metadata.get("strength", "")
+    strength = strength_of(value)
+    if strength is None:
+        logger.warning(
+            "The strength %r of %s in its catalogue is no number from 0 to 2: it counts as 1.",
+            value,
+            garment.file,
         )
+        return 1.0
     return strength
+
+
+def category_choices() -> list[str]:
+    """What `category` offers: any, the paper's three, and those of the indexes that are there."""
+    own = {
+        name for path in folders.entries("indexes").values() for name in categories_of_index(path)
+    }
+    return [ANY, *CATEGORIES, *sorted(own - {ANY, *CATEGORIES})]

@@ -11,7 +11,12 @@ from PIL import ExifTags, Image
 MAX_PIXELS = 80_000_000
 """Larger photos are refused: below Pillow's own warning, above any product photo."""
 
-_FORMATS = ("JPEG", "PNG", "WEBP")
+SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff",
+)  # fmt: skip
+"""Endings of photos that are read."""
+
+_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF")
 # What Pillow's readers of these formats raise on damaged files, beside OSError and ValueError.
 _DAMAGE = (OSError, ValueError, SyntaxError, EOFError, struct.error)
 

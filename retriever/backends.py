@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ from .photos.catalogue import Garment
 from .search import nearest
 from .store.filters import Filter
 from .store.index import GarmentIndex
+from .store.records import ColumnValues
 
 
 class SearchBackend(Protocol):
@@ -48,6 +49,14 @@ class SearchBackend(Protocol):
         Raises:
             ValueError: there is no such category or column.
         """
+        ...
+
+    def categories(self) -> Collection[str]:
+        """The categories that occur, '' being none."""
+        ...
+
+    def values_of(self, column: str) -> ColumnValues:
+        """What a column holds, to explain why a filter finds nothing."""
         ...
 
     def rows_of_ids(self, ids: Sequence[str]) -> np.ndarray:
@@ -103,6 +112,14 @@ class LocalBackend:
             rows = self.index.rows_where(where, category)
         scores, rows = nearest(self.index, torch.from_numpy(queries), k, rows, self.search)
         return scores.numpy(), rows.numpy()
+
+    def categories(self) -> Collection[str]:
+        """See SearchBackend."""
+        return self.index.categories()
+
+    def values_of(self, column: str) -> ColumnValues:
+        """See SearchBackend."""
+        return self.index.records.values_of(column)
 
     def rows_of_ids(self, ids: Sequence[str]) -> np.ndarray:
         """See SearchBackend."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import lru_cache
 from pathlib import Path
 
 from .backends import LocalBackend, SearchBackend
@@ -30,6 +31,30 @@ def open_index(
     if (folder / CONFIG).is_file():
         return MilvusIndex.open(folder, catalogue_root)
     return LocalBackend(GarmentIndex.open(folder, catalogue_root), search)
+
+
+def categories_of_index(folder: Path) -> tuple[str, ...]:
+    """The categories of a local index, sorted, to choose from; () where it can't be opened.
+
+    A collection is not asked: a page that lists what there is must not wait for a server.
+    """
+    folder = Path(folder)
+    if (folder / CONFIG).is_file() or not (folder / MANIFEST).is_file():
+        return ()
+    try:
+        return _categories(folder, state_of_index(folder))
+    except (OSError, ValueError) as error:
+        logger.info("The categories of %s are unknown: %s", folder, error)
+        return ()
+
+
+@lru_cache(maxsize=256)
+def _categories(folder: Path, state: tuple) -> tuple[str, ...]:
+    index = GarmentIndex.open(folder)
+    try:
+        return tuple(index.categories())
+    finally:
+        index.close()
 
 
 def state_of_index(folder: Path) -> tuple:

@@ -26,8 +26,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -35,15 +35,30 @@ from PIL import Image
 
 from .backends import SearchBackend
 from .encoders.open_clip import Encoder
+from .photos.layouts import category_of
 from .search import Hit
-from .store.filters import Filter, parse_filter
+from .store.filters import (
+    And,
+    Comparison,
+    Filter,
+    Membership,
+    Not,
+    Or,
+    Value,
+    is_number,
+    parse_filter,
+)
+from .words import plain_words, remarks
 
 CHUNKS = ("together", "singly")
 MAX_POOL = 4096
 """The most garments that one query may draw from or ask for."""
 
 _CANCELLED = 0.05  # a shorter sum of unit vectors points nowhere in particular
-_SEPARATOR = re.compile(r"[,;\n]")
+_SEPARATOR = re.compile(r"[,;\n\r、，；،؛。\u2028\u2029]")
+_STRAIGHT = str.maketrans("“”„‟«»＂‘’‚‛，（）［］＜＞＝！", '"""""""\'\'\'\',()[]<>=!')
+_IN_QUOTES = re.compile(r"""("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|`[^`]*`)""", re.DOTALL)
+_TWO_WORDS = re.compile(r"([^\W\d]\w*(?:[ -]+\w+)+)\s*(?:[<>=!]|\bin\b)")
 
 
 @dataclass(frozen=True)
@@ -51,7 +66,8 @@ class Query:
     """What to look for.
 
     text: in plain words; may be empty where there are images. Its noun chunks are the parts
-        between commas, semicolons and line ends; the paper joins 1, 2 or 3 of them by ", ".
+        between commas, semicolons and line ends, of any script; the paper joins 1, 2 or 3 of them
+        by ", ". Weights and embeddings of prompts are taken out of it (see words.py).
     chunks: `together` encodes the text whole, as the paper does with its chunks; `singly` encodes
         every chunk by itself and takes their mean, so that none outweighs the others.
     negative: what the garment should not look like; negative_weight: from 0 (ignored) to 2.
@@ -100,6 +116,11 @@ class Query:
                 "The text is empty: say what the person should wear, or show it in a reference "
                 "image."
             )
+        if not self.words and not self.images:
+            raise ValueError(
+                f"The text {self.text!r} holds no words: say what the person should wear; "
+                "embeddings and LoRA tags are not searched for."
+            )
         if self.chunks not in CHUNKS:
             raise ValueError(f"chunks is {self.chunks!r}: expected one of {', '.join(CHUNKS)}.")
         if self.chunks == "singly" and self.text.strip() and not self.noun_chunks:
@@ -134,17 +155,28 @@ class Query:
         if self.images:
             what = "a photo" if len(self.images) == 1 else f"{len(self.images)} photos"
             words = f"{words} with {what}" if words else what
-        return f"{words}, not “{self.negative.strip()}”" if self.negative.strip() else words
+        negative = self.negative_words
+        return f"{words}, not “{negative}”" if negative else words
+
+    @property
+    def words(self) -> str:
+        """The text as the encoder gets it."""
+        return plain_words(self.text.strip())[0]
+
+    @property
+    def negative_words(self) -> str:
+        """The negative text as the encoder gets it."""
+        return plain_words(self.negative.strip())[0]
 
     @property
     def noun_chunks(self) -> tuple[str, ...]:
         """The parts of the text between commas, semicolons and line ends, without empty ones."""
-        return tuple(part.strip() for part in _SEPARATOR.split(self.text) if part.strip())
+        return tuple(part.strip() for part in _SEPARATOR.split(self.words) if part.strip())
 
     @property
     def filter(self) -> Filter | None:
         """`where`, parsed; None where it is empty."""
-        return parse_filter(self.where) if self.where.strip() else None
+        return read_filter(self.where) if self.where.strip() else None
 
     @property
     def pool(self) -> int:
@@ -159,7 +191,8 @@ class Result:
     """What a query found.
 
     hits: the pinned garments in their order, then the others, best score first. vector: (dim,)
-    float32, the query's q. note: why there are fewer hits than asked for, or empty.
+    float32, the query's q. note: lines on why there are fewer hits than asked for, and on what of
+    the query was not read as it stands; or empty.
     """
 
     query: Query
@@ -181,6 +214,7 @@ def retrieve(backend: SearchBackend, encoder: Encoder, queries: Sequence[Query])
     backend.check_encoder(encoder)
     if not queries:
         return []
+    queries = [_of_index(backend, query) for query in queries]
     vectors = query_vectors(encoder, queries)
     groups: dict[tuple[str | None, str, int], list[int]] = {}
     for number, query in enumerate(queries):
@@ -192,9 +226,12 @@ def retrieve(backend: SearchBackend, encoder: Encoder, queries: Sequence[Query])
         found = backend.nearest(vectors[numbers], count, category, queries[numbers[0]].filter)
         for number, scores, rows in zip(numbers, *found, strict=True):
             there = rows >= 0
-            results[number] = _choose(
-                backend, queries[number], vectors[number], scores[there], rows[there]
-            )
+            query = queries[number]
+            result = _choose(backend, query, vectors[number], scores[there], rows[there])
+            lines = [result.note, *_notes_of_text(query, encoder)]
+            if not there.any():
+                lines += _notes_of_filter(backend, query)
+            results[number] = replace(result, note="\n".join(filter(None, lines)))
     return [results[number] for number in range(len(queries))]
 
 
@@ -204,7 +241,7 @@ def query_vectors(encoder: Encoder, queries: Sequence[Query]) -> np.ndarray:
     Raises:
         ValueError: a text and a negative text that cancel out.
     """
-    wanted = [(*_texts_of(query), query.negative.strip()) for query in queries]
+    wanted = [(*_texts_of(query), query.negative_words) for query in queries]
     texts = list(dict.fromkeys(text for parts in wanted for text in parts if text))
     images = [image for query in queries for image in query.images]
     # float32 sums of the same vectors differ with their number; float64 ones don't show it.
@@ -234,7 +271,91 @@ def query_vectors(encoder: Encoder, queries: Sequence[Query]) -> np.ndarray:
 def _texts_of(query: Query) -> tuple[str, ...]:
     if query.chunks == "singly":
         return query.noun_chunks
-    return (query.text.strip(),) if query.text.strip() else ()
+    return (query.words,) if query.words else ()
+
+
+def read_filter(text: str) -> Filter:
+    """Parse a filter; quotes and punctuation of typesetters and of Chinese are taken as typed.
+
+    Raises:
+        ValueError: it is not understood; the message shows where.
+    """
+    pieces = _IN_QUOTES.split(text)
+    pieces[::2] = [piece.translate(_STRAIGHT) for piece in pieces[::2]]
+    try:
+        return parse_filter("".join(pieces))
+    except ValueError as error:
+        names = [m[1] for piece in pieces[::2] for m in _TWO_WORDS.finditer(piece)]
+        names = [re.split(r"\b(?:and|or|not)\b", name)[-1].strip() for name in names]
+        if names := [name for name in names if re.search(r"[ -]", name)]:
+            raise ValueError(
+                f"{error} A column whose name has a space or a hyphen stands in backquotes: "
+                f"`{names[0]}`."
+            ) from error
+        raise
+
+
+def _of_index(backend: SearchBackend, query: Query) -> Query:
+    """The query with its category as the index spells it.
+
+    Raises:
+        ValueError: the index has no such category.
+    """
+    known = backend.categories()
+    if query.category is None or query.category in known:
+        return query
+    wanted = category_of(query.category)
+    alike = [name for name in known if name.casefold() == wanted.casefold()]
+    if len(alike) == 1:
+        return replace(query, category=alike[0])
+    there = ", ".join(repr(name) for name in known if name) or "no category at all"
+    raise ValueError(
+        f"The index has no garments of the category {query.category!r}; it has: {there}. Name one "
+        "of them as category, or any and a filter (`--where`) such as: category = "
+        f'"{next(filter(None, known), "dresses")}"'
+    )
+
+
+def _notes_of_text(query: Query, encoder: Encoder) -> list[str]:
+    notes = [*plain_words(query.text.strip())[1], *plain_words(query.negative.strip())[1]]
+    for text in (*_texts_of(query), query.negative_words):
+        notes += remarks(text, encoder) if text else []
+    return list(dict.fromkeys(notes))
+
+
+def _notes_of_filter(backend: SearchBackend, query: Query) -> list[str]:
+    """Why a filter that finds nothing may not mean what its columns hold."""
+    notes = []
+    for column, value in dict.fromkeys(_compared(query.filter)):
+        seen = backend.values_of(column)
+        examples = ", ".join(map(repr, seen.examples))
+        if is_number(value) and seen.texts and not seen.numbers:
+            notes.append(
+                f"No value of the column {column!r} is a number, so none can be compared with "
+                f"{value:g}; it holds {examples}. Write numbers alone in the table, with a point "
+                "before the decimals, and build the index anew."
+            )
+        elif is_number(value) and seen.texts > seen.numbers:
+            notes.append(
+                f"{seen.texts - seen.numbers} of {seen.texts} values of the column {column!r} are "
+                f"no numbers and are never found by one; it holds {examples}."
+            )
+        elif not is_number(value) and value:
+            notes.append(f"The column {column!r} holds {examples or 'nothing'}, as it is spelt.")
+    return notes
+
+
+def _compared(condition: Filter | None) -> Iterator[tuple[str, Value]]:
+    match condition:
+        case And(parts) | Or(parts):
+            for part in parts:
+                yield from _compared(part)
+        case Not(part):
+            yield from _compared(part)
+        case Comparison(column, _, value):
+            yield column, value
+        case Membership(column, values):
+            yield from ((column, value) for value in values[:3])
 
 
 def _unit(vector: torch.Tensor, what: str) -> torch.Tensor:

@@ -8,6 +8,7 @@ of the retrieved garments stand one after the other, in the order of retrieval, 
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Callable, Sequence
 
@@ -32,6 +33,10 @@ Tokenize = Callable[[str], Sequence[Token]]
 # place, as in "({garments}:1.2)". Plain letters: every CLIP tokenizer keeps them, a character of
 # the private-use area is dropped by some.
 MARKER = "qxgarmentsplaceqx"
+
+_EMPHASIS = 1.1  # what brackets without a number weigh, in ComfyUI
+_ESCAPED = (("\\(", "\ue000"), ("\\)", "\ue001"))
+_EMBEDDING = re.compile(r"(?<![^\s(,])embedding:[^\s,)]+")
 
 
 def category_words(categories: Sequence[str]) -> str:
@@ -68,6 +73,58 @@ def split_prompt(template: str, category: str = OUTFIT, caption: str = "") -> li
             "most: all garments stand at one place; remove the others."
         )
     return parts
+
+
+def weighted_parts(text: str, weight: float = 1.0) -> list[tuple[str, float]]:
+    """Read a prompt's weights as ComfyUI does: the parts of the text, in order, with their weights.
+
+    `(words:1.2)` weighs 1.2, whatever stands around it; `(words)` 1.1 times what stands around it;
+    `\\(` and `\\)` are brackets themselves. A bracket without its other half is a letter.
+    """
+    for escaped, stand_in in _ESCAPED:
+        text = text.replace(escaped, stand_in)
+    parts: list[tuple[str, float]] = []
+    depth, start = 0, 0
+    for place, letter in enumerate(text):
+        if letter == "(":
+            if depth == 0:
+                parts.append((text[start:place], weight))
+                start = place
+            depth += 1
+        elif letter == ")" and depth:
+            depth -= 1
+            if depth == 0:
+                parts += _bracketed(text[start + 1 : place], weight)
+                start = place + 1
+    parts.append((text[start:], weight))
+    for escaped, stand_in in _ESCAPED:
+        parts = [(part.replace(stand_in, escaped[1:]), by) for part, by in parts]
+    return [(part, by) for part, by in parts if part]
+
+
+def _bracketed(text: str, weight: float) -> list[tuple[str, float]]:
+    words, colon, number = text.rpartition(":")
+    try:
+        own = float(number) if colon and words else math.nan
+    except ValueError:
+        own = math.nan
+    if math.isfinite(own):
+        return weighted_parts(words, own)
+    return weighted_parts(text, _EMPHASIS * weight)
+
+
+def refuse_embeddings(*texts: str) -> None:
+    """Refuse what a host without a folder of embeddings would read as mere letters.
+
+    Raises:
+        ValueError: a text holds `embedding:NAME`.
+    """
+    for text in texts:
+        if match := _EMBEDDING.search(text):
+            raise ValueError(
+                f"the prompt holds {match[0]!r}: embeddings are read in ComfyUI alone; name the "
+                "garments by words, or take them from an index ({garments})."
+            )
 
 
 def scale_garments(

@@ -30,8 +30,10 @@ from ..garment.prompts import (
     PAPER_PROMPT,
     Token,
     category_words,
+    refuse_embeddings,
     scale_garments,
     split_prompt,
+    weighted_parts,
     windows,
 )
 from ..garment.text_encoder import encode_vectors, token_table
@@ -199,7 +201,7 @@ class FashionRAGPipeline:
             garments: photos on white, best first.
             category: of all garments, a catalogue category; "" for mixed or unknown ones.
             caption: the words for {caption}.
-            prompt: template with {category}, {caption}, {garments}.
+            prompt: template with {category}, {caption}, {garments}; weights as in ComfyUI.
             keypoints: (18, 3), x and y in pixels of the photo, confidence; None: no pose.
             strength: of the pseudo-words; 0 leaves the garments out.
             preprocess: how garment photos are fitted (see `garment_pixels`); None: as the adapter
@@ -215,12 +217,14 @@ class FashionRAGPipeline:
             output: "pil" for a picture, "latent" for the final latents (1, 4, h/8, w/8).
 
         Raises:
-            ValueError: an empty mask, a size that is no multiple of 8, an unknown `output`.
+            ValueError: an empty mask, a size that is no multiple of 8, an unknown `output`, an
+                `embedding:NAME` in the prompt.
         """
         if height % CELL or width % CELL:
             raise ValueError(f"height x width is {height}x{width}, expected multiples of {CELL}.")
         if output not in ("pil", "latent"):
             raise ValueError(f"output is {output!r}, expected 'pil' or 'latent'.")
+        refuse_embeddings(prompt, caption if "{caption}" in prompt else "")
         words = category_words([category])
         pseudo_words = self.pseudo_words(garments, preprocess) if garments else []
         positive = self.encode_prompt(
@@ -268,7 +272,11 @@ class FashionRAGPipeline:
     def encode_prompt(
         self, parts: Sequence[str], garments: Sequence[torch.Tensor] = ()
     ) -> torch.Tensor:
-        """Text around pseudo-words to a context (1, 77 * windows, width); "" is `[""]`."""
+        """Text around pseudo-words to a context (1, 77 * windows, width); "" is `[""]`.
+
+        A token's weight scales how far its vector lies from that of the empty prompt at its place,
+        as in ComfyUI.
+        """
         tokenizer = self.tokenizer
         tokens = windows(
             parts,
@@ -288,6 +296,10 @@ class FashionRAGPipeline:
         context = encode_vectors(
             self.text_encoder, torch.stack(vectors).unflatten(0, (len(tokens), -1))
         )
+        weights = torch.tensor([[weight for _, weight in window] for window in tokens])
+        if (weights != 1).any():
+            empty = self.encode_prompt([""])
+            context = empty + (context - empty) * weights.to(context)[..., None]
         return context.reshape(1, -1, context.shape[-1])
 
     def inpainting_channels(self, image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -366,7 +378,11 @@ class FashionRAGPipeline:
         return (pixels.float() / 2 + 0.5).clamp(0, 1).movedim(1, -1).cpu()
 
     def _tokenize(self, text: str) -> list[Token]:
-        return [(token, 1.0) for token in self.tokenizer(text, add_special_tokens=False).input_ids]
+        return [
+            (token, weight)
+            for part, weight in weighted_parts(text)
+            for token in self.tokenizer(part, add_special_tokens=False).input_ids
+        ]
 
 
 def _beside(empty: torch.Tensor, context: torch.Tensor) -> torch.Tensor:

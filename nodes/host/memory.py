@@ -87,6 +87,8 @@ class ManagedEncoder(Managed):
         self.name, self.dim = encoder.name, encoder.dim
         self.fingerprint, self.preprocessing = encoder.fingerprint, encoder.preprocessing
         self.prepare = encoder.prepare
+        self.count_tokens, self.context_length = encoder.count_tokens, encoder.context_length
+        self.multilingual = getattr(encoder, "multilingual", False)
 
     def encode_prepared(self, pixels: torch.Tensor) -> torch.Tensor:
         self.encoder.device = self.load()
@@ -218,6 +220,13 @@ class HostEncoder:
             for photo in photos
         ]
         return torch.nn.functional.normalize(torch.cat(embeddings), dim=-1)
+
+    @property
+    def context_length(self) -> int:
+        return self.text.length
+
+    def count_tokens(self, text: str) -> int:
+        return len(self.text.tokens(text)) + 2
 
     def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
         embeddings = torch.cat([self.text.pooled(text) for text in texts])

@@ -18,6 +18,10 @@ CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
+MULTILINGUAL_FROM = 100_000
+"""Tokens in the vocabulary of a text encoder of many languages (mT5, XLM-RoBERTa and Gemma have
+250,000; CLIP, T5 and BERT of English 30,000 to 50,000)."""
+
 _PRECISION = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 
 
@@ -29,7 +33,9 @@ class Encoder(Protocol):
     preprocessing: what happens to a photo, as plain JSON values, for the record.
 
     An encoder may also have `prepare` and `encode_prepared` (see OpenClipEncoder); the first is
-    then called on other threads, while photos are being encoded.
+    then called on other threads, while photos are being encoded. `count_tokens` (of a text, with
+    start and end), `context_length` (the most tokens that it reads) and `multilingual` are used to
+    tell users what of a text it does not read.
     """
 
     name: str
@@ -71,6 +77,24 @@ class OpenClipEncoder:
 
     def encode_images(self, photos: Sequence[Image.Image]) -> torch.Tensor:
         return self.encode_prepared(torch.stack([self._preprocess(photo) for photo in photos]))
+
+    @property
+    def context_length(self) -> int:
+        """The most tokens of a text that count, start and end included."""
+        return self._tokenizer.context_length or 77
+
+    @property
+    def multilingual(self) -> bool:
+        """Whether the tokenizer is that of a text encoder of many languages."""
+        inner = getattr(self._tokenizer, "tokenizer", None)
+        return inner is not None and len(inner) >= MULTILINGUAL_FROM
+
+    def count_tokens(self, text: str) -> int:
+        """The tokens of a text, start and end included, however many it reads."""
+        inner = getattr(self._tokenizer, "tokenizer", None)
+        if inner is None:
+            return len(self._tokenizer.encode(text)) + 2
+        return len(inner(text, verbose=False).input_ids)
 
     @torch.no_grad()
     def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:

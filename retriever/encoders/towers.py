@@ -104,6 +104,12 @@ class TowersEncoder:
         features = self.model[IMAGE](pixel_values=pixels).image_embeds
         return functional.normalize(features.float(), dim=-1).cpu()
 
+    context_length = 77
+
+    def count_tokens(self, text: str) -> int:
+        """The tokens of a text, start and end included."""
+        return len(self._tokenizer(text, verbose=False).input_ids)
+
     @torch.no_grad()
     def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
         """See `open_clip.Encoder`.

@@ -17,6 +17,7 @@ import json
 import logging
 import os
 import re
+import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -122,6 +123,37 @@ class Place:
         return str(safe_path(Path(folder), uri))
 
 
+_LOGGERS = ("pymilvus", "milvus_lite")
+_quiet_lock = threading.Lock()
+_levels: list[int] = []
+_calls = 0
+
+
+@contextlib.contextmanager
+def _quiet_loggers() -> Iterator[None]:
+    """Silence the client's loggers while a call of ours runs, on any thread.
+
+    They log every failed request with its traceback; the error says it all. Other users of the
+    client in this process keep their logs.
+    """
+    global _calls
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    with _quiet_lock:
+        if _calls == 0:
+            _levels[:] = [logger.level for logger in loggers]
+            for logger in loggers:
+                logger.setLevel(logging.CRITICAL)
+        _calls += 1
+    try:
+        yield
+    finally:
+        with _quiet_lock:
+            _calls -= 1
+            if _calls == 0:
+                for logger, level in zip(loggers, _levels, strict=True):
+                    logger.setLevel(level)
+
+
 class Connection:
     """A client of one Milvus, and its errors in words."""
 
@@ -135,9 +167,6 @@ class Connection:
             import pymilvus
         except ImportError as error:
             raise ImportError("Milvus needs the package pymilvus: pip install pymilvus") from error
-        # pymilvus logs failed requests with tracebacks; the error that is raised names the cause.
-        for name in ("pymilvus", "milvus_lite"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
         self.folder, self.place = Path(folder), place
         self.address = place.address(folder)
         self.is_embedded = "://" not in self.address
@@ -180,7 +209,8 @@ class Connection:
         from pymilvus.exceptions import MilvusException
 
         try:
-            yield
+            with _quiet_loggers():
+                yield
         except (MilvusException, grpc.RpcError, grpc.FutureTimeoutError) as error:
             message = " ".join(str(getattr(error, "message", "") or error).split())
             raise self._error(message, getattr(error, "code", None)) from error

@@ -7,7 +7,8 @@ next push comes has to be opened again. The photos are read from the catalogue, 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from PIL import Image
 from ...pictures.photos import open_photo
 from ..encoders.open_clip import Encoder
 from ..photos.catalogue import Garment, safe_path
-from ..store.filters import Filter
+from ..store.filters import Filter, number_of
+from ..store.records import FIELDS, ColumnValues
 from .connection import Connection, Place
 from .filters import Fields, inlined, stored_text, to_expression
 
@@ -177,6 +179,23 @@ class MilvusIndex:
         if self.connection.is_lite:
             return {"filter": inlined(expression, parameters)}
         return {"filter": expression, "filter_params": parameters}
+
+    def categories(self) -> Collection[str]:
+        """See SearchBackend."""
+        return self.manifest["categories"]
+
+    def values_of(self, column: str) -> ColumnValues:
+        """See SearchBackend; of the first garments of the collection."""
+        first = np.arange(min(len(self), _AT_ONCE))
+        garments = self.garments_at(first)
+        values = [
+            getattr(garment, column) if column in FIELDS else garment.metadata.get(column, "")
+            for garment in garments
+        ]
+        counts = Counter(value for value in values if value)
+        numbers = sum(count for value, count in counts.items() if number_of(value) is not None)
+        most = sorted(counts, key=lambda value: (number_of(value) is not None, -counts[value]))
+        return ColumnValues(counts.total(), numbers, tuple(value[:60] for value in most[:3]))
 
     def rows_of_ids(self, ids: Sequence[str]) -> np.ndarray:
         """See SearchBackend."""

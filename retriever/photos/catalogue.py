@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
 
 from ...categories import CATEGORIES
+from ...pictures.photos import SUFFIXES
+from .layouts import (
+    DATA_SET,
+    OTHER,
+    SYSTEM,
+    TABLE,
+    UNREADABLE,
+    account,
+    category_of,
+    passed_over,
+)
+from .table import FIELDS, PhotoNames, Table, choose_table, is_named_table
 
-"""The paper's (and Dress Code's) categories; a catalogue may use words of its own."""
+__all__ = ["Catalogue", "Garment", "Reject", "read_catalogue", "safe_path"]
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-TABLES = ("garments.csv", "garments.jsonl")
-
-_FIELDS = ("file", "id", "category", "caption")
+STRONGEST = 2.0
+"""The column `strength` scales a garment's pseudo-words: numbers from 0 to this."""
 
 
 @dataclass(frozen=True)
@@ -41,26 +48,33 @@ class Reject:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """What a folder holds. unread: folders below the root that can't be listed at the moment."""
+    """What a folder holds.
+
+    unread: folders below the root that can't be listed at the moment. notes: what became of the
+    folder's files, in numbers, and what of the table was read otherwise than it stands.
+    """
 
     root: Path
     garments: tuple[Garment, ...]
     rejects: tuple[Reject, ...]
     unread: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def read_catalogue(root: Path) -> Catalogue:
     """List the garments below `root` in the order of their paths; no photo is opened.
 
-    Every jpg, png and webp is a garment, at any depth, save names that start with a dot. In a
-    Dress Code folder only the in-shop photos are: `cleaned_inshop_imgs`, and `images/*_1.jpg` for
-    garments that are not there. The category is the top folder where that is one of CATEGORIES.
-    `garments.csv` or `garments.jsonl` in the root (file, id, category, caption, and any further
-    columns as metadata) describes photos; those that it does not name stay in the catalogue.
+    Every picture that can be read is a garment, at any depth, save names that start with a dot,
+    what a NAS or an operating system keeps, and what stands beside the garments in the layouts of
+    Dress Code and VITON-HD (see layouts.py). The category is the top folder where that is one of
+    CATEGORIES, in any letter case. `garments.csv` or `garments.jsonl` in the root, or the only
+    table there with a column `file` (file, id, category, caption, and any further columns as
+    metadata), describes photos; those that it does not name stay in the catalogue. Of several
+    photos with one id, that of the table's first row holds.
 
     Raises:
         FileNotFoundError, NotADirectoryError: `root` is no folder.
-        ValueError: no garment is found, both tables are there, or the table is unreadable.
+        ValueError: no garment is found, there are two tables, or the table is unreadable.
     """
     root = Path(root)
     if not root.is_dir():
@@ -68,26 +82,50 @@ def read_catalogue(root: Path) -> Catalogue:
         raise kind(f"The catalogue {root} is not a folder: name a folder of garment photos.")
     rejects: list[Reject] = []
     unread: list[str] = []
-    files = sorted(_photo_files(root, rejects, unread))
-    if any((root / category / "images").is_dir() for category in CATEGORIES):
-        files = sorted(_dress_code_garments(files))
-    rows = _read_table(root, set(files), rejects)
+    files, hidden = _files(root, rejects, unread)
+    links = {reject.file: reject.reason for reject in rejects}
+    passed = passed_over(files)
+    photos = sorted(file for file in files if file not in passed)
+    names = PhotoNames(root, photos)
+    table, others = choose_table([root / file for file in files if "/" not in file], names)
+    if table:
+        passed[table.path.name] = TABLE
+    rejects += [
+        Reject(file, f"{PurePosixPath(file).suffix.lower()} is not read: save it as JPEG or PNG")
+        for file, kind in passed.items()
+        if kind == UNREADABLE
+    ]
+    rejects += [Reject(file, reason) for file, reason in others.items()]
+    rejects += [
+        Reject(file, "not read: a table stands in the catalogue's own folder, beside its folders")
+        for file, kind in passed.items()
+        if kind == OTHER and "/" in file and is_named_table(file)
+    ]
+    rows = _rows_of_photos(table, names, passed | links, rejects) if table else {}
     garments: list[Garment] = []
     file_of_id: dict[str, str] = {}
-    for file in files:
-        garment = _garment(file, rows.get(file, {}))
+    in_order = sorted(photos, key=lambda file: (rows[file][0] if file in rows else 1 << 62, file))
+    for file in in_order:
+        garment = _garment(file, rows[file][1] if file in rows else {})
         first = file_of_id.setdefault(garment.id, file)
         if first == file:
             garments.append(garment)
         else:
-            rejects.append(Reject(file, f"its id {garment.id!r} is already that of {first}"))
+            reason = f"its id {garment.id!r} is already that of {first}: one photo a garment"
+            rejects.append(Reject(file, reason))
+    garments.sort(key=lambda garment: garment.file)
+    left_out = len(links) - len(unread) + len(photos) - len(garments)
+    notes = [account(len(garments), left_out, passed, hidden)]
+    if table:
+        notes.append(f"{len(rows)} of the photos are described by {table.path.name}.")
+        notes += [*table.notes, *_odd_strengths(table)]
     if not garments:
         listed = "".join(f"\n  {reject.file}: {reject.reason}" for reject in rejects[:5])
         raise ValueError(
-            f"The catalogue {root} is empty: expected garment photos ({', '.join(SUFFIXES)}) "
-            f"at any depth.{listed}"
+            f"The catalogue {root} holds no garment: expected photos ({', '.join(SUFFIXES)}) at "
+            f"any depth. {notes[0]}{listed}"
         )
-    return Catalogue(root, tuple(garments), tuple(rejects), tuple(unread))
+    return Catalogue(root, tuple(garments), tuple(rejects), tuple(unread), tuple(notes))
 
 
 def safe_path(root: Path, relative: str) -> Path:
@@ -112,8 +150,11 @@ def safe_path(root: Path, relative: str) -> Path:
     return Path(real)
 
 
-def _photo_files(root: Path, rejects: list[Reject], unread: list[str]) -> Iterator[str]:
+def _files(root: Path, rejects: list[Reject], unread: list[str]) -> tuple[list[str], int]:
+    """All files below the root, and the number of entries whose names start with a dot."""
     folders = [""]
+    files: list[str] = []
+    hidden = 0
     while folders:
         folder = folders.pop()
         try:
@@ -123,15 +164,16 @@ def _photo_files(root: Path, rejects: list[Reject], unread: list[str]) -> Iterat
             unread.append(folder)
             continue
         for entry in entries:
-            if entry.name.startswith("."):
-                continue
             file = f"{folder}/{entry.name}" if folder else entry.name
-            if entry.is_dir(follow_symlinks=False):
+            if entry.name.startswith("."):
+                hidden += 1
+            elif entry.is_dir(follow_symlinks=False):
                 folders.append(file)
             elif entry.is_symlink() and not _stays_inside(root, file):
                 rejects.append(Reject(file, "a link that leaves the catalogue; not followed"))
-            elif entry.name.lower().endswith(SUFFIXES) and entry.is_file():
-                yield file
+            elif entry.is_file():
+                files.append(file)
+    return files, hidden
 
 
 def _stays_inside(root: Path, file: str) -> bool:
@@ -142,84 +184,76 @@ def _stays_inside(root: Path, file: str) -> bool:
     return True
 
 
-def _dress_code_garments(files: Iterable[str]) -> Iterator[str]:
-    cleaned: set[tuple[str, str]] = set()
-    in_shop: dict[tuple[str, str], str] = {}
-    for file in files:
-        category, *folders, name = PurePosixPath(file).parts
-        key = (category, PurePosixPath(name).stem)
-        if folders[:1] == ["cleaned_inshop_imgs"]:
-            cleaned.add(key)
-            yield file
-        elif folders == ["images"] and key[1].endswith("_1"):
-            in_shop[key] = file
-    yield from (file for key, file in in_shop.items() if key not in cleaned)
-
-
 def _garment(file: str, row: Mapping[str, str]) -> Garment:
-    folder = file.split("/", 1)[0]
+    folder = category_of(file.split("/", 1)[0])
     return Garment(
         id=row.get("id") or file,
         file=file,
-        category=row.get("category") or (folder if folder in CATEGORIES else ""),
+        category=category_of(row.get("category", "")) or (folder if folder in CATEGORIES else ""),
         caption=row.get("caption", ""),
-        metadata={name: value for name, value in row.items() if name not in _FIELDS},
+        metadata={name: value for name, value in row.items() if name not in FIELDS},
     )
 
 
-def _read_table(root: Path, files: set[str], rejects: list[Reject]) -> dict[str, dict[str, str]]:
-    """The table's rows by file; rows that can't be used go to `rejects`."""
-    tables = [root / name for name in TABLES if (root / name).is_file()]
-    if len(tables) > 1:
-        raise ValueError(f"{root} holds both {' and '.join(TABLES)}: keep one of them.")
-    rows: dict[str, dict[str, str]] = {}
-    for table in tables:
-        read = _csv_rows if table.suffix == ".csv" else _jsonl_rows
-        for line, row in read(table):
-            place = f"{table.name} line {line}"
-            if not isinstance(row, dict) or None in row or not row.get("file"):
-                rejects.append(Reject(place, f"not a row with a file: {str(row)[:80]}"))
-                continue
-            values = {str(name): _text(value) for name, value in row.items()}
-            file = values["file"] = str(PurePosixPath(values["file"].replace("\\", "/")))
-            if file not in files:
-                rejects.append(Reject(file, f"{place} names it, but there is no such photo"))
-            elif file in rows:
-                rejects.append(Reject(file, f"{place} names it a second time; the first row holds"))
-            else:
-                rows[file] = values
+def _rows_of_photos(
+    table: Table, names: PhotoNames, passed: Mapping[str, str], rejects: list[Reject]
+) -> dict[str, tuple[int, dict[str, str]]]:
+    """The table's rows, with their lines, by photo; rows that can't be used go to `rejects`."""
+    faults = [(line, Reject(table.place(line), reason)) for line, reason in table.faults]
+    found = []
+    for line, values in table.rows:
+        if (photo := names.find(values["file"])) is None:
+            reason = f"{table.place(line)} names it, but {_why_no_photo(values['file'], passed)}"
+            reason += names.hint(values["file"])
+            faults.append((line, Reject(values["file"], reason)))
+        else:
+            found.append((photo[1], line, photo[0], values))
+    rows: dict[str, tuple[int, dict[str, str]]] = {}
+    # A row that names a photo exactly goes before one that means it.
+    for _, line, file, values in sorted(found, key=lambda row: row[:2]):
+        if file in rows:
+            reason = f"{table.place(line)} names it a second time; the first row holds"
+            faults.append((line, Reject(file, reason)))
+        else:
+            rows[file] = line, {**values, "file": file}
+    rejects += [reject for _, reject in sorted(faults, key=lambda fault: fault[0])]
     return rows
 
 
-def _csv_rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
+def _why_no_photo(text: str, passed: Mapping[str, str]) -> str:
+    file = str(PurePosixPath(text.replace("\\", "/")))
+    kind = passed.get(file)
+    if kind is None:
+        return "there is no such photo"
+    if kind in (SYSTEM, DATA_SET):
+        return f"it is passed over with the {kind}"
+    return (
+        "it is no photo that is read" if kind in (OTHER, UNREADABLE) else f"it is left out: {kind}"
+    )
+
+
+def _odd_strengths(table: Table) -> list[str]:
+    """Tell of values in the column `strength` that no garment's pseudo-words can be scaled by."""
+    odd = [
+        (line, values["strength"])
+        for line, values in table.rows
+        if values.get("strength") and strength_of(values["strength"]) is None
+    ]
+    if not odd:
+        return []
+    line, value = odd[0]
+    return [
+        f"{len(odd)} values of the column 'strength' are no numbers from 0 to {STRONGEST:g} (such "
+        f"as {value!r}, {table.place(line)}) and count as 1: it scales a garment's pseudo-words. "
+        "Call the column otherwise if it means something else."
+    ]
+
+
+def strength_of(text: str) -> float | None:
+    """The strength that a garment's column says, 1 where it says nothing; None: no number from 0
+    to STRONGEST."""
     try:
-        with open(table, encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            if "file" not in (reader.fieldnames or ()):
-                raise ValueError(
-                    f"{table} has the columns {reader.fieldnames}: expected 'file' and any of "
-                    "id, category, caption and your own, separated by commas."
-                )
-            for row in reader:
-                yield reader.line_num, row
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{table} is not a CSV file in UTF-8 ({error}): save it anew.") from error
-
-
-def _jsonl_rows(table: Path) -> Iterator[tuple[int, Any]]:
-    try:
-        with open(table, encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    try:
-                        yield number, json.loads(line)
-                    except json.JSONDecodeError:
-                        yield number, line
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{table} is not UTF-8 ({error}): save it anew.") from error
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    return value.strip() if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        strength = float(text or "1")
+    except ValueError:
+        return None
+    return strength if 0 <= strength <= STRONGEST else None

@@ -37,6 +37,15 @@ class Place(NamedTuple):
     crc32: int
 
 
+class ColumnValues(NamedTuple):
+    """What a column holds: how many values, how many of them are numbers, the most frequent ones
+    (rather those that are no numbers)."""
+
+    texts: int
+    numbers: int
+    examples: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Record:
     """A garment, and what tells whether its photo has changed since it was encoded.
@@ -194,6 +203,16 @@ class Records:
         if len(counts) > most:
             return None
         return dict(sorted((_text(value), count) for value, count in counts))
+
+    def values_of(self, column: str) -> ColumnValues:
+        """What a column of `columns` holds."""
+        text, number = sql_column(column, False), sql_column(column, True)
+        texts, numbers = self._one(f"SELECT count({text}), count({number}) FROM garments")
+        most = self._all(
+            f"SELECT {text} FROM garments WHERE {text} IS NOT NULL GROUP BY {text} "
+            f"ORDER BY {number} IS NOT NULL, count(*) DESC, {text} LIMIT 3"
+        )
+        return ColumnValues(texts, numbers, tuple(_text(value)[:60] for (value,) in most))
 
     def check(self) -> None:
         """Read everything.

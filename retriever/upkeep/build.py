@@ -35,6 +35,7 @@ class BuildReport:
     count: garments in the index. rejects: what was left out. seconds: the whole build.
     garments_per_second: photos read, encoded and stored a second, those taken over apart.
     resumed: garments taken over from an interrupted build. color_check: see color_check.py.
+    notes: see Catalogue.
     """
 
     count: int
@@ -43,6 +44,7 @@ class BuildReport:
     garments_per_second: float
     resumed: int
     color_check: int
+    notes: tuple[str, ...] = ()
 
     def summary(self) -> str:
         """The report in words, the rejects one a line."""
@@ -54,7 +56,8 @@ class BuildReport:
             text += f" {self.resumed} of them were taken over from an interrupted build."
         if self.rejects:
             text += f" {len(self.rejects)} left out:"
-        return "\n  ".join([text, *(f"{r.file}: {r.reason}" for r in self.rejects)])
+        listed = "\n  ".join([text, *(f"{r.file}: {r.reason}" for r in self.rejects)])
+        return "\n".join([listed, *self.notes])
 
 
 def build_index(
@@ -135,6 +138,7 @@ def build_index(
         garments_per_second=(len(draft.rows) - resumed) / max(encode_seconds, 1e-9),
         resumed=resumed,
         color_check=color_check,
+        notes=catalogue.notes,
     )
 
 

@@ -27,11 +27,11 @@ from .build import Progress, encode_missing
 
 @dataclass(frozen=True)
 class UpdateReport:
-    """What an update did; all are numbers of garments, but the rejects and seconds.
+    """What an update did; all are numbers of garments, but the rejects, seconds and notes.
 
     count: in the index now. added, changed: encoded. renamed: of the same content under another
     name. described: whose record alone is another. removed: whose photo is gone. left_out: that
-    were taken out of the index by `remove_garments` before, and stay out.
+    were taken out of the index by `remove_garments` before, and stay out. notes: see Catalogue.
     """
 
     count: int
@@ -43,6 +43,7 @@ class UpdateReport:
     left_out: int = 0
     rejects: tuple[Reject, ...] = ()
     seconds: float = 0.0
+    notes: tuple[str, ...] = ()
 
     def summary(self) -> str:
         """The report in words, the rejects one a line."""
@@ -55,7 +56,8 @@ class UpdateReport:
             text += f" {self.left_out} stay out, as they were taken out (`--restore` adds them)."
         if self.rejects:
             text += f" {len(self.rejects)} can't be used:"
-        return "\n  ".join([text, *(f"{r.file}: {r.reason}" for r in self.rejects)])
+        listed = "\n  ".join([text, *(f"{r.file}: {r.reason}" for r in self.rejects)])
+        return "\n".join([listed, *self.notes])
 
 
 def update_index(
@@ -100,7 +102,7 @@ def update_index(
             report = _carry_out(plan, index, catalogue, encoder, batch_size, progress, processes)
         finally:
             index.close()
-    return replace(report, seconds=time.perf_counter() - started)
+    return replace(report, seconds=time.perf_counter() - started, notes=catalogue.notes)
 
 
 def remove_garments(folder: Path, ids: Iterable[str], reason: str = "removed") -> int:

@@ -68,7 +68,7 @@ def test_only_nodes_host_knows_comfyui():
 @pytest.mark.parametrize(
     ("pattern", "place"),
     [
-        (r"os\.replace\(|mkstemp|NamedTemporaryFile", "files"),
+        (r"os\.replace\(|mkstemp\(dir|NamedTemporaryFile", "files"),
         (r"Callable\[\[int, int\], None\]", "progress"),
         (r"\"dresses\", \"upper_body\"", "categories"),
         (r"0\.4814\d+|0\.2686\d+|OPENAI_DATASET_MEAN", "pictures.clip_pixels"),

@@ -122,10 +122,9 @@ def test_jsonl_values_that_are_no_text(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("garments.csv", b"name;id\n", "garments.csv.*name;id.*'file'"),
+        ("garments.csv", b"name;id\n", "garments.csv.*'name', 'id'.*'file'"),
         ("garments.csv", b"", "garments.csv.*'file'"),
         ("garments.csv", b"file,id\n\xff\xfe,1\n", "garments.csv.*UTF-8"),
-        ("garments.csv", b'file\n"' + b"x" * 200_000 + b'"\n', "garments.csv.*field limit"),
         ("garments.jsonl", b'{"file": "\xff"}\n', "garments.jsonl.*UTF-8"),
     ],
 )
@@ -167,7 +166,9 @@ def test_dress_code(tmp_path):
 
 def test_empty_and_absent(tmp_path):
     (tmp_path / "notes.txt").write_text("")
-    with pytest.raises(ValueError, match=f"{tmp_path.name} is empty.*jpg"):
+    with pytest.raises(
+        ValueError, match=f"{tmp_path.name} holds no garment: .*jpg.*other files 1 .\\.txt"
+    ):
         read_catalogue(tmp_path)
     with pytest.raises(FileNotFoundError, match="absent is not a folder"):
         read_catalogue(tmp_path / "absent")

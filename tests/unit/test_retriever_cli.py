@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from fashion_rag.commands import encoder as encoder_cli
 from fashion_rag.commands import index as cli
 from fashion_rag.retriever.encoders import hub
 from PIL import Image
@@ -21,7 +22,9 @@ torch.set_num_threads(1)
 
 def run(*words: str | Path) -> None:
     parser = argparse.ArgumentParser()
-    cli.add_commands(parser.add_subparsers(required=True))
+    subparsers = parser.add_subparsers(required=True)
+    cli.add_commands(subparsers)
+    encoder_cli.add_commands(subparsers)
     args = parser.parse_args([str(word) for word in words])
     args.run(args)
 
@@ -35,12 +38,14 @@ def shop(tmp_path_factory) -> Path:
     (photos / "bad.jpg").write_bytes(b"x")
     (photos / "garments.csv").write_text("file,category,caption\n001.png,hats,a green hat\n")
     write_tiny_encoder(shop / "encoder")
-    run("index", "build", photos, shop / "index", "--encoder", shop / "encoder", "--device", "cpu")
+    options = ("--encoder", shop / "encoder", "--device", "cpu", "--unchecked")
+    run("index", "build", photos, shop / "index", *options)
     return shop
 
 
 def test_build(shop, capsys, tmp_path):
-    run("index", "build", shop / "photos", tmp_path / "i", "--encoder", shop / "encoder")
+    options = ("--encoder", shop / "encoder", "--unchecked")
+    run("index", "build", shop / "photos", tmp_path / "i", *options)
     out, err = capsys.readouterr()
     assert re.search(r"6 garments indexed in [\d.]+ s \([\d.]+ a second\)\. 1 left out:", out)
     assert "bad.jpg: is not a JPEG, PNG or WebP picture." in out

@@ -14,6 +14,7 @@ from fashion_rag.retriever.backends import LocalBackend
 from fashion_rag.retriever.photos.catalogue import Garment
 from fashion_rag.retriever.query import MAX_POOL, Query, query_vectors, retrieve
 from fashion_rag.retriever.store.index import GarmentIndex
+from fashion_rag.retriever.store.records import ColumnValues
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -58,6 +59,12 @@ class ListBackend:
 
     def check_encoder(self, encoder) -> None:
         assert encoder.name == "words"
+
+    def categories(self) -> list[str]:
+        return sorted({garment.category for garment in self.garments})
+
+    def values_of(self, column: str) -> ColumnValues:
+        return ColumnValues(0, 0, ())
 
     def nearest(self, queries, k, category, where):
         self.searches += 1
@@ -237,7 +244,8 @@ def test_fewer_than_asked_for_says_why(encoder, shop):
     assert result.note == "top_k is 300, but only 200 garments are found: there are no others."
     (result,) = retrieve(shop, encoder, [Query("hat", category="hats", where="id = 'x'")])
     assert result.hits == []
-    assert result.note.endswith("no others of the category 'hats' that match \"id = 'x'\".")
+    assert "no others of the category 'hats' that match \"id = 'x'\"." in result.note
+    assert "The column 'id' holds nothing" in result.note
 
 
 def test_draw_has_the_probabilities_of_a_softmax(encoder):

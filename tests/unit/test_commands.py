@@ -1,0 +1,110 @@
+"""The command line: numbers, files, terminals of few letters, and what libraries raise."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sqlite3
+
+import pytest
+import torch
+from fashion_rag.commands import main as cli
+from fashion_rag.commands import terminal
+from PIL import Image
+
+
+def test_numbers_in_range():
+    assert terminal.whole_number(1, 5)("5") == 5
+    assert terminal.number(0)("1e300") == 1e300
+    for read, text in (
+        (terminal.whole_number(1, 5), "0"),
+        (terminal.whole_number(1, 5), "6"),
+        (terminal.whole_number(1), "1.5"),
+        (terminal.number(0, 2), "nan"),
+        (terminal.number(0), "inf"),
+        (terminal.number(0, 2), "-0.1"),
+        (terminal.picture_size, "0x512"),
+        (terminal.picture_size, "384"),
+    ):
+        with pytest.raises(argparse.ArgumentTypeError, match=text):
+            read(text)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [("--steps", "0"), ("--strength", "-5"), ("--guidance-scale", "nan"), ("--seed", str(2**64)),
+     ("--height", "0"), ("--pose-person", "-1"), ("--top-k", "0")],
+)  # fmt: skip
+def test_generate_refuses_numbers_before_anything_is_read(option, capsys):
+    files = [f"--{name}=none" for name in ("text", "person", "mask", "index", "model", "out")]
+    with pytest.raises(SystemExit):
+        cli.main(["generate", *files, *option])
+    assert f"argument {option[0]}: '{option[1]}': expected a" in capsys.readouterr().err
+
+
+def test_files_are_tried_before_the_work(tmp_path):
+    terminal.check_picture(tmp_path / "new" / "a.png", "--out")
+    (tmp_path / "file").write_text("")
+    for path, error, words in (
+        (tmp_path / "a.docx", ValueError, "no picture's ending"),
+        (tmp_path, ValueError, "no picture's ending"),
+        (tmp_path / "file" / "a.png", OSError, "--out .* can't be written"),
+    ):
+        with pytest.raises(error, match=words):
+            terminal.check_picture(path, "--out")
+
+
+def test_a_picture_that_can_not_be_written_is_not_lost(tmp_path, capsys):
+    picture = Image.new("RGB", (2, 2), "red")
+    assert terminal.save_picture(picture, tmp_path / "a.jfif") == tmp_path / "a.jfif"
+    assert Image.open(tmp_path / "a.jfif").format == "JPEG"
+    (tmp_path / "b.png").mkdir()  # between the check and the end
+    kept = terminal.save_picture(picture, tmp_path / "b.png")
+    assert Image.open(kept).size == (2, 2) and str(kept) in capsys.readouterr().err
+    kept.unlink()
+
+
+def test_a_terminal_of_few_letters(monkeypatch):
+    for name, put in (("stdout", terminal.write), ("stderr", terminal.tell)):
+        stream = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+        monkeypatch.setattr(f"sys.{name}", stream)
+        put("红 é \udce9")
+        assert stream.buffer.getvalue().decode("cp1252") == "\\u7ea2 é \\udce9\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ValueError("a b"), "a b"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried"), "--batch-size"),
+        (RuntimeError("MPS backend out of memory"), "--batch-size"),
+        (Image.DecompressionBombError("too large"), "DecompressionBombError: too large"),
+        (sqlite3.OperationalError("disk full"), "OperationalError: disk full"),
+        (TypeError("a fault"), None),
+        (KeyError("a fault"), None),
+    ],
+)
+def test_what_is_told_of_an_error(error, words):
+    told = cli.explanation(error)
+    assert told is None if words is None else words in told
+
+
+def test_what_torch_raises_is_one_line_and_our_own_faults_a_traceback(monkeypatch, capsys):
+    def in_torch(args):
+        torch.zeros(2) @ torch.zeros(3)
+
+    def ours(args):
+        raise KeyError("x")
+
+    class Parser:
+        run = staticmethod(in_torch)
+
+        def parse_args(self, argv):
+            return argparse.Namespace(verbose=False, run=self.run)
+
+    monkeypatch.setattr(cli, "build_parser", Parser)
+    assert cli.main([]) == 1
+    assert capsys.readouterr().err.startswith("fashion-rag: inconsistent tensor size")
+    Parser.run = staticmethod(ours)
+    with pytest.raises(KeyError):
+        cli.main([])
