@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import secrets
+import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -41,7 +42,11 @@ def atomic_file(path: Path) -> Iterator[Path]:
     # Short, whatever the target's name: file systems limit names to 255 bytes.
     temporary = path.with_name(f".{secrets.token_hex(6)}.tmp")
     try:
+        temporary.touch()
+        mode = stat.S_IMODE(temporary.stat().st_mode)
         yield temporary
+        # safetensors puts a file of its own in this place, which no one else may read.
+        os.chmod(temporary, mode)
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         replace_file(temporary, path)

@@ -31,9 +31,14 @@ def main(arguments: list[str]) -> int:
     install(python, command)
     if command == "demo":
         return run(python, "-m", "fashion_rag", "demo", *rest)
-    checked = run(python, "-m", "ruff", "check", cwd=ROOT)
+    checks = (
+        ("ruff", "check"),
+        ("ruff", "format", "--check"),
+        ("basedpyright", "--pythonpath", python),
+    )
+    checked = [run(python, "-m", *check, cwd=ROOT) for check in checks]
     tested = run(python, "-m", "pytest", "-rs", "--durations=10", *rest, cwd=ROOT)
-    return tested or checked
+    return tested or max(checked)
 
 
 def environment() -> str:

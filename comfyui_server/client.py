@@ -10,13 +10,10 @@ import urllib.parse
 import urllib.request
 import uuid
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
-
-if TYPE_CHECKING:
-    from .server import Server
 
 RUN_SECONDS = 900
 
@@ -52,7 +49,7 @@ class Graph(dict):
 
 @dataclass
 class Result:
-    """What a finished prompt left in the history."""
+    """A finished prompt's entry in the history, with the error if there was one."""
 
     prompt_id: str
     outputs: dict[str, Any] = field(default_factory=dict)
@@ -63,10 +60,20 @@ class Result:
     seconds: float = 0.0
 
 
-class Client:
-    """One server's HTTP API."""
+class ServerProcess(Protocol):
+    """The process that answers a client: whether it still runs, and what it logged so far."""
 
-    def __init__(self, address: str, server: Server):
+    @property
+    def alive(self) -> bool: ...
+
+    @property
+    def log(self) -> str: ...
+
+
+class Client:
+    """The HTTP API of one ComfyUI server at `address` (host:port)."""
+
+    def __init__(self, address: str, server: ServerProcess):
         self.address, self.server = address, server
         self.id = uuid.uuid4().hex
 

@@ -1,0 +1,1 @@
+"""The subcommands of `fashion-rag`, one file each."""

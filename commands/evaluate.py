@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..adapter.person.masks import MODES
+from ..categories import CATEGORIES
+from ..files import cache_folder
 from ..miniature import trained
+from ..progress import Progress
 from .terminal import check_file, number, picture_size, whole_number, write
 
 CLASSIFIER = trained.WEIGHTS.parent / "pattern_classifier.safetensors"
@@ -71,7 +73,7 @@ def _add_evaluate(commands: Any) -> None:
     add("--full", action="store_true", help="also unpaired, and 1 to 3 noun chunks")
     add("--order", choices=("paired", "unpaired"), default="paired", help="default: paired")
     add("--chunks", type=int, choices=(1, 2, 3), default=3, help="noun chunks (default: 3)")
-    add("--category", nargs="+", choices=("dresses", "upper_body", "lower_body"), metavar="NAME")
+    add("--category", nargs="+", choices=CATEGORIES, metavar="NAME")
     add("--columns", nargs="+", metavar="NAME", help="k0 k1 k2 k3 k1_without_own oracle vae")
     add("--index", type=Path, metavar="FOLDER", help="of the garments of --data (default: built)")
     add("--encoder", type=Path, metavar="FOLDER", help="of the index (default: the model's)")
@@ -134,11 +136,10 @@ def _evaluate(args: argparse.Namespace) -> None:
     _need_packages(args.miniature)
     import torch
 
-    from ..evaluation.columns import BY_KEY, CLAIM, PROTOCOL
+    from ..evaluation.columns import CLAIM, COLUMNS_BY_KEY, PROTOCOL
     from ..evaluation.job import Job, settings_for
+    from ..evaluation.miniature.run import evaluate
     from ..evaluation.painting import Sampling
-    from ..evaluation.run import evaluate
-    from ..training.dresscode import CATEGORIES
 
     small = args.miniature
     if not small and (args.data is None or args.model is None):
@@ -146,10 +147,10 @@ def _evaluate(args: argparse.Namespace) -> None:
             "Name a Dress Code folder with --data and a model with --model, or use --miniature."
         )
     check_file(args.json, "--json")
-    unknown = [name for name in args.columns or () if name not in BY_KEY]
+    unknown = [name for name in args.columns or () if name not in COLUMNS_BY_KEY]
     if unknown:
-        raise ValueError(f"--columns has {unknown[0]!r}; there are: {', '.join(BY_KEY)}.")
-    columns = [BY_KEY[name] for name in args.columns] if args.columns else None
+        raise ValueError(f"--columns has {unknown[0]!r}; there are: {', '.join(COLUMNS_BY_KEY)}.")
+    columns = [COLUMNS_BY_KEY[name] for name in args.columns] if args.columns else None
     defaults = _MINIATURE if small else _PAPER
 
     def chosen(name: str) -> Any:
@@ -159,7 +160,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     out = args.out or args.json.with_suffix("")
     classifier = args.classifier or (CLASSIFIER if CLASSIFIER.is_file() else None)
     job = Job(
-        model=args.model or trained.model_folder(_cache() / "miniature-model"),
+        model=args.model or trained.model_folder(cache_folder() / "miniature-model"),
         root=args.data or _test_world(),
         out=out,
         json=args.json,
@@ -183,11 +184,10 @@ def _evaluate(args: argparse.Namespace) -> None:
         pred_files=args.pred_files,
         encoder=args.encoder,
         clip=args.clip,
-        classifier=classifier if small else args.classifier,
         unet=args.unet,
         adapter=args.adapter,
     )
-    content = evaluate(job)
+    content = evaluate(job, classifier if small else args.classifier)
     for target in content["claim"]:
         verdict = "met" if target["passed"] else f"missed: {target['reason']}"
         write(f"{target['name']}: {verdict}")
@@ -202,7 +202,7 @@ def _classifier(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from ..evaluation.dresscode import read_samples
-    from ..evaluation.miniature.drawn import DrawnWorld
+    from ..evaluation.miniature.drawn_world import DrawnWorld
     from ..evaluation.miniature.pattern_training import read_views, train_classifier
     from ..evaluation.miniature.patterns import save_classifier
     from ..evaluation.painting import round_trip
@@ -210,35 +210,40 @@ def _classifier(args: argparse.Namespace) -> None:
 
     started = time.monotonic()
     logging.getLogger(__package__).setLevel(logging.INFO)
-    world = args.data or _cache() / f"patterns-{args.count}"
+    world = args.data or cache_folder() / f"patterns-{args.count}"
     with tqdm(dynamic_ncols=True) as bar:
 
-        def progress(done: int, total: int, what: str) -> None:
-            if bar.total != total:
-                bar.reset(total)
-            bar.set_description(what, refresh=False)
-            bar.update(done - bar.n)
+        def showing(what: str) -> Progress:
+            def progress(done: int, total: int) -> None:
+                if bar.desc != f"{what}: ":
+                    bar.reset(total)
+                    bar.set_description(what, refresh=False)
+                bar.update(done - bar.n)
+
+            return progress
 
         if args.data is None:
             render(
                 world, args.count, 0, seed=_HELD_OUT_SEED, size=(96, 128),
-                progress=lambda done, total: progress(done, total, "drawing"),
+                progress=showing("drawing"),
             )  # fmt: skip
         drawn = DrawnWorld.open(world)
         if drawn is None or drawn.seed == 0:
             raise ValueError(f"{world} is no drawn world, or the one that is evaluated (seed 0).")
-        model = args.model or trained.model_folder(_cache() / "miniature-model")
+        model = args.model or trained.model_folder(cache_folder() / "miniature-model")
         vae = AutoencoderKL.from_pretrained(
             model / "vae", local_files_only=True, use_safetensors=True
         )
         samples = sorted(read_samples(world, "train"), key=lambda sample: sample.person)
         samples = samples[: args.count]
         random.Random(args.seed).shuffle(samples)
-        raw = read_views(samples, progress=progress)
+        raw = read_views(samples, progress=showing("reading"))
         through = read_views(
-            samples[: args.round_trips], lambda photos: round_trip(vae, photos), progress
+            samples[: args.round_trips], lambda photos: round_trip(vae, photos), showing("VAE")
         )
-        network, rates = train_classifier([raw, through], args.epochs, args.seed, progress=progress)
+        network, rates = train_classifier(
+            [raw, through], args.epochs, args.seed, progress=showing("training")
+        )
     minutes = (time.monotonic() - started) / 60
     notes = {
         "command": f"fashion-rag pattern-classifier --count {len(samples)} "
@@ -257,16 +262,11 @@ def _test_world() -> Path:
     from ..miniature.dresscode import WORLD_VERSION, render
 
     count = 3 * _GARMENTS
-    folder = _cache() / f"test-world-{WORLD_VERSION}"
+    folder = cache_folder() / f"test-world-{WORLD_VERSION}"
     if not (folder / "test_pairs_unpaired.txt").is_file():
         with tqdm(desc=f"drawing the test world in {folder}", total=count, unit=" pairs") as bar:
             render(folder, count, count, progress=lambda done, _: bar.update(done - bar.n))
     return folder
-
-
-def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "fashion-rag"
 
 
 def _need_packages(small: bool) -> None:

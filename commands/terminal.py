@@ -16,6 +16,7 @@ from PIL import Image
 from ..files import atomic_file
 from ..pictures.colours import srgb_profile
 from ..pictures.photos import SUFFIXES
+from ..progress import Progress
 from ..retriever.encoders.open_clip import OpenClipEncoder, load_encoder
 
 
@@ -128,7 +129,7 @@ def save_picture(picture: Image.Image, path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def progress_bar(unit: str = " garments") -> Iterator[Callable[[int, int], None]]:
+def progress_bar(unit: str = " garments") -> Iterator[Progress]:
     """A bar for a function that reports (done, total)."""
     from tqdm import tqdm
 

@@ -1,1 +1,1 @@
-"""The demo, and what it and the tests need to drive a ComfyUI from outside."""
+"""The demo: from a text to a dressed person, drawn or on photos."""

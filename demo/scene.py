@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,8 @@ from PIL import Image
 
 from ..adapter.person.mask_files import read_mask
 from ..adapter.person.pose import photo_keypoints
+from ..categories import CATEGORIES
+from ..files import write_text
 from ..miniature.examples import (
     FIRST_GARMENT,
     FIRST_PERSON,
@@ -21,8 +22,8 @@ from ..miniature.examples import (
     write_person,
 )
 from ..miniature.trained import GUIDANCE, SIZE, STEPS, is_miniature, model_folder
-from ..miniature.world import CATEGORIES
 from ..pictures.photos import open_photo
+from ..progress import Progress
 
 GARMENTS = 360
 """Garments of the drawn catalogue, a third of each category."""
@@ -32,8 +33,6 @@ TO_FETCH = (
     "sd2-community/stable-diffusion-2-inpainting, with CLIP ViT-H/14 as image_encoder and "
     "Fashion-RAG's adapter as inversion_adapter.safetensors (README, Weights and licences)"
 )
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ def copy_person(folder: Path, photo: Path, mask: Path, pose: Path | None) -> Pat
     found = None if pose is None else photo_keypoints(pose, 0, picture.size)
     people = [] if found is None else [{"pose_keypoints_2d": found.flatten().tolist()}]
     size = {"canvas_width": picture.width, "canvas_height": picture.height}
-    (folder / "pose.json").write_text(json.dumps([{**size, "people": people}]), encoding="utf-8")
+    write_text(folder / "pose.json", json.dumps([{**size, "people": people}]))
     return folder
 
 

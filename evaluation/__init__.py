@@ -1,1 +1,1 @@
-"""The paper's protocol, metrics and tables over a Dress Code folder, real or drawn."""
+"""The paper's protocol, metrics and tables over any Dress Code folder."""

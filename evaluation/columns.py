@@ -1,4 +1,4 @@
-"""The columns of the table: what each one lets the model see."""
+"""The columns of the results' tables: which garments and words the model gets in each."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ ROUND_TRIP = Column("vae", "true photos through the VAE", TRUTH, 0)
 PROTOCOL = (TEXT, FIRST, SECOND, THIRD)
 """The paper's: 0 to 3 retrieved garments."""
 CLAIM = (*PROTOCOL, WITHOUT_OWN, ORACLE, ROUND_TRIP)
-BY_KEY = {column.key: column for column in CLAIM}
+COLUMNS_BY_KEY = {column.key: column for column in CLAIM}
 
 
-def needed(columns: Sequence[Column]) -> int:
-    """How many garments a caption must find so that every column has its own."""
+def garments_needed(columns: Sequence[Column]) -> int:
+    """How many garments have to be retrieved for a caption so that every column gets enough."""
     return max(
         (column.garments + (column.source == OTHERS) for column in columns
          if column.source in (RETRIEVED, OTHERS)),

@@ -15,7 +15,8 @@ from ..adapter.person.framing import frame
 from ..adapter.person.inpainting import THRESHOLD
 from ..adapter.person.masks import LABELS, MODES
 from ..adapter.person.pose import DRESSCODE_FRAME
-from ..training.dresscode import CATEGORIES, DressCode, Pair
+from ..categories import CATEGORIES
+from ..training.dresscode import DressCode, Pair
 
 CHUNKS = 3
 """Noun chunks of a whole caption."""
@@ -104,7 +105,7 @@ def load_scene(sample: Sample, size: tuple[int, int], mode: str = MODES[0]) -> S
     The mask is made as in training: the pack's own rules at the label map's size, then fitted.
 
     Args:
-        mode: of the mask, one of `adapter.masks.MODES`.
+        mode: of the mask, one of `adapter.person.masks.MODES`.
 
     Raises:
         ValueError: a damaged file, or a label map without anything to repaint.

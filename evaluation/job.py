@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ..files import write_text
 from .columns import PROTOCOL, Column
 from .dresscode import CHUNKS
 from .painting import Sampling
@@ -36,7 +36,7 @@ class Job:
     table. pairs: how many a category, None for all. skip: how many of the first are left out, so
     that choices can be made on other pairs than the table's. index: made from `root`; None builds
     one. pred_files: official retrieval files instead. encoder: of the index; None is the model's
-    own. clip: for CLIP-S and CLIP-I; None is `encoder`. classifier: weights of the pattern one.
+    own. clip: for CLIP-S and CLIP-I; None is `encoder`.
     """
 
     root: Path
@@ -54,7 +54,6 @@ class Job:
     pred_files: Path | None = None
     encoder: Path | None = None
     clip: Path | None = None
-    classifier: Path | None = None
     unet: Path | None = None
     adapter: Path | None = None
 
@@ -66,7 +65,7 @@ class Job:
 
     @property
     def evaluated(self) -> slice:
-        """Which pairs of a category."""
+        """The part of a category's pairs that is evaluated."""
         return slice(self.skip, None if self.pairs is None else self.skip + self.pairs)
 
 
@@ -84,8 +83,12 @@ def settings_for(
     return (first, *others)
 
 
-def claim_folder(job: Job) -> None:
-    """Mark the folder as this run's, or make sure that it is."""
+def mark_folder(job: Job) -> None:
+    """Write into the folder of pictures which run they are of, or check that they are of this one.
+
+    Raises:
+        ValueError: it holds pictures of other weights, another sampling or another folder.
+    """
     weights = sorted(job.model.rglob("*.safetensors"))
     weights += [path for path in (job.unet, job.adapter) if path is not None]
     mark = {
@@ -112,11 +115,3 @@ def claim_folder(job: Job) -> None:
 def _stamp(path: Path) -> tuple[int, int]:
     stat = path.stat()
     return stat.st_size, stat.st_mtime_ns
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file as a whole or not at all; its folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name("." + path.name)
-    part.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(part, path)

@@ -13,26 +13,22 @@ from PIL import Image
 from ..adapter.person.framing import frame
 from ..adapter.person.inpainting import composite
 from ..adapter.person.masks import MODES
+from ..progress import Progress, silent
 from .columns import Column
-from .distances import distance_figures
 from .dresscode import Sample, Scene, fitted_region, garment_region, inner_region, load_scene
+from .measured import Measured, Values
 from .measures import colour_error, fabric_patch, masked_garment, region_error, ssim
-from .miniature.drawn import DrawnWorld
-from .miniature.patterns import PatternClassifier, garment_view
 from .networks import Features
-from .statistics import Figure
+from .world import World
 
 FEATHER = 8
 """Pixels at a height of 512, as the pack's own default."""
 _PART = 32  # samples whose pictures are in memory at a time
 
-Values = dict[str, np.ndarray]
-"""Measures to one value a sample (n,), nan where a sample has none."""
-
 
 @dataclass(frozen=True)
 class Instruments:
-    """What the measures need. Those that are None are left out."""
+    """Networks and settings that the measures need. A measure whose network is None is left out."""
 
     size: tuple[int, int]
     mask: str = MODES[0]
@@ -41,35 +37,17 @@ class Instruments:
     garment_features: Callable[[str], np.ndarray] | None = None
     inception: Features | None = None
     lpips: Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], np.ndarray] | None = None
-    world: DrawnWorld | None = None
-    classifier: PatternClassifier | None = None
-
-
-@dataclass
-class Measured:
-    """A setting's results. values: by column. features: by network and column, and under "" those
-    of the persons' own photos. patterns: of the samples' garments, where a drawn world knows."""
-
-    samples: list[Sample]
-    values: dict[str, Values] = field(default_factory=dict)
-    features: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
-    patterns: list[str] | None = None
-
-    def distances(self, column: str, name: str, rows: np.ndarray) -> tuple[Figure, Figure] | None:
-        """Fréchet and kernel distance of a column's pictures to the photos, over some samples."""
-        if name not in self.features or column not in self.features[name] or len(rows) < 2:
-            return None
-        of = self.features[name]
-        return distance_figures(of[column][rows], of[""][rows])
+    world: World | None = None
 
 
 @dataclass(frozen=True)
 class _Truth:
-    """How a person looks in a garment: the photo, and where the garment surely is."""
+    """How a person looks in the garment with this number: the photo (H, W, 3), and where the
+    garment surely is, (H, W) bool."""
 
+    garment: str
     photo: np.ndarray
     inner: np.ndarray
-    pattern: str
 
 
 def measure(
@@ -79,7 +57,7 @@ def measure(
     garments_of: Callable[[Sample, Column], Sequence[str]],
     captions: Sequence[str],
     tools: Instruments,
-    progress: Callable[[int], None] = lambda done: None,
+    progress: Progress = silent,
 ) -> Measured:
     """Measure every column's picture of every sample.
 
@@ -87,13 +65,14 @@ def measure(
         picture_of: where a column's picture of a sample is.
         garments_of: the photos of the garments that a column gave a sample, best first.
         captions: of the samples, for CLIP-S.
-        progress: called with the number of samples that were measured.
+        progress: called with (samples measured, samples in all).
     """
     rows: dict[str, list[dict[str, float]]] = {column.key: [] for column in columns}
     features: dict[str, dict[str, list[np.ndarray]]] = {}
     for start in range(0, len(samples), _PART):
         part = [
-            _open(sample, columns, picture_of, tools) for sample in samples[start : start + _PART]
+            _open_sample(sample, columns, picture_of, tools)
+            for sample in samples[start : start + _PART]
         ]
         texts = captions[start : start + _PART]
         for column in columns:
@@ -106,7 +85,7 @@ def measure(
                 for column in columns:
                     shown = of([one.pictures[column.key] for one in part])
                     kept.setdefault(column.key, []).append(shown)
-        progress(len(part))
+        progress(start + len(part), len(samples))
     return Measured(
         list(samples),
         {key: _columns_of(found) for key, found in rows.items()},
@@ -114,13 +93,12 @@ def measure(
             name: {key: np.concatenate(parts) for key, parts in kept.items()}
             for name, kept in features.items()
         },
-        patterns=tools.world and [tools.world.pattern(sample.garment) for sample in samples],
     )
 
 
 @dataclass
-class _Opened:
-    """A sample with its scene, its pictures by column, and the truths asked for so far."""
+class _OpenedSample:
+    """A sample with its scene, its pictures by column, and the truths worked out so far."""
 
     sample: Sample
     scene: Scene
@@ -133,13 +111,13 @@ class _Opened:
         return self.truths[garment]
 
 
-def _open(sample: Sample, columns, picture_of, tools: Instruments) -> _Opened:
+def _open_sample(sample: Sample, columns, picture_of, tools: Instruments) -> _OpenedSample:
     pictures = {c.key: read_picture(picture_of(sample, c), tools.size) for c in columns}
-    return _Opened(sample, load_scene(sample, tools.size, tools.mask), pictures)
+    return _OpenedSample(sample, load_scene(sample, tools.size, tools.mask), pictures)
 
 
 def _measure_column(
-    part: Sequence[_Opened],
+    part: Sequence[_OpenedSample],
     column: Column,
     given: Sequence[Sequence[str]],
     captions: Sequence[str],
@@ -210,15 +188,14 @@ def garment_number(file: str) -> str:
 def _truth(sample: Sample, scene: Scene, garment: str, tools: Instruments) -> _Truth | None:
     """How the sample's person looks in the garment with this number; None where nobody knows."""
     mask = scene.mask.numpy()
-    pattern = "" if tools.world is None else tools.world.pattern(garment)
     if garment == sample.person:
-        return _Truth(scene.photo.numpy(), inner_region(scene.garment, mask), pattern)
+        return _Truth(garment, scene.photo.numpy(), inner_region(scene.garment, mask))
     if tools.world is None:
         return None
     picture, labels = tools.world.worn(sample.person, garment)
     framed = frame(picture, np.zeros(labels.shape, np.float32), None, tools.size)
     region = fitted_region(garment_region(labels, sample.category), tools.size)
-    return _Truth(framed.image[0].numpy(), inner_region(region, mask), pattern)
+    return _Truth(garment, framed.image[0].numpy(), inner_region(region, mask))
 
 
 def _against_truth(
@@ -236,8 +213,8 @@ def _against_truth(
         "rest_error": region_error(picture, truth.photo, mask & ~truth.inner),
         "colour_error": colour_error(picture, truth.photo, truth.inner),
     }
-    if tools.classifier is not None:
-        found["pattern"] = _is_pattern(picture, scene, truth.pattern, tools.classifier)
+    if tools.world is not None:
+        found |= tools.world.measure(picture, scene.mask.numpy(), truth.garment)
     return found
 
 
@@ -246,17 +223,10 @@ def _against_retrieved(
 ) -> dict[str, float]:
     if truth is None:
         return {}
-    found = {"retrieved_colour_error": colour_error(picture, truth.photo, truth.inner)}
-    if tools.classifier is not None:
-        found["retrieved_pattern"] = _is_pattern(picture, scene, truth.pattern, tools.classifier)
-    return found
-
-
-def _is_pattern(
-    picture: np.ndarray, scene: Scene, pattern: str, classifier: PatternClassifier
-) -> float:
-    view = garment_view(picture, scene.mask.numpy())
-    return float(classifier.name(view[None])[0] == pattern)
+    found = {"colour_error": colour_error(picture, truth.photo, truth.inner)}
+    if tools.world is not None:
+        found |= tools.world.measure(picture, scene.mask.numpy(), truth.garment)
+    return {f"retrieved_{name}": value for name, value in found.items()}
 
 
 def _clip_i(patch: np.ndarray, given: Sequence[Sequence[str]], tools: Instruments) -> np.ndarray:

@@ -86,7 +86,7 @@ def lpips_distance(
 
 
 def clip_features(encoder) -> Features:
-    """Image features of an encoder (retriever/encoders.py): unit vectors."""
+    """Image features of an encoder (retriever/encoders): unit vectors."""
 
     def features(pictures: Sequence[np.ndarray]) -> np.ndarray:
         rows = [

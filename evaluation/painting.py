@@ -7,7 +7,6 @@ missing.
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from ..adapter.headless.pipeline import FashionRAGPipeline
 from ..adapter.person.framing import to_picture
 from ..adapter.person.inpainting import CELL
 from ..adapter.person.masks import MODES
+from ..files import atomic_file
 from .dresscode import Sample, load_scene
 
 
@@ -34,7 +34,7 @@ class Condition:
 
     @classmethod
     def of(cls, template: str, category: str, caption: str, garments: Sequence[Path]) -> Condition:
-        """Fill a template (see adapter/prompts.py) in for a sample."""
+        """Fill a template (see adapter/garment/prompts.py) in for a sample."""
         words = category_words([category])
         return cls(tuple(split_prompt(template, words, caption)), tuple(garments))
 
@@ -83,26 +83,26 @@ class Painter:
         self,
         samples: Sequence[Sample],
         wanted: Callable[[Sample], Mapping[Condition, Sequence[Path]]],
-        progress: Callable[[int], None] = lambda done: None,
+        advance: Callable[[int], None] = lambda count: None,
     ) -> None:
         """Write the pictures that `wanted` names and that are not there yet.
 
         Args:
             wanted: for a sample its conditions, and the files that a condition's picture goes to.
-            progress: called with the number of files that became ready; it may raise to stop.
+            advance: called with how many more files are ready; it may raise to stop.
         """
-        for jobs in _batched(self._jobs(samples, wanted, progress), self.sampling.batch_size):
+        for jobs in _batched(self._jobs(samples, wanted, advance), self.sampling.batch_size):
             pictures = self._paint(jobs)
             for job, picture in zip(jobs, pictures, strict=True):
                 _save(to_picture(picture[None]), job.files)
-                progress(len(job.files))
+                advance(len(job.files))
 
     @torch.no_grad()
     def round_trips(
         self,
         samples: Sequence[Sample],
         file_of: Callable[[Sample], Path],
-        progress: Callable[[int], None] = lambda done: None,
+        advance: Callable[[int], None] = lambda count: None,
     ) -> None:
         """Write the samples' photos as the VAE gives them back, where they are not there yet."""
         missing = [sample for sample in samples if not file_of(sample).is_file()]
@@ -111,9 +111,9 @@ class Painter:
             photos = torch.stack([load_scene(s, self.sampling.size).photo for s in part])
             for sample, picture in zip(part, round_trip(self.pipeline.vae, photos), strict=True):
                 _save(to_picture(picture[None]), [file_of(sample)])
-            progress(len(part))
+            advance(len(part))
 
-    def _jobs(self, samples, wanted, progress) -> Iterator[_Job]:
+    def _jobs(self, samples, wanted, advance) -> Iterator[_Job]:
         for sample in samples:
             missing = {}
             for condition, files in wanted(sample).items():
@@ -122,7 +122,7 @@ class Painter:
                 if there and left:
                     with Image.open(there[0]) as picture:
                         _save(picture, left)
-                    progress(len(left))
+                    advance(len(left))
                 elif left:
                     missing[condition] = left
             if missing:
@@ -181,7 +181,5 @@ def _batched(jobs: Iterable[_Job], size: int) -> Iterator[list[_Job]]:
 
 def _save(picture: Image.Image, files: Sequence[Path]) -> None:
     for file in files:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_name("." + file.name)
-        picture.save(part, format="PNG")
-        os.replace(part, file)
+        with atomic_file(file) as part:
+            picture.save(part, format="PNG")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from .columns import ORACLE, PROTOCOL, ROUND_TRIP, WITHOUT_OWN
@@ -10,9 +11,9 @@ from .report import MEASURES, Table
 _INK, _SOFT, _LINE, _OTHERS, _BEST = "#23211e", "#6d6860", "#2f5d8a", "#c2571a", "#3c7a4b"
 
 
-def plot_quality(table: Table, path: Path, void_patterns: bool = False) -> None:
-    """One panel a measure: 0 to 3 garments with intervals, and as lines the oracle and the VAE's
-    round trip.
+def plot_quality(table: Table, path: Path, void: Collection[str] = ()) -> None:
+    """Plot one panel a measure: 0 to 3 garments with intervals, and as lines the oracle and the
+    VAE's round trip. Measures in `void` are left out.
 
     Raises:
         ImportError: matplotlib is missing.
@@ -25,7 +26,7 @@ def plot_quality(table: Table, path: Path, void_patterns: bool = False) -> None:
         measure
         for measure in MEASURES
         if any(measure.key in table.figures[column.key] for column in columns)
-        and not (void_patterns and "pattern" in measure.key)
+        and measure.key not in void
     ]
     across = min(4, len(shown))
     down = -(-len(shown) // across)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from ..categories import CATEGORIES
 from .columns import ROUND_TRIP, Column
-from .dresscode import CATEGORIES
-from .measuring import Measured
-from .miniature.claim import CLASSIFIER_RATE, Target, classifier_rate
+from .measured import Measured
 from .statistics import Figure, mean_figure
+from .world import Verdict
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,6 @@ MEASURES = (
     Measure("clip_i", "CLIP-I", "higher", 3),
 )
 _DISTANCES = {"inception": ("fid", "kid"), "clip": ("clip_frechet", "clip_kernel")}
-_PATTERN_MEASURES = ("pattern", "retrieved_pattern")
 
 Figures = dict[str, Figure]
 
@@ -122,13 +121,13 @@ def make_table(
 def to_json(
     settings: Mapping[str, Any],
     tables: Sequence[Table],
-    targets: Sequence[Target],
+    targets: Sequence[Mapping[str, Any]],
     left_out: Mapping[str, str],
 ) -> dict[str, Any]:
     """All results as plain JSON values."""
     return {
         "settings": dict(settings),
-        "claim": [asdict(target) for target in targets],
+        "claim": [dict(target) for target in targets],
         "tables": [
             {
                 "order": table.order,
@@ -158,26 +157,18 @@ def to_markdown(
     title: str,
     settings: Mapping[str, Any],
     tables: Sequence[Table],
-    targets: Sequence[Target],
+    verdict: Verdict,
     left_out: Mapping[str, str],
-    void_patterns: bool,
 ) -> str:
-    """The results as a page: the claim, one table a setting, retrieval, and what was left out."""
+    """The results as a page: the verdict, one table a setting, retrieval, and what was left out."""
     lines = [f"# {title}", "", _sentence(settings), ""]
-    if targets:
-        lines += ["## The claim", "", *_claim(targets), ""]
+    lines += verdict.lines
     for table in tables:
-        lines += _table(table, void_patterns)
+        lines += _table(table, verdict.void)
     if left_out:
         lines += ["## Left out", ""]
         lines += [f"- {name}: {reason}" for name, reason in left_out.items()] + [""]
     return "\n".join(lines)
-
-
-def is_void(measured: Measured | None) -> bool:
-    """Whether the pattern classifier misses its mark, so that its figures mean nothing."""
-    rate = None if measured is None else classifier_rate(measured)
-    return rate is not None and rate.value < CLASSIFIER_RATE
 
 
 def number(figure: Figure, measure: Measure) -> str:
@@ -197,23 +188,7 @@ def _sentence(settings: Mapping[str, Any]) -> str:
     return f"Brackets hold 95 % bootstrap intervals. {named[:1].upper()}{named[1:]}."
 
 
-def _claim(targets: Sequence[Target]) -> list[str]:
-    lines = ["| Target | Wanted | Reached | Samples | |", "|---|---|---|---|---|"]
-    for target in targets:
-        reached, count = "not measured", ""
-        if target.reached is not None:
-            figure = target.reached
-            scale = 100 if target.percent else 1
-            value, low, high = (scale * x for x in (figure.value, figure.low, figure.high))
-            unit = " %" if target.percent else ""
-            reached = f"{value:.3g}{unit} [{low:.3g}, {high:.3g}]"
-            count = str(figure.count)
-        verdict = "met" if target.passed else f"**missed**: {target.reason}"
-        lines.append(f"| {target.name} | {target.wanted} | {reached} | {count} | {verdict} |")
-    return lines
-
-
-def _table(table: Table, void_patterns: bool) -> list[str]:
+def _table(table: Table, void: Collection[str]) -> list[str]:
     counts = ", ".join(f"{count} {name}" for name, count in table.counts.items())
     chunks = "1 noun chunk" if table.chunks == 1 else f"{table.chunks} noun chunks"
     lines = [
@@ -221,7 +196,7 @@ def _table(table: Table, void_patterns: bool) -> list[str]:
         "",
         f"Samples by category: {counts}.",
         "",
-        *_figures(table.columns, table.figures, void_patterns),
+        *_figures(table.columns, table.figures, void),
         "",
     ]
     if len(table.by_category) > 1:
@@ -229,14 +204,14 @@ def _table(table: Table, void_patterns: bool) -> list[str]:
             lines += [
                 f"### {name}: {table.counts[name]} samples",
                 "",
-                *_figures(table.columns, figures, void_patterns),
+                *_figures(table.columns, figures, void),
                 "",
             ]
     return lines + _retrieval(table)
 
 
 def _figures(
-    columns: Sequence[Column], figures: Mapping[str, Figures], void_patterns: bool
+    columns: Sequence[Column], figures: Mapping[str, Figures], void: Collection[str]
 ) -> list[str]:
     shown = [m for m in MEASURES if any(m.key in figures[column.key] for column in columns)]
     arrows = {"lower": "↓", "higher": "↑"}
@@ -246,7 +221,7 @@ def _figures(
         cells = []
         for measure in shown:
             figure = figures[column.key].get(measure.key)
-            if void_patterns and measure.key in _PATTERN_MEASURES:
+            if measure.key in void:
                 cells.append("void")
             else:
                 cells.append("" if figure is None else number(figure, measure))

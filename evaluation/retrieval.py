@@ -28,7 +28,7 @@ Ranking = Mapping[str, Sequence[str]]
 
 
 def rows_of(index: GarmentIndex, files: Sequence[str]) -> np.ndarray:
-    """The rows of the given photos, int64, ascending.
+    """The rows of an index that hold the given photos, int64, ascending.
 
     Raises:
         ValueError: the index lacks one of them.
@@ -141,8 +141,10 @@ def retrieval_rates(
     return {name: np.array(values, dtype=float) for name, values in rows.items()}
 
 
-def own_found(ranking: Ranking, samples: Sequence[Sample], chunks: int, k: int) -> np.ndarray:
-    """For every sample 1 where its very garment is among the first k, else 0; float (n,)."""
+def own_garment_found(
+    ranking: Ranking, samples: Sequence[Sample], chunks: int, k: int
+) -> np.ndarray:
+    """Whether each sample's own garment is among the first k found: 1 or 0, float (n,)."""
     return np.array(
         [float(sample.file in ranking[sample.caption(chunks)][:k]) for sample in samples]
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,42 +17,49 @@ from tqdm import tqdm
 
 from ..adapter.headless.pipeline import FashionRAGPipeline
 from ..adapter.person.framing import to_picture
+from ..files import write_text
 from ..pictures.photos import open_photo
+from ..progress import Progress
 from ..retriever.encoders.open_clip import load_encoder
 from ..retriever.photos.catalogue import safe_path
 from ..retriever.store.index import MANIFEST, GarmentIndex
 from ..retriever.upkeep.build import build_index
 from . import networks, report
-from .columns import CLAIM, PROTOCOL, RETRIEVED, ROUND_TRIP, TRUTH, Column, needed
+from .columns import PROTOCOL, RETRIEVED, ROUND_TRIP, TRUTH, Column, garments_needed
 from .dresscode import Sample, load_scene, read_samples
 from .grid import GridRow, picture_grid
-from .job import Job, Setting, claim_folder, write_text
-from .measuring import Instruments, Measured, composited, measure, read_picture
-from .miniature import claim
-from .miniature.drawn import DrawnWorld
-from .miniature.patterns import load_classifier
+from .job import Job, Setting, mark_folder
+from .measured import Measured
+from .measuring import Instruments, composited, measure, read_picture
 from .painting import Condition, Painter
 from .plots import plot_quality
 from .retrieval import (
     CUTOFFS,
     Ranking,
     check_ranking,
-    own_found,
+    own_garment_found,
     rank_online,
     read_pred_files,
     retrieval_rates,
     rows_of,
 )
+from .world import Verdict, World
 
 _GRID_ROWS = 2  # a category
 
 
 class Evaluation:
-    """A job with its samples, rankings and files."""
+    """A job with its samples, rankings and files.
 
-    def __init__(self, job: Job):
-        self.job = job
-        self.world = DrawnWorld.open(job.root)
+    Args:
+        world: what is known of the people and garments beyond the folder's photos.
+        left_out: measures that are left out, by their titles, each with the reason.
+    """
+
+    def __init__(
+        self, job: Job, world: World | None = None, left_out: Mapping[str, str] | None = None
+    ):
+        self.job, self.world = job, world
         of_order = {"paired": self._read("paired")}
         for setting in job.settings:
             if setting.order not in of_order:
@@ -67,7 +74,7 @@ class Evaluation:
             if not found:
                 raise ValueError(f"No {order} pair is left after the first {job.skip}.")
         self.rankings: dict[tuple[str, int], Ranking] = {}
-        self.left_out: dict[str, str] = {}
+        self.left_out = {**(left_out or {}), **(world.unmeasured if world else {})}
 
     def _read(self, order: str) -> dict[str, list[Sample]]:
         samples = read_samples(self.job.root, order, self.job.categories)
@@ -77,9 +84,9 @@ class Evaluation:
         }
 
     def rank(self) -> None:
-        """Retrieve for every caption that a setting needs."""
+        """Retrieve garments for every caption of every setting, into `rankings`."""
         job = self.job
-        depth = max(needed(setting.columns) for setting in job.settings)
+        depth = max(garments_needed(setting.columns) for setting in job.settings)
         index = encoder = None
         if job.pred_files is None and depth:
             encoder = self._encoder(job.encoder or job.own_encoder)
@@ -97,7 +104,7 @@ class Evaluation:
                     captions = [s.caption(setting.chunks) for s in self.pool[category] + samples]
                     rows = rows_of(index, [sample.file for sample in self.pool[category]])
                     ranking = rank_online(index, encoder, captions, rows)
-                check_ranking(ranking, samples, setting.chunks, needed(setting.columns))
+                check_ranking(ranking, samples, setting.chunks, garments_needed(setting.columns))
                 self.rankings[key] = {**self.rankings.get(key, {}), **ranking}
 
     def _encoder(self, folder: Path):
@@ -110,7 +117,7 @@ class Evaluation:
         folder = job.index or job.out / "index"
         if job.index is None and not (folder / MANIFEST).is_file():
             with _bar("indexing the garments", "garment") as bar:
-                build_index(job.root, folder, encoder, progress=_absolute(bar))
+                build_index(job.root, folder, encoder, progress=_progress_of(bar))
         index = GarmentIndex.open(folder, job.root)
         index.check_encoder(encoder)
         return index
@@ -126,7 +133,7 @@ class Evaluation:
         return folder / sample.category / f"{sample.name}.png"
 
     def paint(self, pipeline: FashionRAGPipeline) -> None:
-        """Paint what is not there yet."""
+        """Paint the pictures that are not in the folder yet."""
         job = self.job
         painter = Painter(
             pipeline, job.sampling, lambda path: open_photo(safe_path(job.root, str(path)))
@@ -168,16 +175,14 @@ class Evaluation:
         return wanted
 
     def instruments(self) -> Instruments:
-        """What can be measured here; what can't goes to `left_out`."""
+        """Load the networks that measure; missing ones go to `left_out`, with the reason."""
         job = self.job
-        drawn = self.world is not None
-        inception = lpips = clip = classifier = None
+        inception = lpips = clip = None
         for name, make in (
             ("FID, KID", networks.inception_features),
             ("LPIPS", networks.lpips_distance),
         ):
-            if drawn:
-                self.left_out[name] = "made for photos; the drawn world has measures of its own"
+            if name in self.left_out:
                 continue
             try:
                 made = make(job.device)
@@ -192,14 +197,6 @@ class Evaluation:
             if named is not None:
                 raise
             self.left_out["CLIP-S, CLIP-I"] = f"{error} Or name an encoder with --clip."
-        if drawn and job.classifier is not None:
-            classifier = load_classifier(job.classifier)
-        else:
-            self.left_out["pattern"] = (
-                "no pattern classifier is given: --classifier"
-                if drawn
-                else "only a drawn world knows its garments' patterns"
-            )
         features = None if clip is None else networks.clip_features(clip)
 
         @cache
@@ -218,7 +215,6 @@ class Evaluation:
             inception=inception,
             lpips=lpips,
             world=self.world,
-            classifier=classifier,
         )
 
     def measure(self, setting: Setting, tools: Instruments) -> Measured:
@@ -234,14 +230,14 @@ class Evaluation:
                 lambda sample, column: self.garments_of(setting, sample, column),
                 [sample.caption(setting.chunks) for sample in samples],
                 tools,
-                bar.update,
+                _progress_of(bar),
             )
 
-    def own(self, setting: Setting, k: int) -> np.ndarray:
+    def own_garment_found(self, setting: Setting, k: int) -> np.ndarray:
         """Whether each sample's own garment is among the first k found; float (n,)."""
         return np.concatenate(
             [
-                own_found(
+                own_garment_found(
                     self.rankings[category, setting.chunks],
                     [s for s in self.samples[setting.order] if s.category == category],
                     setting.chunks,
@@ -261,7 +257,7 @@ class Evaluation:
                 captions = {s.file: s.caption(setting.chunks) for s in self.pool[category]}
                 queries = [caption for caption in captions.values() if caption in ranking]
                 retrieval[category] = retrieval_rates(ranking, captions, queries)
-            own = {k: self.own(setting, k) for k in CUTOFFS}
+            own = {k: self.own_garment_found(setting, k) for k in CUTOFFS}
         return report.make_table(
             setting.order, setting.chunks, setting.columns, measured, retrieval, own
         )
@@ -310,15 +306,20 @@ class Evaluation:
         return open_photo(safe_path(self.job.root, sample.file))
 
 
-def evaluate(job: Job) -> dict[str, Any]:
+def evaluate(
+    job: Job, world: World | None = None, left_out: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Run a job and write its JSON, Markdown, plots and grid; returns the JSON's content.
+
+    Args:
+        world, left_out: see `Evaluation`.
 
     Raises:
         FileNotFoundError, ValueError: the folder, the model or the retrieval do not fit; the
             message names the file and the remedy.
         ImportError: a package of the extra `evaluate` is missing.
     """
-    evaluation = Evaluation(job)
+    evaluation = Evaluation(job, world, left_out)
     pipeline = FashionRAGPipeline.from_pretrained(
         job.model,
         unet=job.unet,
@@ -327,25 +328,24 @@ def evaluate(job: Job) -> dict[str, Any]:
         dtype=torch.float16 if job.device.startswith("cuda") else torch.float32,
     )
     tools = evaluation.instruments()
-    claim_folder(job)
+    mark_folder(job)
     evaluation.rank()
     evaluation.paint(pipeline)
-    tables, targets, void = [], [], False
+    tables, verdict = [], Verdict()
     for setting in job.settings:
         measured = evaluation.measure(setting, tools)
         _write_samples(job.out / f"samples_{setting.key}.jsonl", measured)
-        if evaluation.world is not None and set(CLAIM) <= set(setting.columns):
-            targets = claim.judge(measured, evaluation.own(setting, 1))
-            void = report.is_void(measured)
+        if world is not None and set(world.judged) <= set(setting.columns):
+            verdict = world.judge(measured, evaluation.own_garment_found(setting, 1))
         table = evaluation.table(setting, measured)
         tables.append(table)
         if sum(column in PROTOCOL for column in setting.columns) > 1:
-            plot_quality(table, job.out / f"quality_{setting.key}.png", void)
+            plot_quality(table, job.out / f"quality_{setting.key}.png", verdict.void)
         evaluation.grid(setting).save(job.out / f"grid_{setting.key}.png")
     settings = _described(job, evaluation)
-    content = report.to_json(settings, tables, targets, evaluation.left_out)
+    content = report.to_json(settings, tables, verdict.targets, evaluation.left_out)
     write_text(job.json, json.dumps(content, indent=1, allow_nan=False) + "\n")
-    page = report.to_markdown(job.title, settings, tables, targets, evaluation.left_out, void)
+    page = report.to_markdown(job.title, settings, tables, verdict, evaluation.left_out)
     write_text(job.out / "table.md", page)
     return content
 
@@ -394,7 +394,7 @@ def _bar(what: str, unit: str, total: int | None = None, initial: int = 0) -> tq
     )
 
 
-def _absolute(bar: tqdm) -> Callable[[int, int], None]:
+def _progress_of(bar: tqdm) -> Progress:
     def progress(done: int, total: int) -> None:
         if bar.total is None:
             bar.reset(total)

@@ -78,7 +78,7 @@ _TRIMS = {
 
 
 def words(garment: Garment) -> dict[str, str]:
-    """What can be said of a garment, by field; a field that does not apply is missing."""
+    """The words for a garment's properties, by field; a field that does not apply is missing."""
     kind = {"dresses": "dress", "upper_body": "top"}.get(garment.category)
     if kind is None:
         kind = "skirt" if garment.cut.endswith("skirt") else "trousers"
@@ -120,7 +120,7 @@ def _phrases(seed: int, garment: Garment) -> list[str]:
 
 
 def fine_caption(seed: int, garment: Garment) -> list[str]:
-    """Three noun chunks."""
+    """The three noun chunks of a garment's fine caption."""
     return [phrase.format(**words(garment)) for phrase in _phrases(seed, garment)]
 
 

@@ -26,9 +26,12 @@ from pathlib import Path
 
 from PIL import Image
 
+from ..categories import CATEGORIES
+from ..files import atomic_file, write_text
+from ..progress import Progress
 from .captions import coarse_caption, fine_caption
 from .draw import FRAME, ModelPhoto, draw_garment, draw_model
-from .world import CATEGORIES, category_of, make_garment, make_scene, numbers
+from .world import category_of, make_garment, make_scene, numbers
 
 #: Raise it whenever the same seed and number give other pixels or captions than before.
 WORLD_VERSION = 2
@@ -39,8 +42,6 @@ _PALETTE = bytes.fromhex(
     "141418 fabe3c 784628 3c3c3c dc5a50 a05ac8 4678c8 eb82aa f0dc5a"
     "28a08c 3cbeaa fac8aa c8966e dcaa82 d2a08c e6b4a0 8c8c3c 5ac85a"
 )
-
-Progress = Callable[[int, int], None]
 
 
 def render(
@@ -71,21 +72,21 @@ def render(
     if not 0 <= test <= count:
         raise ValueError(f"{test} test pairs of {count} can't be held out: name 0 to {count}.")
     train, held_out = numbers(count - test, "train"), numbers(test, "test")
-    _claim(folder, seed, size)
+    _mark_folder(folder, seed, size)
     for category in CATEGORIES:
         for name in ("images", "keypoints", "label_maps"):
             (folder / category / name).mkdir(parents=True, exist_ok=True)
     every = [*train, *held_out]
     draw = partial(_write_pair, folder, seed, size)
-    for done, _ in enumerate(each(draw, every, processes), 1):
+    for done, _ in enumerate(draw_each(draw, every, processes), 1):
         if progress is not None:
             progress(done, count)
     _write_captions(folder, seed, every)
     _write_pairs(folder, seed, train, held_out)
 
 
-def _claim(folder: Path, seed: int, size: tuple[int, int]) -> None:
-    """Mark the folder as this world's, or make sure that it is."""
+def _mark_folder(folder: Path, seed: int, size: tuple[int, int]) -> None:
+    """Write into the folder which world it holds, or check that it holds this one."""
     mark = {"world": WORLD_VERSION, "seed": seed, "size": list(size)}
     file = folder / "miniature.json"
     if file.is_file():
@@ -100,19 +101,21 @@ def _claim(folder: Path, seed: int, size: tuple[int, int]) -> None:
         )
     else:
         folder.mkdir(parents=True, exist_ok=True)
-        _write_text(file, json.dumps(mark) + "\n")
+        write_text(file, json.dumps(mark) + "\n")
 
 
-def each(draw: Callable[[int], None], items: list[int], processes: int | None) -> Iterable[None]:
+def draw_each(
+    draw: Callable[[int], None], items: list[int], processes: int | None
+) -> Iterable[None]:
     """Draw every item, on several processes where there are some; yields once an item."""
     processes = min(processes or os.cpu_count() or 1, max(len(items), 1))
     if processes == 1:
         yield from map(draw, items)
         return
-    # Spawned, so that it is the same everywhere and copies no thread or lock of the caller; deaf to
-    # Ctrl-C, which the caller answers for all.
-    deaf = (signal.SIGINT, signal.SIG_IGN)
-    with multiprocessing.get_context("spawn").Pool(processes, signal.signal, deaf) as pool:
+    # Spawned: the same on every system, without copies of the caller's threads and locks. They
+    # ignore Ctrl-C: the caller ends them.
+    ignored = (signal.SIGINT, signal.SIG_IGN)
+    with multiprocessing.get_context("spawn").Pool(processes, signal.signal, ignored) as pool:
         yield from pool.imap_unordered(draw, items, chunksize=8)
 
 
@@ -133,7 +136,7 @@ def _write_pair(folder: Path, seed: int, size: tuple[int, int], number: int) -> 
     labels = Image.fromarray(photo.labels)
     labels.putpalette(_PALETTE)
     _write_picture(files[2], labels)
-    _write_text(files[3], json.dumps({"keypoints": keypoint_rows(photo)}))
+    write_text(files[3], json.dumps({"keypoints": keypoint_rows(photo)}))
 
 
 def keypoint_rows(photo: ModelPhoto) -> list[list[float]]:
@@ -145,15 +148,11 @@ def keypoint_rows(photo: ModelPhoto) -> list[list[float]]:
 
 
 def _write_picture(file: Path, picture: Image.Image) -> None:
-    part = file.with_name("." + file.name)
-    picture.save(part, quality=95, subsampling=0) if file.suffix == ".jpg" else picture.save(part)
-    os.replace(part, file)
-
-
-def _write_text(file: Path, text: str) -> None:
-    part = file.with_name("." + file.name)
-    part.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(part, file)
+    with atomic_file(file) as part:
+        if file.suffix == ".jpg":
+            picture.save(part, format="JPEG", quality=95, subsampling=0)
+        else:
+            picture.save(part, format="PNG")
 
 
 def _write_captions(folder: Path, seed: int, every: list[int]) -> None:
@@ -168,9 +167,9 @@ def _write_captions(folder: Path, seed: int, every: list[int]) -> None:
         rows.append(
             {"file": file, "id": name, "category": garment.category, "caption": caption, **truth}
         )
-    _write_text(folder / "fine_captions.json", json.dumps(fine, indent=0) + "\n")
-    _write_text(folder / "coarse_captions.json", json.dumps(coarse, indent=0) + "\n")
-    _write_text(folder / "garments.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    write_text(folder / "fine_captions.json", json.dumps(fine, indent=0) + "\n")
+    write_text(folder / "coarse_captions.json", json.dumps(coarse, indent=0) + "\n")
+    write_text(folder / "garments.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def _write_pairs(folder: Path, seed: int, train: Iterable[int], test: Iterable[int]) -> None:
@@ -189,8 +188,8 @@ def _write_pairs(folder: Path, seed: int, train: Iterable[int], test: Iterable[i
             lines = [
                 f"{a:06d}_0.jpg\t{b:06d}_1.jpg\n" for a, b in rows if category_of(a) == category
             ]
-            _write_text(folder / category / f"{name}.txt", "".join(lines))
+            write_text(folder / category / f"{name}.txt", "".join(lines))
         lines = [
             f"{a:06d}_0.jpg\t{b:06d}_1.jpg\t{_CATEGORY_COLUMN[category_of(a)]}\n" for a, b in rows
         ]
-        _write_text(folder / f"{name}.txt", "".join(lines))
+        write_text(folder / f"{name}.txt", "".join(lines))

@@ -18,11 +18,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ..categories import CATEGORIES
+from ..files import write_text
+from ..progress import Progress
 from .captions import fine_caption
 from .draw import FRAME, draw_garment, draw_model
-from .dresscode import Progress, each
+from .dresscode import draw_each
 from .world import (
-    CATEGORIES,
     FIRST_TEST_NUMBER,
     HEMS,
     Garment,
@@ -72,14 +74,14 @@ def write_catalogue(
             garment = make_garment(SEED, number)
             caption = ", ".join(fine_caption(SEED, garment))
             table.writerow((photo_name(number), f"{number:06d}", garment.category, caption))
-    for done, _ in enumerate(each(partial(_draw, folder, size), list(numbers), processes), 1):
+    for done, _ in enumerate(draw_each(partial(_draw, folder, size), list(numbers), processes), 1):
         if progress is not None:
             progress(done, len(numbers))
     return folder
 
 
 def write_examples(folder: Path, processes: int | None = None) -> None:
-    """What comes with the pack, in the layout of ComfyUI's `models/fashion_rag`."""
+    """Write the examples that come with the pack, in the layout of `models/fashion_rag`."""
     # Garments that the demo's own catalogue does not have.
     numbers = range(FIRST_GARMENT - SHIPPED, FIRST_GARMENT)
     write_catalogue(folder / "catalogues" / CATALOGUE, numbers, SHIPPED_SIZE, processes)
@@ -93,7 +95,7 @@ def photo_name(number: int) -> str:
 
 
 def garment_of(file: str) -> Garment:
-    """What the garment of a catalogue's file truly is."""
+    """The garment that was drawn on a catalogue's file."""
     return make_garment(SEED, int(Path(file).stem))
 
 
@@ -105,7 +107,7 @@ def _draw(folder: Path, size: tuple[int, int], number: int) -> None:
 def write_person(folder: Path, number: int, size: tuple[int, int] = FRAME) -> Path:
     """Draw the model photo of this number with the mask and the pose that a user would bring.
 
-    The mask covers the garment worn and, for tops and dresses, the arms (`adapter.masks`).
+    The mask covers the garment worn and, for tops and dresses, the arms (`adapter.person.masks`).
     """
     # Not at the top: the processes that draw a catalogue would wait for torch.
     from ..adapter.person.masks import inpainting_mask
@@ -123,7 +125,7 @@ def write_person(folder: Path, number: int, size: tuple[int, int] = FRAME) -> Pa
         "canvas_height": FRAME[1],
         "people": [{"pose_keypoints_2d": body}],
     }
-    (folder / "pose.json").write_text(json.dumps([pose]), encoding="utf-8")
+    write_text(folder / "pose.json", json.dumps([pose]))
     return folder
 
 

@@ -7,62 +7,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from .body import ELBOW, SIGNS, Figure
-from .cloth import Sides, cast_shadow, contour, lay
-from .cuts import NECKLINES, PANTS, SLEEVE_TOP, Cut, shoulder
-from .fabrics import Fabric
-from .raster import Canvas, Colour, Mask
+from .body import ELBOW, SIGNS
+from .cloth import Sides, cast_shadow
+from .cuts import NECKLINES, PANTS, SLEEVE_TOP, shoulder
 from .shapes import box, curve, points, stroke
 from .trims import cuff, leg_trims, trunk_trims, waistband
+from .worn_cut import WornCut
 
 
-class Wearing:
-    """A cut in a fabric on a figure, drawn in layers: `inside`, `trunk`, then each `sleeve`."""
-
-    def __init__(
-        self, canvas: Canvas, figure: Figure, cut: Cut, fabric: Fabric, trim_colour: Colour
-    ):
-        self.canvas, self.figure, self.cut, self.fabric = canvas, figure, cut, fabric
-        self.plain, self.trim = Fabric(fabric.base), Fabric(trim_colour)
-        self.mask: Mask | None = None  # of the trunk, once it is drawn
-
-    @property
-    def sleeved(self) -> bool:
-        return self.cut.sleeve != "none"
-
-    def outlines(self) -> list[np.ndarray]:
-        """The outlines of its parts on the figure, each (n, 2)."""
-        figure, cut = self.figure, self.cut
-        if cut.label == PANTS:
-            return [self._leg(side) for side in (0, 1)]
-        parts = [figure.body.at(cut.trunk())]
-        if self.sleeved:
-            parts += [self._sleeve(side) for side in (0, 1)]
-        return parts
-
-    def _leg(self, side: int) -> np.ndarray:
-        leg = self.figure.legs[side]
-        return leg.at(self.cut.leg_outline(leg) * (SIGNS[side], 1))
-
-    def _sleeve(self, side: int) -> np.ndarray:
-        arm = self.figure.arms[side]
-        return arm.at(self.cut.sleeve_outline(arm) * (SIGNS[side], 1))
-
-    def part(self, chart, outline, sides: Sides, fabric: Fabric, folds=(), within=None, **how):
-        """Lay a fabric within an outline (n, 2) on the figure, edge it, and return its mask."""
-        mask = self.canvas.mask(outline)
-        if within is not None:
-            mask = mask.inside(within)
-        lay(self.canvas, chart, mask, sides, fabric, folds, label=self.cut.label, **how)
-        contour(self.canvas, mask, outline, fabric.line)
-        return mask
-
-    def seam(self, chart, line: np.ndarray, width: float, opacity: float, within=None) -> None:
-        """A line (n, 2) in rest coordinates, in the colour of the fabric's seams."""
-        mask = self.canvas.mask(stroke(chart.at(line), width))
-        if within is not None:
-            mask = mask.inside(within)
-        self.canvas.fill(mask, self.fabric.line, opacity)
+class Wearing(WornCut):
+    """A worn cut that is drawn in layers: `inside`, `trunk`, then each `sleeve`."""
 
     def inside(self) -> None:
         """What an empty top or dress shows of its back: the inside below the neck."""
@@ -102,7 +56,7 @@ class Wearing:
             v, outer, inner = cut.leg_sides(leg)
             edges = (inner, outer) if sign > 0 else (-outer, -inner)
             folds = [fold.mirrored(sign) for fold in cut.leg_folds()]
-            outline = self._leg(side)
+            outline = self.leg_outline(side)
             mask = self.part(leg, outline, Sides(v, *edges), self.fabric, folds, wrap=(2.5, 3.2))
             leg_trims(self, leg, mask, sign)
         v = np.linspace(1.5, 2.3, 12)
@@ -127,7 +81,7 @@ class Wearing:
         posed = self.figure.pose.arms[side]
         bend = abs(posed.fore - posed.upper)
         folds = [fold.mirrored(sign) for fold in cut.sleeve_folds(bend)]
-        mask = self.part(arm, self._sleeve(side), sides, self.fabric, folds)
+        mask = self.part(arm, self.sleeve_outline(side), sides, self.fabric, folds)
         if bend > 50 and v[-1] > ELBOW:
             crease = arm.at(curve(points("-.2,1.26 -.08,1.25 .06,1.22") * (sign, 1)))
             dark = self.canvas.mask(stroke(crease, 0.07, 1, 0), blur=0.015)

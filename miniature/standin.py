@@ -15,10 +15,11 @@ from typing import Any
 from zlib import crc32
 
 import torch
-from safetensors.torch import save_file
 
+from ..adapter.garment.checkpoints import write_safetensors
 from ..adapter.garment.inversion import InversionAdapter, InversionAdapterConfig
 from ..adapter.headless.pipeline import MODEL_INDEX
+from ..files import write_text
 
 
 @dataclass(frozen=True)
@@ -145,16 +146,15 @@ def write_model_folder(folder: Path, sizes: Sizes, seed: int = 0) -> Path:
         weights = untrained_weights(model, f"{seed}/{file}")
         if model is text_encoder:
             weights = {_with_prefix(name): tensor for name, tensor in weights.items()}
-        save_file(weights, folder / f"{file}.safetensors", metadata={"format": "pt"})
-    save_file(
+        write_safetensors(weights, folder / f"{file}.safetensors")
+    write_safetensors(
         untrained_weights(adapter, f"{seed}/adapter"),
         folder / "inversion_adapter.safetensors",
-        metadata={name: str(value) for name, value in asdict(sizes.adapter).items()},
+        {name: str(value) for name, value in asdict(sizes.adapter).items()},
     )
     write_scheduler(folder / "scheduler")
     write_tokenizer(folder / "tokenizer")
-    index = json.dumps(MODEL_INDEX, indent=2)
-    (folder / "model_index.json").write_text(index, encoding="utf-8")
+    write_text(folder / "model_index.json", json.dumps(MODEL_INDEX, indent=2))
     return folder
 
 
@@ -165,8 +165,9 @@ def write_encoder(folder: Path, config: Mapping[str, Any], seed: int = 0) -> Pat
     folder.mkdir(parents=True, exist_ok=True)
     with torch.device("meta"):
         model = open_clip.CLIP(**config["model_cfg"])
-    save_file(untrained_weights(model, f"{seed}/encoder"), folder / "open_clip_model.safetensors")
-    (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+    weights = untrained_weights(model, f"{seed}/encoder")
+    write_safetensors(weights, folder / "open_clip_model.safetensors")
+    write_text(folder / "open_clip_config.json", json.dumps(config, indent=2))
     return folder
 
 
@@ -206,7 +207,7 @@ def write_tokenizer(folder: Path) -> Path:
         ("special_tokens_map.json", json.dumps(special)),
         ("tokenizer_config.json", json.dumps(settings)),
     ):
-        (folder / name).write_text(content, encoding="utf-8")
+        write_text(folder / name, content)
     return folder
 
 

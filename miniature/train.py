@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+from ..files import write_text
+
 COUNT, TEST, SEED = 11_000, 1_800, 0
 """Rendered pairs, those of them that are held out, and the world's seed."""
 SIZE = (384, 512)
@@ -60,7 +62,7 @@ def train_miniature(
             content["model"] = str(folder / "base")
         started = time.monotonic()
         finished = run_stage(content, world, run, run.is_dir(), minutes)
-        note(folder, stage, content, time.monotonic() - started)
+        record_stage(folder, stage, content, time.monotonic() - started)
         if not finished:
             return False
         (run / "finished").touch()
@@ -72,7 +74,7 @@ def train_miniature(
 
 
 def assemble(folder: Path) -> Path:
-    """`folder/base`: what the last stage starts from, in a model folder's layout."""
+    """Write `folder/base`, the model folder that the stage `fashion_rag` starts from."""
     from .standin import write_scheduler, write_tokenizer
 
     base = folder / "base"
@@ -83,8 +85,8 @@ def assemble(folder: Path) -> Path:
     return base
 
 
-def note(folder: Path, stage: str, content: dict, seconds: float) -> None:
-    """Add to the record of how the weights were made."""
+def record_stage(folder: Path, stage: str, content: dict, seconds: float) -> None:
+    """Add a stage to `training.json`, the record of how the weights were made."""
     import torch
 
     file = folder / RECORD
@@ -102,7 +104,7 @@ def note(folder: Path, stage: str, content: dict, seconds: float) -> None:
         else f"{processor()}, {torch.get_num_threads()} threads",
         "configuration": {name: value for name, value in content.items() if name != "model"},
     }
-    file.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write_text(file, json.dumps(record, indent=2) + "\n")
 
 
 def processor() -> str:

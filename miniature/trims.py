@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from .body import SIGNS, Chart
@@ -12,15 +10,13 @@ from .cuts import NECKLINES, PANTS, SKIRT, UPPER, WAISTBAND, WAISTS, across_leg
 from .fabrics import Fabric
 from .raster import Mask
 from .shapes import box, closed, curve, ellipse, mirrored, points, stroke
-
-if TYPE_CHECKING:
-    from .garments import Wearing
+from .worn_cut import WornCut
 
 _GOLD = (0.88, 0.76, 0.42)
 _WHITE = (0.97, 0.96, 0.93)
 
 
-def trunk_trims(worn: Wearing) -> None:
+def trunk_trims(worn: WornCut) -> None:
     """All that belongs on the trunk of a top, a dress or a skirt."""
     cut, chart, mask = worn.cut, worn.figure.body, worn.mask
     if not cut.hangs_from_waist:
@@ -52,7 +48,7 @@ def trunk_trims(worn: Wearing) -> None:
         _bow(worn)
 
 
-def _strip(worn: Wearing, chart: Chart, top, bottom, fabric: Fabric, within=None) -> None:
+def _strip(worn: WornCut, chart: Chart, top, bottom, fabric: Fabric, within=None) -> None:
     """A strip between two lines (n, 2) in rest coordinates."""
     x = np.concatenate([top, bottom])[:, 0]
     sides = Sides.flat((x.max() - x.min()) / 2, (x.max() + x.min()) / 2)
@@ -60,14 +56,14 @@ def _strip(worn: Wearing, chart: Chart, top, bottom, fabric: Fabric, within=None
     worn.part(chart, outline, sides, fabric, within=within)
 
 
-def _hem_band(worn: Wearing, depth: float, fabric: Fabric) -> None:
+def _hem_band(worn: WornCut, depth: float, fabric: Fabric) -> None:
     cut = worn.cut
     start, end = (float(half) for half in cut.half_width([cut.hem - depth, cut.hem]))
     top, bottom = cut.hem_line(cut.hem - depth, start + 0.03), cut.hem_line(cut.hem, end + 0.03)
     _strip(worn, worn.figure.body, top, bottom + (0, 0.12), fabric, worn.mask)
 
 
-def waistband(worn: Wearing) -> None:
+def waistband(worn: WornCut) -> None:
     """The waistband or belt of trousers and skirts, and the seams below it."""
     cut, chart, canvas = worn.cut, worn.figure.body, worn.canvas
     if cut.label == PANTS:
@@ -80,7 +76,7 @@ def waistband(worn: Wearing) -> None:
         canvas.fill(canvas.mask(ellipse(chart.at([(0, middle)])[0], 0.03, 0.03)), worn.fabric.line)
 
 
-def _belt(worn: Wearing, top: float, bottom: float, fabric: Fabric) -> float:
+def _belt(worn: WornCut, top: float, bottom: float, fabric: Fabric) -> float:
     """A band round the waist, with a buckle if it is a belt; returns the height of its middle."""
     cut, chart, canvas = worn.cut, worn.figure.body, worn.canvas
     v = [top, bottom]
@@ -94,7 +90,7 @@ def _belt(worn: Wearing, top: float, bottom: float, fabric: Fabric) -> float:
     return middle
 
 
-def leg_trims(worn: Wearing, leg: Chart, mask: Mask, sign: int) -> None:
+def leg_trims(worn: WornCut, leg: Chart, mask: Mask, sign: int) -> None:
     """The trim of one trouser leg."""
     v, outer, inner = worn.cut.leg_sides(leg)
     if worn.cut.trim == "hem band":
@@ -107,7 +103,7 @@ def leg_trims(worn: Wearing, leg: Chart, mask: Mask, sign: int) -> None:
         _strip(worn, leg, edge * (sign, 1), (edge - (0.12, 0)) * (sign, 1), worn.trim, mask)
 
 
-def cuff(worn: Wearing, arm: Chart, mask: Mask) -> None:
+def cuff(worn: WornCut, arm: Chart, mask: Mask) -> None:
     """The end of a sleeve, where it has a band of its own."""
     cut = worn.cut
     v, half = cut.sleeve_sides(arm)
@@ -123,7 +119,7 @@ def cuff(worn: Wearing, arm: Chart, mask: Mask) -> None:
     _strip(worn, arm, top, end, worn.trim if contrast else worn.plain, mask)
 
 
-def _neck(worn: Wearing) -> None:
+def _neck(worn: WornCut) -> None:
     cut, chart, mask, canvas = worn.cut, worn.figure.body, worn.mask, worn.canvas
     contrast = cut.trim == "contrast trim"
     match cut.neckline:
@@ -159,7 +155,7 @@ def _neck(worn: Wearing) -> None:
             canvas.fill(canvas.mask(stroke(line, 0.02)).inside(mask), worn.fabric.line, 0.35)
 
 
-def _flaps(worn: Wearing, shape: np.ndarray, sides: Sides, fabric: Fabric) -> None:
+def _flaps(worn: WornCut, shape: np.ndarray, sides: Sides, fabric: Fabric) -> None:
     """A pair of collar points, lapels or rolls of a hood."""
     for sign in SIGNS:
         outline = worn.figure.body.at(shape * (sign, 1))
@@ -167,7 +163,7 @@ def _flaps(worn: Wearing, shape: np.ndarray, sides: Sides, fabric: Fabric) -> No
         worn.part(worn.figure.body, outline, sides, fabric)
 
 
-def _buttons(worn: Wearing) -> None:
+def _buttons(worn: WornCut) -> None:
     cut, canvas, chart = worn.cut, worn.canvas, worn.figure.body
     top = NECKLINES[cut.neckline][1] + 0.08
     seam = curve([(0, top - 0.08), (0, (top + cut.hem) / 2), (0, cut.hem + 0.06)])
@@ -187,7 +183,7 @@ def _buttons(worn: Wearing) -> None:
         canvas.fill(glint, (1, 1, 1), 0.35)
 
 
-def _pockets(worn: Wearing) -> None:
+def _pockets(worn: WornCut) -> None:
     chart = worn.figure.body
     spots = [(0.3, 0.78)] if worn.cut.label == UPPER else [(-0.34, 2.2), (0.34, 2.2)]
     shape = points("-.17,0 .17,0 .17,.27 0,.36 -.17,.27")
@@ -195,7 +191,7 @@ def _pockets(worn: Wearing) -> None:
         worn.part(chart, chart.at(shape + spot), Sides.flat(0.7), worn.trim, within=worn.mask)
 
 
-def _bow(worn: Wearing) -> None:
+def _bow(worn: WornCut) -> None:
     chart, canvas = worn.figure.body, worn.canvas
     knot = np.array((0, NECKLINES[worn.cut.neckline][1] + 0.1))
     tail = points("0,0 .05,.02 .17,.36 .06,.4")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..categories import CATEGORIES
 from .backdrops import KINDS, Backdrop
 from .body import Arm, Build, Leg, Pose
 from .cuts import Cut
@@ -14,7 +15,6 @@ from .fabrics import MOTIFS, PLAIN, Fabric
 from .people import HAIRS, SKINS, STYLES, Person
 from .raster import Colour
 
-CATEGORIES = ("dresses", "upper_body", "lower_body")
 #: Numbers from here on are test garments, those below train garments: the two never meet.
 FIRST_TEST_NUMBER = 600_000
 LAST_NUMBER = 999_999

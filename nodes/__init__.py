@@ -1,4 +1,4 @@
-"""The nodes: thin V3 classes over the plain functions of `retriever` and `adapter`."""
+"""ComfyUI nodes: thin V3 classes over functions of `retriever` and `adapter`."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import folder_paths
 import node_helpers
 import torch
 from comfy_api.latest import io
@@ -39,7 +38,7 @@ class FashionUNetLoader(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "unet_name",
-                    options=folder_paths.get_filename_list("diffusion_models"),
+                    options=folders.diffusion_models(),
                     tooltip="A file in models/diffusion_models: .pth or .safetensors, in diffusers "
                     "or LDM names. The official Fashion-RAG U-Net is non-commercial.",
                 ),
@@ -56,7 +55,7 @@ class FashionUNetLoader(io.ComfyNode):
 
     @classmethod
     def execute(cls, unet_name, weight_dtype) -> io.NodeOutput:
-        path = folder_paths.get_full_path_or_raise("diffusion_models", unet_name)
+        path = folders.diffusion_model_path(unet_name)
         return io.NodeOutput(load_unet(path, dict(WEIGHT_DTYPES[weight_dtype])))
 
 

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import logging
 
-import comfy.model_management
 import torch
 from comfy_api.latest import io, ui
 from PIL import Image
 
 from ..adapter.garment.garment_images import photos_to_batch
+from ..categories import CATEGORIES
 from ..pictures.photos import to_rgb_on_white
 from ..retriever import gallery
 from ..retriever.backends import LocalBackend
 from ..retriever.encoders.open_clip import Encoder, load_encoder
 from ..retriever.open_index import categories_of_index, open_index, state_of_index
-from ..retriever.photos.catalogue import CATEGORIES, Garment, strength_of
+from ..retriever.photos.catalogue import Garment, strength_of
 from ..retriever.query import CHUNKS, MAX_POOL, Query, read_filter, retrieve
 from ..retriever.store.index import GarmentIndex
 from ..retriever.upkeep.build import build_index
 from . import sockets
 from .host import folders
 from .host.memory import HostEncoder, ManagedEncoder, progress_bar
+from .host.precision import encoder_dtype
 
 logger = logging.getLogger(__name__)
 
@@ -47,10 +48,8 @@ def open_encoder(name: str, clip=None, clip_vision=None) -> Encoder:
     """The encoder `name`, on the host's device; `host` is made of the two sockets."""
     if name == folders.HOST_ENCODER:
         return HostEncoder(clip, clip_vision)
-    management = comfy.model_management
-    half = management.should_use_fp16(management.text_encoder_device())
-    dtype = torch.float16 if half else torch.float32
-    return ManagedEncoder(load_encoder(folders.resolve("encoders", name), dtype=dtype))
+    folder = folders.resolve("encoders", name)
+    return ManagedEncoder(load_encoder(folder, dtype=encoder_dtype()))
 
 
 class GarmentIndexBuild(io.ComfyNode):

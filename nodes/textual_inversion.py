@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import comfy.ops
-import folder_paths
 import torch
 from comfy_api.latest import io, ui
 from safetensors.torch import save_file
@@ -22,9 +18,11 @@ from ..adapter.garment.prompts import (
     split_prompt,
     windows,
 )
+from ..files import atomic_file
 from . import sockets
 from .host import folders
 from .host.memory import ManagedAdapter, TextTower, vision_features
+from .host.precision import CASTING_LAYERS
 
 CATEGORY = "FashionRAG/adapter"
 FROM_ADAPTER = "from adapter"
@@ -64,7 +62,7 @@ class InversionAdapterLoader(io.ComfyNode):
     @classmethod
     def execute(cls, adapter_name) -> io.NodeOutput:
         path = folders.resolve("adapters", adapter_name)
-        return io.NodeOutput(ManagedAdapter(load_adapter(path, operations=comfy.ops.manual_cast)))
+        return io.NodeOutput(ManagedAdapter(load_adapter(path, operations=CASTING_LAYERS)))
 
 
 class GarmentTextualInversion(io.ComfyNode):
@@ -256,7 +254,7 @@ class GarmentTokensSave(io.ComfyNode):
     def execute(cls, tokens, name, overwrite) -> io.NodeOutput:
         if any(character.isspace() for character in name):
             raise ValueError(f"name {name!r} holds a space, where `embedding:NAME` would end.")
-        folder = Path(folder_paths.get_folder_paths("embeddings")[0])
+        folder = folders.embeddings_folder()
         path = folder / (folders.new_file_name(name, "name") + ".safetensors")
         save_embedding(tokens.pseudo_words, path, overwrite)
         word = f"embedding:{name}"
@@ -274,11 +272,5 @@ def save_embedding(pseudo_words: torch.Tensor, path: Path, overwrite: bool) -> N
         raise FileExistsError(f"{path} exists: choose another name or turn on overwrite.")
     if not len(pseudo_words):
         raise ValueError("There are no pseudo-words to save: every strength is 0.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    os.close(handle)
-    try:
+    with atomic_file(path) as temporary:
         save_file({"emb_params": pseudo_words.contiguous()}, temporary)
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Opening photos, colours, contact sheets."""

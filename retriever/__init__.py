@@ -1,1 +1,1 @@
-"""Catalogue, encoders, index and search. Knows neither ComfyUI nor the adapter."""
+"""From photos and a text to found garments; knows no ComfyUI, no adapter."""

@@ -2,7 +2,7 @@
 
 The node Text Garment Retrieve, `fashion-rag index search` and Python all go through `retrieve`:
 
-    index = open_index(Path("indexes/shop"))  # opening.py; local or in Milvus
+    index = open_index(Path("indexes/shop"))  # local or in Milvus
     encoder = load_encoder(Path("encoders/ViT-L-14-laion2b_s32b_b82k"))
     (result,) = retrieve(index, encoder, [Query("blue denim jacket", where="price < 80", k=10)])
     for hit in result.hits:
@@ -245,8 +245,8 @@ def query_vectors(encoder: Encoder, queries: Sequence[Query]) -> np.ndarray:
     texts = list(dict.fromkeys(text for parts in wanted for text in parts if text))
     images = [image for query in queries for image in query.images]
     # float32 sums of the same vectors differ with their number; float64 ones don't show it.
-    embedded = encoder.encode_texts(texts).double() if texts else None
-    pictured = encoder.encode_images(images).double() if images else None
+    embedded = encoder.encode_texts(texts).double() if texts else torch.empty(0)
+    pictured = encoder.encode_images(images).double() if images else torch.empty(0)
     place = {text: number for number, text in enumerate(texts)}
     vectors, start = [], 0
     for query, (*parts, negative) in zip(queries, wanted, strict=True):
@@ -260,7 +260,7 @@ def query_vectors(encoder: Encoder, queries: Sequence[Query]) -> np.ndarray:
             mean = pictured[start : start + len(query.images)].mean(dim=0)
             sides.append(weight * _unit(mean, "reference images"))
             start += len(query.images)
-        vector = _unit(sum(sides), "text and reference image")
+        vector = _unit(sum(sides[1:], sides[0]), "text and reference image")
         if negative and query.negative_weight:
             vector = vector - query.negative_weight * embedded[place[negative]]
             vector = _unit(vector, f"text and negative text {negative!r}")

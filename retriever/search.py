@@ -113,8 +113,9 @@ def _exact_search(
     index: GarmentIndex, queries: torch.Tensor, k: int, rows: np.ndarray | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     if rows is None and len(queries) <= FEW_QUERIES and index.eight_bit is not None:
-        pairs = [index.eight_bit.search(query, k) for query in queries]
-        if all(pair is not None for pair in pairs):
+        found = [index.eight_bit.search(query, k) for query in queries]
+        pairs = [pair for pair in found if pair is not None]
+        if len(pairs) == len(found):
             return torch.stack([s for s, _ in pairs]), torch.stack([r for _, r in pairs])
     return exact_search(index.embeddings, queries, k, as_tensor(rows))
 

@@ -1,1 +1,1 @@
-"""Training of the method's models on Dress Code, real or drawn."""
+"""Training of the method's models on a Dress Code folder."""

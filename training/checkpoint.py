@@ -14,7 +14,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+
+from ..adapter.garment.checkpoints import write_safetensors
+from ..files import replace_file, write_text
 
 KEPT = 2
 _STATE = "state.json"
@@ -42,30 +45,30 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
     Raises:
         OSError: it could not be written; the earlier ones are untouched.
     """
-    # What a kill left unfinished.
+    # A killed process leaves its unfinished folder.
     for stale in folder.glob(".step-*"):
         shutil.rmtree(stale, ignore_errors=True)
     final = folder / f"step-{checkpoint.step:08d}"
     earlier = latest(folder)
-    kept = f"{earlier} is whole" if earlier else "there is no earlier one"
-    with whole(final, kept) as part:
+    still_there = f"{earlier} is whole" if earlier else "there is no earlier one"
+    with atomic_output(final, still_there) as part:
         part.mkdir()
-        save_file(_plain(checkpoint.weights), part / "weights.safetensors")
-        save_file(_plain(checkpoint.average), part / "average.safetensors")
+        write_safetensors(_plain(checkpoint.weights), part / "weights.safetensors")
+        write_safetensors(_plain(checkpoint.average), part / "average.safetensors")
         torch.save(checkpoint.optimizer, part / "optimizer.pt")
         state = {"step": checkpoint.step, "scaler": checkpoint.scaler}
-        (part / _STATE).write_text(json.dumps(state), encoding="utf-8")
+        write_text(part / _STATE, json.dumps(state))
     for old in _finished(folder)[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
     return final
 
 
 @contextmanager
-def whole(final: Path, kept: str) -> Iterator[Path]:
-    """A name to write a file or a folder under, which becomes `final` once it is on the disk.
+def atomic_output(final: Path, still_there: str) -> Iterator[Path]:
+    """Give a path to write a file or a folder to; it becomes `final` once all of it is on the disk.
 
     Args:
-        kept: what an error says of that which is still there.
+        still_there: what the error of a failed write says is left to resume from.
 
     Raises:
         OSError: something could not be written; an earlier `final` is untouched.
@@ -78,17 +81,17 @@ def whole(final: Path, kept: str) -> Iterator[Path]:
         for path in [*part.rglob("*"), part]:
             _to_disk(path)
         _remove(final)
-        os.replace(part, final)
+        replace_file(part, final)
         _to_disk(final.parent)
     except (OSError, RuntimeError, SafetensorError) as error:
-        # Asked for before the unfinished part is removed, which frees space again.
+        # Before the unfinished part is removed: removing it frees space again.
         full = is_full(error, final.parent)
         _remove(part)
         reason, remedy = str(error), "Put that right"
         if full:
             reason, remedy = "no space is left on the disk", "Free some space"
         raise OSError(
-            f"{final} could not be written: {reason}. {remedy} and resume; {kept}."
+            f"{final} could not be written: {reason}. {remedy} and resume; {still_there}."
         ) from error
 
 
@@ -107,7 +110,7 @@ def _remove(path: Path) -> None:
 
 
 def _to_disk(path: Path) -> None:
-    # Windows opens no folders.
+    # Windows can't open a folder to flush it.
     if path.is_dir() and os.name == "nt":
         return
     handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)

@@ -28,7 +28,10 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from ..adapter.garment.checkpoints import write_safetensors
 from ..adapter.garment.garment_images import garment_pixels
+from ..files import write_text
+from ..pictures.clip_pixels import CLIP_MEAN, CLIP_STD
 from ..pictures.contact_sheet import contact_sheet
 from ..retriever.encoders.open_clip import CONFIG, WEIGHTS, load_encoder
 from .config import Run, check_shares
@@ -36,7 +39,6 @@ from .dresscode import DressCode, Pair, caption
 from .loop import Task
 from .towers import check_towers, save_towers
 
-MEAN, STD = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
 VIEWS = ("whole", "fit")
 
 
@@ -87,7 +89,7 @@ class Clip:
 
 
 class ClipTask(Task):
-    """See the module."""
+    """Trains an open_clip CLIP on in-shop photos and captions, with the losses named above."""
 
     def __init__(self, config: Clip, data: Path):
         super().__init__()
@@ -142,7 +144,7 @@ class ClipTask(Task):
             photos = [self.stream.data.garment(pair) for pair in pairs[start : start + 64]]
             views = []
             for view in VIEWS:
-                pixels = torch.stack([square(photo, view, self.size) for photo in photos])
+                pixels = torch.stack([tower_pixels(photo, view, self.size) for photo in photos])
                 for moved in (False, True):
                     self.train(moved)
                     with torch.no_grad():
@@ -219,7 +221,9 @@ class ClipTask(Task):
         images, texts = [], []
         for start in range(0, len(pairs), 64):
             some = pairs[start : start + 64]
-            photos = torch.stack([square(data.garment(pair), "whole", self.size) for pair in some])
+            photos = torch.stack(
+                [tower_pixels(data.garment(pair), "whole", self.size) for pair in some]
+            )
             images.append(self.clip.encode_image(self._pixels(photos.to(self.mean.device))))
             words = self.stream.tokenize([caption(pair.chunks) for pair in some])
             texts.append(self._texts(words.to(self.mean.device)))
@@ -254,16 +258,15 @@ class ClipTask(Task):
 
     def export(self, folder: Path) -> None:
         """`encoder/` in open_clip's format, and both towers in transformers'."""
-        from safetensors.torch import save_file
 
         encoder = folder / "encoder"
         encoder.mkdir(parents=True, exist_ok=True)
         weights = {n: t.detach().cpu().half() for n, t in self.clip.state_dict().items()}
-        save_file({n: t.contiguous() for n, t in weights.items()}, encoder / WEIGHTS)
-        (encoder / CONFIG).write_text(json.dumps(self.settings, indent=2), encoding="utf-8")
+        write_safetensors(weights, encoder / WEIGHTS)
+        write_text(encoder / CONFIG, json.dumps(self.settings, indent=2))
         save_towers(self.clip, self.settings["model_cfg"], folder)
         figures = {f"recall@{k}": self.recall(k) for k in (1, 3, 5, 10)}
-        (folder / "recall.json").write_text(json.dumps(figures, indent=2), encoding="utf-8")
+        write_text(folder / "recall.json", json.dumps(figures, indent=2))
 
 
 def _model(config: Clip) -> tuple[dict[str, Any], open_clip.CLIP]:
@@ -279,7 +282,12 @@ def _model(config: Clip) -> tuple[dict[str, Any], open_clip.CLIP]:
             )
         settings = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     else:
-        cfg = {"mean": MEAN, "std": STD, "interpolation": "bicubic", "resize_mode": "longest"}
+        cfg = {
+            "mean": CLIP_MEAN,
+            "std": CLIP_STD,
+            "interpolation": "bicubic",
+            "resize_mode": "longest",
+        }
         cfg["fill_color"] = 255  # as in training; open_clip's own is black
         settings = {"model_cfg": config.model, "preprocess_cfg": cfg}
         try:
@@ -334,12 +342,12 @@ class ClipStream(Dataset):
         size, seed = self.config.run.batch_size, self.config.run.seed
         if not self.config.by_category or len(self.data) < size:
             epoch, place = divmod(position, len(self.data))
-            return int(shuffled(seed, epoch, len(self.data))[place])
+            return int(epoch_order(seed, epoch, len(self.data))[place])
         # Whole batches only, so that each one is cut from a single category's.
         batch, place = divmod(position, size)
         epoch, batch = divmod(batch, len(self.data) // size)
         if epoch not in self._batches:
-            order = shuffled(seed, epoch, len(self.data))
+            order = epoch_order(seed, epoch, len(self.data))
             order = order[np.argsort(self._categories[order], kind="stable")]
             whole = order[: len(order) // size * size].reshape(-1, size)
             self._batches = {epoch: np.random.default_rng((seed, epoch, 1)).permutation(whole)}
@@ -364,9 +372,9 @@ class ClipStream(Dataset):
             return self._kept[index, number]
         pair = self.data.pairs[index]
         if number == len(VIEWS):
-            found = square(worn_garment(self.data, pair), "whole", self.size)
+            found = tower_pixels(worn_garment(self.data, pair), "whole", self.size)
         else:
-            found = square(self.data.garment(pair), VIEWS[number], self.size)
+            found = tower_pixels(self.data.garment(pair), VIEWS[number], self.size)
         if self.config.cache:
             self._kept[index, number] = found
             self._known[index, number] = True
@@ -376,8 +384,8 @@ class ClipStream(Dataset):
 _orders: dict[tuple[int, int, int], np.ndarray] = {}
 
 
-def shuffled(seed: int, epoch: int, count: int) -> np.ndarray:
-    """The order of an epoch, the same for a seed on every machine."""
+def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
+    """The order of the samples in an epoch, (count,); the same for a seed on every machine."""
     key = (seed, epoch, count)
     if key not in _orders:
         _orders.clear()
@@ -385,8 +393,8 @@ def shuffled(seed: int, epoch: int, count: int) -> np.ndarray:
     return _orders[key]
 
 
-def square(photo: Image.Image, view: str, size: int) -> torch.Tensor:
-    """A photo as the vision tower gets it, uint8 (3, size, size)."""
+def tower_pixels(photo: Image.Image, view: str, size: int) -> torch.Tensor:
+    """Fit a photo into the vision tower's square, in one of `VIEWS`; uint8 (3, size, size)."""
     pixels = torch.from_numpy(np.array(photo.convert("RGB"))).float()[None] / 255
     return (garment_pixels(pixels, view, size)[0] * 255).round().byte().permute(2, 0, 1)
 

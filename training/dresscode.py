@@ -13,9 +13,9 @@ from PIL import Image
 
 from ..adapter.person.masks import inpainting_mask
 from ..adapter.person.pose import keypoints_from_dresscode
+from ..categories import CATEGORIES
 from ..pictures.photos import to_rgb_on_white
 
-CATEGORIES = ("dresses", "upper_body", "lower_body")
 SPLITS = {
     "train": "train_pairs.txt",
     "paired": "test_pairs_paired.txt",
@@ -111,7 +111,7 @@ class DressCode:
         return self._file(pair, "garments").relative_to(self.root).as_posix()
 
     def keypoints(self, pair: Pair) -> np.ndarray:
-        """(18, 3) in the 384x512 frame, see `adapter.pose`."""
+        """(18, 3) in the 384x512 frame, see `adapter.person.pose`."""
         path = self._file(pair, "keypoints")
         try:
             return keypoints_from_dresscode(json.loads(path.read_text(encoding="utf-8")))
@@ -122,7 +122,7 @@ class DressCode:
             ) from error
 
     def labels(self, pair: Pair) -> np.ndarray:
-        """(H, W) uint8 label map, see `adapter.masks.LABELS`."""
+        """(H, W) uint8 label map, see `adapter.person.masks.LABELS`."""
         path = self._file(pair, "labels")
         labels = np.asarray(_open(path))
         if labels.ndim != 2:
@@ -135,7 +135,7 @@ class DressCode:
     def mask(
         self, pair: Pair, labels: np.ndarray, keypoints: np.ndarray | None, mode: str
     ) -> np.ndarray:
-        """(H, W) uint8, 1 = repaint; see `adapter.masks.inpainting_mask`.
+        """(H, W) uint8, 1 = repaint; see `adapter.person.masks.inpainting_mask`.
 
         Raises:
             ValueError: nothing is to be repainted; the label map is named.

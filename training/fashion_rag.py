@@ -10,36 +10,33 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import PartialState
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from PIL import Image
-from safetensors.torch import save_file
 from tqdm import tqdm
 from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
-from ..adapter.garment.checkpoints import load_adapter
-from ..adapter.garment.garment_images import PREPROCESS
+from ..adapter.garment.checkpoints import load_adapter, write_safetensors
 from ..adapter.garment.inversion import InversionAdapter, InversionAdapterConfig
+from ..adapter.garment.text_encoder import encode_vectors, token_table
 from ..adapter.headless.pipeline import (
-    CLIP_MEAN,
-    CLIP_STD,
     INPAINTING_CHANNELS,
     MODEL_INDEX,
     FashionRAGPipeline,
 )
-from ..adapter.person.masks import MODES
 from ..adapter.person.pose import POSE_CHANNELS
+from ..files import write_text
+from ..pictures.clip_pixels import clip_pixels
 from ..pictures.contact_sheet import contact_sheet
 from ..retriever.encoders.towers import is_model_folder
-from .clip import square
-from .config import Run, check_shares
+from .cached_tensors import cached_tensors, fingerprint
+from .clip import tower_pixels
 from .dresscode import DressCode, caption
-from .kept import fingerprint, kept
+from .fashion_rag_config import FashionRag
 from .loop import Task
 from .samples import Prompts, person_inputs, picture, retrieved
 from .stream import PairStream
@@ -49,66 +46,8 @@ _FROZEN = ("vae", "text_encoder", "image_encoder")
 _PARTS = (*_FROZEN, "tokenizer", "scheduler")
 
 
-@dataclass(frozen=True)
-class FashionRag:
-    """Configuration of the stages."""
-
-    run: Run
-    model: str
-    """Model folder with vae, text_encoder, tokenizer, image_encoder and scheduler; unet and
-    inversion_adapter.safetensors too, where they are not given below."""
-    encoder: str = ""
-    """Encoder folder of the retriever; by default the model folder's own pair."""
-    unet: dict[str, Any] = field(default_factory=dict)
-    """diffusers' UNet2DConditionModel configuration: an untrained one of these sizes."""
-    adapter: dict[str, Any] = field(default_factory=dict)
-    """Sizes of an untrained adapter, see InversionAdapterConfig."""
-    train_unet: bool = True
-    size: tuple[int, ...] = (512, 384)
-    """Height and width in pixels."""
-    garments: tuple[float, ...] = (0.0, 0.34, 0.33, 0.33)
-    """Probability of 0, 1, 2, 3 garments; with none the caption's prompt is used."""
-    chunks: tuple[float, ...] = (0.1, 0.1, 0.8)
-    """Probability of captions of 1, 2, 3 noun chunks."""
-    drop: float = 0.1
-    """Probability of the empty prompt and pose, for classifier-free guidance."""
-    pool: int = 20
-    """How many garments the retriever finds for a caption."""
-    masks: dict[str, float] = field(default_factory=lambda: {"bounding_box": 1.0})
-    """Share of each kind of inpainting mask."""
-    mirror: bool = True
-    preprocess: str = "fit"
-    adapter_dropout: float = 0.5
-    snr_gamma: float = 0.0
-    """Min-SNR weighting of the loss (arXiv 2303.09556); 0 for none."""
-    outside: float = 1.0
-    """Weight of the loss outside the mask."""
-    precompute: bool = False
-    """Encode everything once before training; needs room for it in memory."""
-
-    def __post_init__(self) -> None:
-        if self.preprocess not in PREPROCESS:
-            raise ValueError(f"preprocess is {self.preprocess!r}; expected one of {PREPROCESS}.")
-        unknown = sorted(set(self.masks) - set(MODES))
-        if unknown or not self.masks:
-            raise ValueError(f"masks is {self.masks}; expected shares of {', '.join(MODES)}.")
-        check_shares("masks", list(self.masks.values()))
-        check_shares("garments", self.garments)
-        check_shares("chunks", self.chunks, 3)
-        if len(self.size) != 2 or any(side <= 0 or side % 8 for side in self.size):
-            raise ValueError(f"size is {self.size}; expected height and width, multiples of 8.")
-        for name, most in (("drop", 1.0), ("adapter_dropout", 1.0), ("outside", float("inf"))):
-            if not 0 <= getattr(self, name) <= most:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 to {most:g}.")
-        if self.snr_gamma < 0 or self.pool < len(self.garments) - 1:
-            raise ValueError(
-                f"snr_gamma is {self.snr_gamma} and pool {self.pool}; expected 0 or more, and at "
-                f"least as many as `garments` allows, {len(self.garments) - 1}."
-            )
-
-
 class FashionRagTask(Task):
-    """See the module."""
+    """Trains U-Net and adapter, or the adapter alone, on the pairs of a Dress Code folder."""
 
     def __init__(self, config: FashionRag, data: Path, cache: Path, device: torch.device):
         super().__init__()
@@ -136,7 +75,7 @@ class FashionRagTask(Task):
         for module in self.adapter.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = config.adapter_dropout
-        # Says which parts don't fit together.
+        # Raises where parts don't fit together, before anything is trained.
         self.pipeline()
         if config.run.gradient_checkpointing:
             self.unet.enable_gradient_checkpointing()
@@ -154,7 +93,7 @@ class FashionRagTask(Task):
             found = torch.arange(len(pairs))[:, None]
             # A sample's own garment alone needs no retriever.
             if len(config.garments) > 2:
-                found = kept(
+                found = cached_tensors(
                     cache / "retrieved.safetensors",
                     fingerprint(pairs, towers, captions=True, pool=config.pool),
                     lambda: {"rows": retrieved(pairs, encoder, config.pool, device)},
@@ -164,7 +103,7 @@ class FashionRagTask(Task):
                 self.stream.encoded = self._encode_all(cache, device)
 
     def train(self, mode: bool = True) -> FashionRagTask:
-        """Frozen models stay as they are used: a folder's own dropout must not act on them."""
+        """Switch modes; frozen models stay in eval mode, so that no dropout of theirs acts."""
         super().train(mode)
         for name in _FROZEN:
             getattr(self, name).eval()
@@ -201,8 +140,7 @@ class FashionRagTask(Task):
 
     def context(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Prompts with pseudo-words through the frozen text encoder, (b, 77, width)."""
-        table = self.text_encoder.get_input_embeddings().weight
-        vectors = table[batch["ids"]]
+        vectors = token_table(self.text_encoder)[batch["ids"]]
         there = batch["garment_there"]
         if there.any():
             words = self.adapter(batch["features"][there].float())
@@ -210,18 +148,11 @@ class FashionRagTask(Task):
         else:
             # Keeps the adapter in the graph: alone, it would leave the loss without a gradient.
             vectors = vectors + 0 * sum(p.sum() for p in self.adapter.parameters())
-        name = next(n for n, p in self.text_encoder.named_parameters() if p is table)
-        places = torch.arange(batch["ids"].numel(), device=vectors.device)
-        # The encoder only takes ids: for this call its table holds these very vectors, in order.
-        return torch.func.functional_call(
-            self.text_encoder,
-            {name: vectors.flatten(0, 1)},
-            (places.view(batch["ids"].shape),),
-        ).last_hidden_state
+        return encode_vectors(self.text_encoder, vectors)
 
     @torch.no_grad()
     def _encode(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """What precomputing would have given: latents, and the vision tower's features."""
+        """Encode a batch of pixels to latents and vision features, as `_encode_all` does ahead."""
         there = batch["garment_there"]
         encoded = {
             "latents": self._latents(batch["pixels"]),
@@ -241,17 +172,13 @@ class FashionRagTask(Task):
         return latents.float() * self.vae.config.scaling_factor
 
     def _features(self, pixels: torch.Tensor) -> torch.Tensor:
-        mean, std = (
-            torch.tensor(values, device=pixels.device).view(3, 1, 1)
-            for values in (CLIP_MEAN, CLIP_STD)
-        )
         # Before the tower's own post-layernorm; the adapter has one.
-        pixels = (pixels.float() / 255 - mean) / std
+        pixels = clip_pixels(pixels.movedim(1, -1).float() / 255).movedim(-1, 1).contiguous()
         return self.image_encoder(pixel_values=pixels).last_hidden_state
 
     @torch.no_grad()
     def _encode_all(self, cache: Path, device: torch.device) -> dict[str, torch.Tensor]:
-        """Every pair as it is, then mirrored, float16; kept in `cache`, so that it is done once."""
+        """Encode every pair, as it is and then mirrored, as float16; once, kept in `cache`."""
         self.to(device).eval()
         pairs, config = self.stream.data, self.config
 
@@ -259,7 +186,7 @@ class FashionRagTask(Task):
             parts: dict[tuple[bool, str], list[torch.Tensor]] = {}
             for start in tqdm(range(0, len(pairs), 32), desc="encoding people"):
                 some = [
-                    person_inputs(pairs, pairs.pairs[i], config.size, self.stream.mode(i))
+                    person_inputs(pairs, pairs.pairs[i], config.size, self.stream.mask_mode(i))
                     for i in range(start, min(start + 32, len(pairs)))
                 ]
                 for mirror in (False, True) if config.mirror else (False,):
@@ -293,12 +220,12 @@ class FashionRagTask(Task):
             precision=config.run.mixed_precision == "bf16",
         )
         garment = fingerprint(pairs, [folder / "image_encoder"], preprocess=config.preprocess)
-        return kept(cache / "people.safetensors", person, people) | kept(
+        return cached_tensors(cache / "people.safetensors", person, people) | cached_tensors(
             cache / "garments.safetensors", garment, garments
         )
 
     def pipeline(self) -> FashionRAGPipeline:
-        """The models as they are now."""
+        """A pipeline of the models being trained, with their present weights."""
         return FashionRAGPipeline(
             self.unet,
             self.vae,
@@ -321,7 +248,7 @@ class FashionRagTask(Task):
             channels = pipe.inpainting_channels(image, person["mask"].float())
             pose = person["pose"][None].to(channels)
             pose = pose[:, : self.unet.config.in_channels - INPAINTING_CHANNELS]
-            garment = square(data.garment(pair), config.preprocess, self.stream.pixels)
+            garment = tower_pixels(data.garment(pair), config.preprocess, self.stream.pixels)
             words = self.adapter(self._features(garment[None].to(channels.device)))
             noise = torch.Generator().manual_seed(number)
             noise = torch.randn(1, 4, *channels.shape[-2:], generator=noise).to(channels)
@@ -349,15 +276,10 @@ class FashionRagTask(Task):
 
     def _prompt(self, ids: torch.Tensor, places: torch.Tensor, words) -> torch.Tensor:
         device = self.alphas.device
-        table = self.text_encoder.get_input_embeddings().weight
-        vectors = table[ids.to(device)].clone()
+        vectors = token_table(self.text_encoder)[ids.to(device)].clone()
         if words is not None:
             vectors[places.to(device)] = words.to(vectors)
-        name = next(n for n, p in self.text_encoder.named_parameters() if p is table)
-        order = torch.arange(len(ids), device=device)[None]
-        return torch.func.functional_call(
-            self.text_encoder, {name: vectors}, (order,)
-        ).last_hidden_state
+        return encode_vectors(self.text_encoder, vectors[None])
 
     def export(self, folder: Path) -> None:
         """The whole model folder, float16, in diffusers' and transformers' formats."""
@@ -367,14 +289,15 @@ class FashionRagTask(Task):
         self.unet.half().save_pretrained(folder / "unet")
         self.unet.float()
         sizes = {name: str(value) for name, value in asdict(self.adapter.config).items()}
-        weights = {n: t.detach().cpu().half() for n, t in self.adapter.state_dict().items()}
-        save_file(
-            {name: tensor.contiguous() for name, tensor in weights.items()},
+        write_safetensors(
+            {
+                name: tensor.detach().cpu().half()
+                for name, tensor in self.adapter.state_dict().items()
+            },
             folder / "inversion_adapter.safetensors",
-            metadata={**sizes, "preprocess": self.config.preprocess},
+            {**sizes, "preprocess": self.config.preprocess},
         )
-        index = json.dumps(MODEL_INDEX, indent=2)
-        (folder / "model_index.json").write_text(index, encoding="utf-8")
+        write_text(folder / "model_index.json", json.dumps(MODEL_INDEX, indent=2))
 
 
 def _unet(config: FashionRag, folder: Path) -> UNet2DConditionModel:
@@ -420,4 +343,4 @@ def _check_folder(config: FashionRag, folder: Path) -> None:
         )
 
 
-__all__ = ["FashionRag", "FashionRagTask"]
+__all__ = ["FashionRagTask"]

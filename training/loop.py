@@ -20,6 +20,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from ..files import write_text
 from . import checkpoint
 from .config import Run, differences
 
@@ -117,7 +118,7 @@ def _train(
         # Another number would draw other samples for the same step.
         config = {**config, "processes": processes}
     if accelerator.is_main_process:
-        _claim(folder, config, resume)
+        _mark_folder(folder, config, resume)
     accelerator.wait_for_everyone()
     trained = {name: p for name, p in task.named_parameters() if p.requires_grad}
     optimizer = torch.optim.AdamW(
@@ -208,7 +209,7 @@ def _train(
     if finished and accelerator.is_main_process:
         with averaged(trained, average):
             _preview(task, folder, step)
-            with checkpoint.whole(folder / "model", _kept(folder)) as part:
+            with checkpoint.atomic_output(folder / "model", _kept(folder)) as part:
                 part.mkdir()
                 task.export(part)
     accelerator.wait_for_everyone()
@@ -250,7 +251,7 @@ def averaged(trained: dict[str, nn.Parameter], average: dict[str, torch.Tensor])
             parameter.data = now[name]
 
 
-def _claim(folder: Path, config: dict[str, Any], resume: bool) -> None:
+def _mark_folder(folder: Path, config: dict[str, Any], resume: bool) -> None:
     """Make the folder this run's, or make sure that it is."""
     file = folder / CONFIG
     if file.is_file():
@@ -272,10 +273,7 @@ def _claim(folder: Path, config: dict[str, Any], resume: bool) -> None:
             )
     elif folder.is_dir() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty and holds no run: choose another folder.")
-    folder.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f".{file.name}")
-    part.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    part.replace(file)
+    write_text(file, json.dumps(config, indent=2) + "\n")
 
 
 def _fill(into: dict[str, torch.Tensor], values: dict[str, torch.Tensor], source: Path) -> None:
@@ -318,7 +316,7 @@ def _preview(task: Task, folder: Path, step: int) -> None:
     task.eval()
     with torch.no_grad():
         picture = task.preview()
-    with checkpoint.whole(folder / "previews" / f"{step:08d}.png", _kept(folder)) as part:
+    with checkpoint.atomic_output(folder / "previews" / f"{step:08d}.png", _kept(folder)) as part:
         picture.save(part, format="PNG")
 
 

@@ -35,7 +35,7 @@ def person_inputs(
 
     Args:
         size: height and width in pixels, multiples of 8.
-        mode: of the inpainting mask, see `adapter.masks.MODES`.
+        mode: of the inpainting mask, see `adapter.person.masks.MODES`.
 
     Returns:
         `pixels` and `masked` (3, H, W) uint8 in 0..255, `latent_mask` (1, H/8, W/8) uint8 in 0..1,
@@ -144,10 +144,10 @@ def _batches(data: DressCode, encode) -> torch.Tensor:
     return torch.cat([encode(data.pairs[start : start + 64]) for start in starts])
 
 
-def draw_garments(
+def sample_garments(
     rng: random.Random, own: int, found: list[int], shares: tuple[float, ...]
 ) -> list[int]:
-    """Rows of the garments for one sample: none, or the own one followed by retrieved ones.
+    """Pick the garments of one sample: no row, or its own one followed by retrieved ones.
 
     The picture shows the own garment, so it stands first; the further ones are what the retriever
     finds beside it, best first.
@@ -160,8 +160,8 @@ def draw_garments(
     return [own, *others[: count - 1]] if count else []
 
 
-def draw_mode(rng: random.Random, modes: Mapping[str, float]) -> str:
-    """A kind of mask, by its share."""
+def sample_mask_mode(rng: random.Random, modes: Mapping[str, float]) -> str:
+    """Pick a mask mode at random, by its share."""
     names = sorted(modes)
     return rng.choices(names, [modes[name] for name in names])[0]
 
@@ -173,8 +173,8 @@ def picture(tensor: torch.Tensor) -> Image.Image:
 
 __all__ = [
     "Prompts",
-    "draw_garments",
-    "draw_mode",
+    "sample_garments",
+    "sample_mask_mode",
     "person_inputs",
     "picture",
     "retrieved",

@@ -65,7 +65,7 @@ def parse_stage(content: dict[str, Any]) -> tuple[str, Any]:
     elif stage == "vae":
         from .vae import Vae as Config
     elif stage in ("adapter", "fashion_rag"):
-        from .fashion_rag import FashionRag as Config
+        from .fashion_rag_config import FashionRag as Config
 
         content = {"train_unet": stage == "fashion_rag", **content}
     else:

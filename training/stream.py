@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
 
 import torch
 from torch.utils.data import Dataset
 
-from .clip import shuffled, square
+from .clip import epoch_order, tower_pixels
 from .dresscode import DressCode, caption
-from .samples import Prompts, draw_garments, draw_mode, person_inputs
-
-if TYPE_CHECKING:
-    from .fashion_rag import FashionRag
+from .fashion_rag_config import FashionRag
+from .samples import Prompts, person_inputs, sample_garments, sample_mask_mode
 
 
 class PairStream(Dataset):
-    """Samples by position: a person, the garments drawn for them, and the prompt."""
+    """Samples by position: a person, garments picked at random for them, and the prompt."""
 
     def __init__(self, data: DressCode, config: FashionRag, found, prompts: Prompts, tower):
         self.data, self.config, self.found, self.prompts = data, config, found, prompts
@@ -25,24 +22,24 @@ class PairStream(Dataset):
         self.encoded: dict[str, torch.Tensor] | None = None
         self.most = len(config.garments) - 1
 
-    def mode(self, index: int) -> str:
-        """The kind of mask that a person is seen with: always the same one."""
-        return draw_mode(random.Random(f"mask {index}"), self.config.masks)
+    def mask_mode(self, index: int) -> str:
+        """The mask mode of the pair at `index`, the same in every epoch."""
+        return sample_mask_mode(random.Random(f"mask {index}"), self.config.masks)
 
     def garment(self, index: int) -> torch.Tensor:
-        """(3, s, s) uint8."""
-        return square(
+        """The in-shop photo of the pair at `index` for the vision tower, (3, s, s) uint8."""
+        return tower_pixels(
             self.data.garment(self.data.pairs[index]), self.config.preprocess, self.pixels
         )
 
     def __getitem__(self, position: int) -> dict[str, torch.Tensor]:
         config, count = self.config, len(self.data)
         epoch, place = divmod(position, count)
-        index = int(shuffled(config.run.seed, epoch, count)[place])
+        index = int(epoch_order(config.run.seed, epoch, count)[place])
         rng = random.Random(f"{config.run.seed} {position}")
         pair = self.data.pairs[index]
         mirror = config.mirror and rng.random() < 0.5
-        rows = draw_garments(rng, index, self.found[index].tolist(), config.garments)
+        rows = sample_garments(rng, index, self.found[index].tolist(), config.garments)
         dropped = rng.random() < config.drop
         if dropped:
             rows = []
@@ -68,7 +65,7 @@ class PairStream(Dataset):
             for slot, garment in enumerate(rows):
                 sample["features"][slot] = features[garment]
             return sample
-        person = person_inputs(self.data, pair, config.size, self.mode(index))[mirror]
+        person = person_inputs(self.data, pair, config.size, self.mask_mode(index))[mirror]
         sample |= {name: person[name] for name in ("pixels", "masked", "latent_mask", "pose")}
         photos = torch.zeros(self.most, 3, self.pixels, self.pixels, dtype=torch.uint8)
         for slot, garment in enumerate(rows):

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from ..adapter.garment.checkpoints import write_safetensors
+
 _BLOCK = {
     "ln_1": "layer_norm1",
     "ln_2": "layer_norm2",
@@ -121,13 +123,11 @@ def save_towers(clip: torch.nn.Module, model_cfg: dict[str, Any], folder: Path) 
 
 
 def _save(model, config, architecture: str, weights: dict, part: Path) -> None:
-    from safetensors.torch import save_file
-
     part.mkdir(parents=True, exist_ok=True)
     config.architectures = [architecture]
     config.save_pretrained(part)
-    half = {name: tensor.half().contiguous() for name, tensor in weights.items()}
-    save_file(half, part / "model.safetensors", metadata={"format": "pt"})
+    half = {name: tensor.half() for name, tensor in weights.items()}
+    write_safetensors(half, part / "model.safetensors")
 
 
 def _named(model: torch.nn.Module, weights: dict) -> dict:

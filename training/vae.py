@@ -22,7 +22,7 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import Dataset
 
-from .clip import shuffled
+from .clip import epoch_order
 from .config import Run
 from .dresscode import DressCode
 from .loop import Task
@@ -59,7 +59,7 @@ class Vae:
 
 
 class VaeTask(Task):
-    """See the module."""
+    """Trains an AutoencoderKL on crops of model photos."""
 
     def __init__(self, config: Vae, data: Path):
         super().__init__()
@@ -150,7 +150,7 @@ class CropStream(Dataset):
 
     def __getitem__(self, position: int) -> dict[str, torch.Tensor]:
         epoch, place = divmod(position, len(self.data))
-        index = int(shuffled(self.config.run.seed, epoch, len(self.data))[place])
+        index = int(epoch_order(self.config.run.seed, epoch, len(self.data))[place])
         if index not in self._kept:
             self._kept[index] = photo(self.data, self.data.pairs[index], self.config.size)
         pixels, crop = self._kept[index], self.config.crop

@@ -1,0 +1,1 @@
+"""Garment photos and a prompt to text conditioning: inversion adapter, pseudo-words."""

@@ -1,12 +1,10 @@
-"""Weights as they come: safe loading, an adapter's sizes, U-Net names, conversion."""
+"""Weights files: loading without running code, an adapter's sizes, U-Net names, conversion."""
 
 from __future__ import annotations
 
 import logging
-import os
 import pickle
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from ...files import atomic_file
 from .garment_images import PREPROCESS
 from .inversion import InversionAdapter, InversionAdapterConfig
 
@@ -29,7 +28,7 @@ HEAD_WIDTH = 80
 
 
 def load_tensors(path: str | Path) -> tuple[StateDict, dict[str, str]]:
-    """The tensors of a weights file and its metadata (empty for a pickle). Executes nothing.
+    """Read the tensors of a weights file and its metadata (empty for a pickle); runs no code in it.
 
     Raises:
         FileNotFoundError: no such file.
@@ -185,7 +184,8 @@ def unet_diffusers_to_ldm(state_dict: Mapping[str, torch.Tensor]) -> StateDict:
 
 
 def _ldm_name(name: str, layers: int, attended: set[str]) -> str:
-    head = re.match(r"(?:mid_block\.(?:resnets|attentions)\.\d|time_embedding\.\w+|\w+)", name)[0]
+    found = re.match(r"(?:mid_block\.(?:resnets|attentions)\.\d|time_embedding\.\w+|\w+)", name)
+    head = found[0] if found else ""
     place, rest = _PLACES.get(head), name.removeprefix(head)
     if match := _BLOCK.match(name):
         side, block, kind, number = match[1], int(match[2]), match[3], int(match[4])
@@ -236,14 +236,10 @@ def convert(source: Path, target: Path) -> dict[str, str]:
     return metadata
 
 
-def write_safetensors(state_dict: StateDict, target: Path, metadata: dict[str, str]) -> None:
+def write_safetensors(
+    state_dict: StateDict, target: Path, metadata: dict[str, str] | None = None
+) -> None:
     """Write a safetensors file in one step: the target is whole or not there."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, suffix=".tmp")
-    os.close(handle)
-    try:
-        tensors = {name: tensor.contiguous() for name, tensor in state_dict.items()}
-        save_file(tensors, temporary, metadata={"format": "pt", **metadata})
-        os.replace(temporary, target)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    tensors = {name: tensor.contiguous() for name, tensor in state_dict.items()}
+    with atomic_file(target) as temporary:
+        save_file(tensors, temporary, metadata={"format": "pt", **(metadata or {})})

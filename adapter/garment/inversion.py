@@ -6,8 +6,9 @@ torch, its parameters named as in the published state dicts.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from types import ModuleType
+from typing import Any
 
 import torch
 from torch import nn
@@ -43,12 +44,14 @@ class InversionAdapter(nn.Module):
     def __init__(
         self,
         config: InversionAdapterConfig,
-        operations: ModuleType | type = nn,
+        operations: Any = nn,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ):
         super().__init__()
         self.config = config
+        self.metadata: Mapping[str, str] = {}
+        """What the file says that it was read from; see `checkpoints.load_adapter`."""
         place = {"device": device, "dtype": dtype}
         self.encoder_layers = nn.ModuleList(
             _EncoderLayer(config, operations, place) for _ in range(config.layers)
@@ -82,7 +85,7 @@ class InversionAdapter(nn.Module):
 class _EncoderLayer(nn.Module):
     """A CLIP encoder layer (pre-norm, exact GELU); attention without a mask."""
 
-    def __init__(self, config: InversionAdapterConfig, operations: ModuleType | type, place: dict):
+    def __init__(self, config: InversionAdapterConfig, operations: Any, place: dict):
         super().__init__()
         self.self_attn = _SelfAttention(config.width, config.heads, operations, place)
         self.layer_norm1 = operations.LayerNorm(config.width, **place)
@@ -100,11 +103,12 @@ class _EncoderLayer(nn.Module):
 
 
 class _SelfAttention(nn.Module):
-    def __init__(self, width: int, heads: int, operations: ModuleType | type, place: dict):
+    def __init__(self, width: int, heads: int, operations: Any, place: dict):
         super().__init__()
         self.heads = heads
-        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            setattr(self, name, operations.Linear(width, width, **place))
+        self.q_proj, self.k_proj, self.v_proj, self.out_proj = (
+            operations.Linear(width, width, **place) for _ in range(4)
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         query, key, value = (

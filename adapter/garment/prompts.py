@@ -14,17 +14,14 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from ...categories import CATEGORY_WORDS
+
 logger = logging.getLogger(__name__)
 
 PAPER_PROMPT = "a photo of a model wearing {category} made of {garments}"
 CAPTION_PROMPT = "{caption}. {garments}"
 DEPTH_PROMPT = "a photo of a model wearing {category}. {caption}"
 
-CATEGORY_WORDS = {
-    "dresses": "a dress",
-    "upper_body": "an upper body garment",
-    "lower_body": "a lower body garment",
-}
 OUTFIT = "an outfit"
 
 Token = tuple[int | torch.Tensor, float]
@@ -183,7 +180,7 @@ def windows(
             window can take.
     """
     before, after, weight = _tokenize_parts(parts, tokenize)
-    blocks = [[(vector, weight) for vector in words] for words in garments]
+    blocks: list[list[Token]] = [[(vector, weight) for vector in words] for words in garments]
     if blocks and len(parts) == 1:
         logger.warning("The prompt has no {garments}: %d garments do not take part.", len(blocks))
         blocks = []

@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ...pictures.clip_pixels import clip_pixels
+from ...progress import Progress
 from ..garment.checkpoints import (
     is_diffusers_unet,
     load_adapter,
@@ -34,6 +36,7 @@ from ..garment.prompts import (
     weighted_parts,
     windows,
 )
+from ..garment.text_encoder import encode_vectors, token_table
 from ..person.framing import frame, to_picture, unframe
 from ..person.inpainting import CELL, prepare_inpainting
 from ..person.pose import pose_map
@@ -41,8 +44,6 @@ from .depth import context_at, cross_attentions
 
 logger = logging.getLogger(__name__)
 
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 POSE_CHANNELS = 18
 # Channels of the U-Net's input: latents 4, mask 1, masked-image latents 4, and the pose map.
 INPAINTING_CHANNELS = 9
@@ -166,7 +167,7 @@ class FashionRAGPipeline:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The U-Net's, and so the latents'."""
+        """The U-Net's number format, and so that of the latents."""
         return self.unet.dtype
 
     @torch.no_grad()
@@ -189,7 +190,7 @@ class FashionRAGPipeline:
         width: int = 384,
         seed: int = 0,
         feather: int | None = 8,
-        callback: Callable[[int, int], None] | None = None,
+        callback: Progress | None = None,
         output: str = "pil",
     ) -> Image.Image | torch.Tensor:
         """Dress the person in the garments; the defaults are the official sampling.
@@ -264,8 +265,7 @@ class FashionRAGPipeline:
         pixels = garment_pixels(
             photos_to_batch(garments), mode, self.image_encoder.config.image_size
         )
-        pixels = (pixels - torch.tensor(CLIP_MEAN)) / torch.tensor(CLIP_STD)
-        pixels = pixels.movedim(-1, 1).to(self.device, self.dtype)
+        pixels = clip_pixels(pixels).movedim(-1, 1).to(self.device, self.dtype)
         # Before the tower's own post-layernorm; the adapter has one.
         return self.adapter(self.image_encoder(pixel_values=pixels).last_hidden_state)
 
@@ -287,18 +287,15 @@ class FashionRAGPipeline:
             pad=tokenizer.pad_token_id,
             length=self.text_encoder.config.max_position_embeddings,
         )
-        table = self.text_encoder.get_input_embeddings().weight
-        name = next(n for n, p in self.text_encoder.named_parameters() if p is table)
+        table = token_table(self.text_encoder)
         vectors = [
             token.to(table) if torch.is_tensor(token) else table[token]
             for window in tokens
             for token, _ in window
         ]
-        # The encoder only takes ids: for this call its table holds these very vectors, in order.
-        ids = torch.arange(len(vectors), device=table.device).view(len(tokens), -1)
-        context = torch.func.functional_call(
-            self.text_encoder, {name: torch.stack(vectors)}, (ids,)
-        ).last_hidden_state
+        context = encode_vectors(
+            self.text_encoder, torch.stack(vectors).unflatten(0, (len(tokens), -1))
+        )
         weights = torch.tensor([[weight for _, weight in window] for window in tokens])
         if (weights != 1).any():
             empty = self.encode_prompt([""])
@@ -339,7 +336,7 @@ class FashionRAGPipeline:
         levels: Collection[int] | None = None,
         steps: int = 50,
         guidance_scale: float = 7.5,
-        callback: Callable[[int, int], None] | None = None,
+        callback: Progress | None = None,
     ) -> torch.Tensor:
         """DDIM from noise to latents (b, 4, h, w); section III-C, eta 0.
 

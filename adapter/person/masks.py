@@ -136,7 +136,7 @@ def inpainting_mask(
         else:
             repainted, kept = repainted | arms, kept | head
     growth = 2 * round(_GROWTH * lengths) + 1
-    shape = maximum_filter(repainted, size=growth, mode="constant") & ~kept
+    shape = maximum_filter(repainted, size=growth, mode="constant").astype(bool) & ~kept
     if not shape.any():
         raise ValueError(
             f"There is nothing of the category {category!r} in the label map (labels present: "
@@ -304,10 +304,10 @@ def _joints(keypoints, size, frame, paper: bool) -> np.ndarray | None:
     return np.where(present(keypoints)[:, None], joints, np.nan)
 
 
-def _arm_line(joints: np.ndarray, size, width: int, paper: bool) -> np.ndarray:
+def _arm_line(joints: np.ndarray, size: tuple[int, ...], width: int, paper: bool) -> np.ndarray:
     if paper:
         # Only the ends are looked at: one missing wrist, and the elbow beside it.
-        missing = (joints <= 1).all(axis=1)
+        missing = [bool(row.all()) for row in joints <= 1]
         ends = (4, 3) if missing[4] else (7, 6) if missing[7] else ()
         dropped = {joint for joint in ends if missing[joint]}
         chain = joints[[joint for joint in _ARM_CHAIN if joint not in dropped]]

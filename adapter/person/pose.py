@@ -169,7 +169,7 @@ def keypoints_from_dresscode(content: Mapping[str, Any] | np.ndarray | list) -> 
     """
     rows = content["keypoints"] if isinstance(content, Mapping) else content
     try:
-        array = np.asarray(rows, dtype=np.float64)
+        array: np.ndarray = np.asarray(rows, dtype=np.float64)
     except (TypeError, ValueError):
         array = np.empty(0)
     if array.ndim != 2 or array.shape[0] != POSE_CHANNELS or array.shape[1] < 2:

@@ -1,0 +1,1 @@
+"""The claim, judged on the drawn world, whose truth is known."""

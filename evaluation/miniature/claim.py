@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,10 +10,11 @@ import numpy as np
 from ...miniature.fabrics import PLAIN
 from ..columns import FIRST, ORACLE, PROTOCOL, ROUND_TRIP, TEXT
 from ..distances import frechet_distance
-from ..measuring import Measured
+from ..measured import Measured
 from ..statistics import Figure, mean_figure, resampled_distance, shared_figure
 
 CLASSIFIER_RATE = 0.95
+PATTERN_MEASURES = ("pattern", "retrieved_pattern")
 _COLOUR_SLACK = 0.10
 _RESAMPLES = 200
 _UNMEASURED = "nothing to measure it by"
@@ -39,11 +40,19 @@ def classifier_rate(measured: Measured) -> Figure | None:
     return mean_figure(_column(measured, ROUND_TRIP.key, "pattern"))
 
 
-def judge(measured: Measured, own: np.ndarray) -> list[Target]:
+def void_measures(measured: Measured) -> frozenset[str]:
+    """Measures without a meaning, because the pattern classifier misses its mark."""
+    rate = classifier_rate(measured)
+    missed = rate is not None and rate.value < CLASSIFIER_RATE
+    return frozenset(PATTERN_MEASURES if missed else ())
+
+
+def judge(measured: Measured, own: np.ndarray, patterns: Sequence[str]) -> list[Target]:
     """The targets on a drawn, paired setting that has all columns of the claim.
 
     Args:
         own: for every sample whether its own garment was found first (0 or 1).
+        patterns: of the samples' garments.
     """
     recall = mean_figure(own)
     rate = classifier_rate(measured)
@@ -68,8 +77,8 @@ def judge(measured: Measured, own: np.ndarray) -> list[Target]:
         ),
     ]
     targets += [
-        _gain(measured, "colour error", "colour_error", 0.60),
-        _gain(measured, "error inside the mask", "mask_error", 0.30),
+        _gain(measured, patterns, "colour error", "colour_error", 0.60),
+        _gain(measured, patterns, "error inside the mask", "mask_error", 0.30),
         _pattern(measured, "oracle: pattern", ORACLE.key, "pattern", rate),
     ]
     for label, name in (
@@ -88,6 +97,28 @@ def judge(measured: Measured, own: np.ndarray) -> list[Target]:
         _outside(measured),
     ]  # fmt: skip
     return targets
+
+
+def claim_lines(targets: Sequence[Target]) -> list[str]:
+    """The targets as a section of a Markdown page."""
+    lines = [
+        "## The claim",
+        "",
+        "| Target | Wanted | Reached | Samples | |",
+        "|---|---|---|---|---|",
+    ]
+    for target in targets:
+        reached, count = "not measured", ""
+        if target.reached is not None:
+            figure = target.reached
+            scale = 100 if target.percent else 1
+            value, low, high = (scale * x for x in (figure.value, figure.low, figure.high))
+            unit = " %" if target.percent else ""
+            reached = f"{value:.3g}{unit} [{low:.3g}, {high:.3g}]"
+            count = str(figure.count)
+        verdict = "met" if target.passed else f"**missed**: {target.reason}"
+        lines.append(f"| {target.name} | {target.wanted} | {reached} | {count} | {verdict} |")
+    return [*lines, ""]
 
 
 def _column(measured: Measured, key: str, name: str) -> np.ndarray:
@@ -114,7 +145,9 @@ def _target(
     return Target(name, wanted, reached, passed, text)
 
 
-def _gain(measured: Measured, label: str, name: str, least: float) -> Target:
+def _gain(
+    measured: Measured, patterns: Sequence[str], label: str, name: str, least: float
+) -> Target:
     """By how much the oracle's error lies below k = 0's, as a part of it."""
     reached = shared_figure(
         lambda oracle, text: 1 - oracle / text,
@@ -131,7 +164,7 @@ def _gain(measured: Measured, label: str, name: str, least: float) -> Target:
             f"{floor:.3g}, so {100 * best:.0f} % is the most that any model with this VAE reaches"
         )
         if name == "mask_error":
-            words += "; " + _where_the_error_is(measured)
+            words += "; " + _where_the_error_is(measured, patterns)
         return words
 
     return _target(
@@ -140,8 +173,8 @@ def _gain(measured: Measured, label: str, name: str, least: float) -> Target:
     )  # fmt: skip
 
 
-def _where_the_error_is(measured: Measured) -> str:
-    """How much of the errors inside the mask the garment's own pixels can account for."""
+def _where_the_error_is(measured: Measured, patterns: Sequence[str]) -> str:
+    """Say how the error inside the mask falls on the garment's own pixels and on the rest."""
     inside, elsewhere = (
         [_mean(measured, key, name) for key in (TEXT.key, ORACLE.key)]
         for name in ("garment_error", "rest_error")
@@ -151,7 +184,7 @@ def _where_the_error_is(measured: Measured) -> str:
         f"rest of the mask (skin, background), of which the garment's photo tells nothing, from "
         f"{elsewhere[0]:.3g} to {elsewhere[1]:.3g}"
     )
-    plain = np.array([pattern == PLAIN for pattern in measured.patterns or ()])
+    plain = np.array([pattern == PLAIN for pattern in patterns])
     if plain.any() and not plain.all():
         text, oracle = (_column(measured, key, "mask_error") for key in (TEXT.key, ORACLE.key))
         bare, printed = (
@@ -198,7 +231,7 @@ def _share_of_gain(measured: Measured, own: np.ndarray, label: str, name: str) -
         *(_column(measured, key, name) for key in (ORACLE.key, TEXT.key)),
     )
     if gain is not None and gain.low <= 0 <= gain.high:
-        # A ratio to nothing says nothing.
+        # The share of a gain of 0 has no value.
         return Target(
             f"k = 1 against k = 0: {label}", wanted, reached, False, "the oracle gains nothing"
         )

@@ -10,8 +10,9 @@ import torch
 from torch.nn import functional
 
 from ...miniature.fabrics import PATTERNS
+from ...progress import Progress, silent
 from ..dresscode import Sample, load_scene
-from .drawn import DrawnWorld
+from .drawn_world import DrawnWorld
 from .patterns import SIZE, WINDOW, PatternClassifier, garment_view
 
 logger = logging.getLogger(__name__)
@@ -20,7 +21,6 @@ HELD_OUT = 1 / 8
 _MARGIN = 8  # pixels that a window is shifted by at most
 _SIDE = WINDOW + 2 * _MARGIN
 
-Progress = Callable[[int, int, str], None]
 Views = tuple[torch.Tensor, torch.Tensor]
 """Views (n, 3, side, side) uint8 with a margin, and the numbers of their patterns (n,)."""
 RoundTrip = Callable[[torch.Tensor], torch.Tensor]
@@ -30,12 +30,13 @@ RoundTrip = Callable[[torch.Tensor], torch.Tensor]
 def read_views(
     samples: Sequence[Sample],
     round_trip: RoundTrip | None = None,
-    progress: Progress = lambda *_: None,
+    progress: Progress = silent,
 ) -> Views:
     """The worn garments of a drawn world's samples as the classifier sees them.
 
     Args:
         round_trip: what the photos go through first; None leaves them as they are.
+        progress: called with (views read, views in all).
     """
     world = DrawnWorld.open(samples[0].data.root)
     views = torch.empty((len(samples), 3, _SIDE, _SIDE), dtype=torch.uint8)
@@ -44,7 +45,7 @@ def read_views(
         photo = scene.photo if round_trip is None else round_trip(scene.photo[None])[0]
         view = garment_view(photo.numpy(), scene.mask.numpy(), _MARGIN)
         views[number] = (view * 255).round().byte()
-        progress(number + 1, len(samples), "reading" if round_trip is None else "VAE")
+        progress(number + 1, len(samples))
     labels = [PATTERNS.index(world.pattern(sample.garment)) for sample in samples]
     return views, torch.tensor(labels)
 
@@ -54,7 +55,7 @@ def train_classifier(
     epochs: int,
     seed: int = 0,
     batch_size: int = 64,
-    progress: Progress = lambda *_: None,
+    progress: Progress = silent,
 ) -> tuple[PatternClassifier, list[float]]:
     """Train on all but the first eighth of every set.
 
@@ -91,9 +92,10 @@ def train_classifier(
             optimiser.step()
             schedule.step()
             done += 1
-            progress(done, steps, f"loss {loss.item():.3f}")
+            progress(done, steps)
         rates = [_rate(network, part[:held], truth[:held]) for part, truth in sets]
-        logger.info("epoch %d: %s right, %.0f s", epoch + 1, rates, time.monotonic() - started)
+        seconds = time.monotonic() - started
+        logger.info("epoch %d: loss %.3f, %s right, %.0f s", epoch + 1, loss.item(), rates, seconds)
     return network.eval(), rates
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
+from ...adapter.garment.checkpoints import write_safetensors
 from ...miniature.fabrics import PATTERNS
 from ..measures import box_of
 
@@ -80,11 +81,10 @@ def garment_view(picture: np.ndarray, mask: np.ndarray, margin: int = 0) -> torc
 def save_classifier(classifier: PatternClassifier, path: Path, notes: dict[str, str]) -> None:
     """Write the weights as float16 safetensors with notes on how they were made."""
     weights = {
-        name: tensor.half().contiguous() if tensor.is_floating_point() else tensor
+        name: tensor.half() if tensor.is_floating_point() else tensor
         for name, tensor in classifier.state_dict().items()
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(weights, path, metadata={"patterns": ",".join(PATTERNS), **notes})
+    write_safetensors(weights, path, {"patterns": ",".join(PATTERNS), **notes})
 
 
 def load_classifier(path: Path) -> PatternClassifier:

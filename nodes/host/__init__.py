@@ -1,0 +1,1 @@
+"""The one place that knows ComfyUI's internals: model files, memory, folders."""

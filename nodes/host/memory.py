@@ -79,7 +79,7 @@ class ManagedAdapter(Managed):
 
 
 class ManagedEncoder(Managed):
-    """An open_clip encoder (see retriever.encoders.Encoder) on the host's device."""
+    """An open_clip encoder (see retriever.encoders.open_clip.Encoder) on the host's device."""
 
     def __init__(self, encoder: OpenClipEncoder):
         super().__init__(encoder.model)

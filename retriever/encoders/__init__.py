@@ -1,0 +1,1 @@
+"""Photos and texts to unit vectors of one space."""

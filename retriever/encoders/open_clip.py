@@ -57,7 +57,7 @@ class OpenClipEncoder:
 
     def __init__(self, name, model, preprocess, tokenizer, fingerprint, device, dtype):
         self.name: str = name
-        self.model: torch.nn.Module = model
+        self.model: Any = model
         self.device: torch.device = device
         self.fingerprint: str = fingerprint
         self.preprocessing: dict[str, Any] = dict(model.visual.preprocess_cfg)
@@ -157,7 +157,7 @@ def load_encoder(
             "`fashion-rag encoder get`."
         ) from error
     uses_transformers = "hf_tokenizer_name" in model_cfg["text_cfg"]
-    options = {"local_files_only": True} if uses_transformers else {}
+    options: dict[str, Any] = {"local_files_only": True} if uses_transformers else {}
     tokenizer = open_clip.get_tokenizer(source, **options)
     fingerprint = _fingerprint(weights, config)
     model.eval().requires_grad_(False)

@@ -15,9 +15,9 @@ import torch
 from PIL import Image, ImageOps
 from torch.nn import functional
 
+from ...pictures.clip_pixels import clip_pixels
+
 TEXT, IMAGE = "text_encoder", "image_encoder"
-_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def is_model_folder(folder: Path) -> bool:
@@ -26,7 +26,7 @@ def is_model_folder(folder: Path) -> bool:
 
 
 class TowersEncoder:
-    """See `encoders.Encoder`; photos are padded to a square on white, nothing is cut off.
+    """See `open_clip.Encoder`; photos are padded to a square on white, nothing is cut off.
 
     Args:
         folder: with `text_encoder`, `image_encoder` and `tokenizer`.
@@ -95,8 +95,12 @@ class TowersEncoder:
         ]
         data = b"".join(photo.tobytes() for photo in padded)
         pixels = torch.frombuffer(bytearray(data), dtype=torch.uint8).float() / 255
-        pixels = (pixels.view(-1, *size, 3) - torch.tensor(_MEAN)) / torch.tensor(_STD)
-        pixels = pixels.movedim(-1, 1).contiguous().to(self.device, self._dtype)
+        pixels = (
+            clip_pixels(pixels.view(-1, *size, 3))
+            .movedim(-1, 1)
+            .contiguous()
+            .to(self.device, self._dtype)
+        )
         features = self.model[IMAGE](pixel_values=pixels).image_embeds
         return functional.normalize(features.float(), dim=-1).cpu()
 
@@ -108,7 +112,7 @@ class TowersEncoder:
 
     @torch.no_grad()
     def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
-        """See `encoders.Encoder`.
+        """See `open_clip.Encoder`.
 
         Raises:
             ValueError: a text is empty.

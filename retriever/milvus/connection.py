@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from ...files import write_text
 from ..photos.catalogue import safe_path
-from ..store.manifest import replace_file
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ SCHEMA = 1  # read_manifest
 TIMEOUT = 10.0
 
 KINDS = ("exact", "hnsw", "hnsw_sq", "diskann")
-"""How a collection may be searched, see milvus_sync.py."""
+"""Kinds of index that a collection may have, see `sync.push`."""
 
 _URI, _TOKEN = "MILVUS_URI", "MILVUS_TOKEN"
 
@@ -99,11 +99,11 @@ class Place:
             ) from error
 
     def write(self, folder: Path) -> None:
-        """Write `milvus.json`, without what has its default."""
+        """Write `milvus.json` into `folder`, without values that are the defaults."""
         kept = {name: value for name, value in asdict(self).items() if value}
         if kept["timeout"] == TIMEOUT:
             del kept["timeout"]
-        replace_file(Path(folder) / CONFIG, (json.dumps(kept, indent=1) + "\n").encode())
+        write_text(Path(folder) / CONFIG, json.dumps(kept, indent=1) + "\n")
 
     def address(self, folder: Path) -> str:
         """The server's address, or the absolute path of the milvus-lite file.
@@ -180,7 +180,7 @@ class Connection:
                 self.address, token=token, db_name=place.database, timeout=place.timeout
             )
             version = self.client.get_server_version(timeout=place.timeout)
-        # It knows no parameters in filters, no half precision and no descriptions.
+        # milvus-lite has no parameters in filters, no half precision and no descriptions.
         self.is_lite = "lite" in version
 
     def _check_lite(self) -> None:

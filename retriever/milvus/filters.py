@@ -88,7 +88,7 @@ def _translate(condition: Filter, columns: Mapping[str, Fields], parameters: dic
 
 def _comparison(fields: Fields, op: str, value: Value, parameters: dict[str, Any]) -> str:
     if value == "":
-        # There is no value to compare with: a missing one sorts nowhere.
+        # "" stands for a missing value, which is neither below nor above any other.
         if op in ("<", "<="):
             return NONE
         return f'{fields.text} {"==" if op == "=" else "!="} ""'
@@ -97,7 +97,7 @@ def _comparison(fields: Fields, op: str, value: Value, parameters: dict[str, Any
         return ALL if op == "!=" else NONE
     compared = f"{field} {_OPERATORS[op]} {_parameter(value, parameters)}"
     if op in ("<", "<="):
-        # What is missing is stored as the lowest value: of these operators alone it would be true.
+        # Missing values are stored as the lowest one, of which < and <= alone would be true.
         parameters[f"p{len(parameters)}"] = missing
         return f"{compared} and {field} > {{p{len(parameters) - 1}}}"
     return compared

@@ -1,6 +1,6 @@
 """An index whose vectors and records lie in Milvus: embedded (milvus-lite), or on a server.
 
-The collection is that of the last complete push (milvus_sync.py); an index that is open when the
+The collection is that of the last complete push (sync.py); an index that is open when the
 next push comes has to be opened again. The photos are read from the catalogue, on this machine.
 """
 
@@ -216,7 +216,7 @@ class MilvusIndex:
         return self._vectors([line[VECTOR] for line in self._at(rows, VECTOR)])
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """What is stored of every garment (see milvus_sync.record_of), in row order."""
+        """What is stored of every garment (see sync.record_of), in row order."""
         for start in range(0, len(self), _AT_ONCE):
             rows = np.arange(start, min(start + _AT_ONCE, len(self)))
             yield from (json.loads(line["record"]) for line in self._at(rows, "record"))

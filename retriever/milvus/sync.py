@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ...progress import Progress, silent
 from ..photos.catalogue import Reject
 from ..photos.reader import Photo, PhotoReader
 from ..store.filters import Comparison, number_of
@@ -36,7 +37,6 @@ from .index import VECTOR, MilvusIndex, garment_of
 
 logger = logging.getLogger(__name__)
 
-Progress = Callable[[int, int], None]
 
 _BATCH = 1000  # rows in one request, well below the 64 MB of a message
 _MOST_BYTES = 65_535  # of a VARCHAR
@@ -87,7 +87,7 @@ def push(
         try:
             if connection.is_lite and kind == "diskann":
                 raise ValueError("kind is 'diskann': milvus-lite doesn't have it, use 'hnsw'.")
-            manifest = _push(index, connection, kind, progress or _silent)
+            manifest = _push(index, connection, kind, progress or silent)
         finally:
             connection.close()
         place.write(folder)
@@ -164,7 +164,7 @@ def pull(
         ValueError: none of the photos is there.
         Others as `MilvusIndex.open` does.
     """
-    target, progress = Path(target), progress or _silent
+    target, progress = Path(target), progress or silent
     if (target / MANIFEST).exists() and not overwrite:
         raise FileExistsError(
             f"{target} holds a finished index: choose another folder, or turn on overwrite."
@@ -190,7 +190,7 @@ def _pull(source: MilvusIndex, target: Path, progress: Progress) -> tuple[int, l
     files, rejects = list(garments), []
     known = SimpleNamespace(fingerprint=encoder["fingerprint"], dim=encoder["dim"])
     base = f"{source.collection} at {source.connection.address}"
-    with Draft(target, known, root, files, base) as draft, PhotoReader(root, _nothing) as reader:
+    with Draft(target, known, root, files, base) as draft, PhotoReader(root, _no_pixels) as reader:
         rows = [row for row, file in enumerate(files) if file not in draft.rows]
         photos = reader.read([files[row] for row in rows], _BATCH)
         progress(len(draft.rows), len(files))
@@ -222,8 +222,8 @@ def _pull(source: MilvusIndex, target: Path, progress: Progress) -> tuple[int, l
         return len(draft.rows), rejects
 
 
-def _nothing(image: Image.Image) -> torch.Tensor:
-    """What the encoder would be given: there is none."""
+def _no_pixels(image: Image.Image) -> torch.Tensor:
+    """Prepare a photo for no encoder: a pull copies the vectors."""
     return torch.empty(0)
 
 
@@ -361,7 +361,3 @@ def _drop_former(connection: Connection, alias: str, name: str) -> None:
             manifest = read_manifest(connection.client.describe_collection(other, **options))
             if manifest is not None and manifest["collection"] == alias:
                 connection.client.drop_collection(other, **options)
-
-
-def _silent(done: int, total: int) -> None:
-    """Report to nobody."""

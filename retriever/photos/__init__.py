@@ -1,0 +1,1 @@
+"""Which garments a folder of photos holds, and reading many photos."""

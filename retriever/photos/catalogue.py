@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from ...categories import CATEGORIES
 from ...pictures.photos import SUFFIXES
 from .layouts import (
-    CATEGORIES,
     DATA_SET,
     OTHER,
     SYSTEM,
@@ -21,7 +21,7 @@ from .layouts import (
 )
 from .table import FIELDS, PhotoNames, Table, choose_table, is_named_table
 
-__all__ = ["CATEGORIES", "Catalogue", "Garment", "Reject", "read_catalogue", "safe_path"]
+__all__ = ["Catalogue", "Garment", "Reject", "read_catalogue", "safe_path"]
 
 STRONGEST = 2.0
 """The column `strength` scales a garment's pseudo-words: numbers from 0 to this."""

@@ -12,10 +12,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 
+from ...categories import CATEGORIES
 from ...pictures.photos import SUFFIXES
-
-CATEGORIES = ("dresses", "upper_body", "lower_body")
-"""The paper's (and Dress Code's) categories; a catalogue may use words of its own."""
 
 SYSTEM_FOLDERS = frozenset(
     "@eadir @__thumb @recycle @recently-snapshot @tmp @sharebin #recycle #snapshot $recycle.bin "

@@ -1,0 +1,1 @@
+"""What an index is on the disk: manifest, records, filters, lock."""

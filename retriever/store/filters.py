@@ -12,9 +12,11 @@ finds the missing ones.
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 Value = str | int | float
 
@@ -37,7 +39,9 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _NUMBER_ALONE = re.compile(_NUMBER, re.ASCII)
-_KEYWORDS = ("and", "or", "not", "in", "true", "false")
+_KEYWORDS = ("and", "or", "not", "in")
+_CLOSING = {"(": ")", "[": "]"}
+_SIGNS = {ast.Eq: "=", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">="}
 _MIRRORED = {"=": "=", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
 
@@ -55,8 +59,9 @@ class Filter:
         """The catalogue's columns that the filter looks at."""
         return {term.column for term in self._terms()}
 
-    def _terms(self) -> Iterator[Comparison | Membership]:
-        raise NotImplementedError
+    def _terms(self) -> Iterator[Filter]:
+        """The comparisons and memberships in it."""
+        yield self
 
 
 @dataclass(frozen=True)
@@ -70,15 +75,12 @@ class Comparison(Filter):
     def to_sql(self) -> tuple[str, list[Value | bytes]]:
         name = sql_column(self.column, is_number(self.value))
         if self.value == "":
-            # There is no value to compare with: a missing one sorts nowhere.
+            # "" stands for a missing value, which is neither below nor above any other.
             sql = {"=": f"{name} IS NULL", "!=": f"{name} IS NOT NULL", ">": f"{name} IS NOT NULL"}
             sql[">="] = sql[">"]
             return sql.get(self.op, "0"), []
         op = {"=": "IS", "!=": "IS NOT"}.get(self.op, self.op)
         return f"{name} {op} ?", [sql_value(self.value)]
-
-    def _terms(self) -> Iterator[Comparison | Membership]:
-        yield self
 
 
 @dataclass(frozen=True)
@@ -103,36 +105,35 @@ class Membership(Filter):
         sql = f"({' OR '.join(parts) or '0'})"
         return (f"{sql} IS NOT TRUE" if self.negated else sql), parameters
 
-    def _terms(self) -> Iterator[Comparison | Membership]:
-        yield self
-
 
 @dataclass(frozen=True)
-class And(Filter):
+class _Junction(Filter):
+    parts: tuple[Filter, ...]
+    word: ClassVar[str]
+
+    def to_sql(self) -> tuple[str, list[Value | bytes]]:
+        conditions, parameters = [], []
+        for part in self.parts:
+            sql, values = part.to_sql()
+            conditions.append(f"({sql})")
+            parameters += values
+        return f" {self.word} ".join(conditions), parameters
+
+    def _terms(self) -> Iterator[Filter]:
+        for part in self.parts:
+            yield from part._terms()
+
+
+class And(_Junction):
     """All of `parts`."""
 
-    parts: tuple[Filter, ...]
-
-    def to_sql(self) -> tuple[str, list[Value | bytes]]:
-        return _joined(" AND ", self.parts)
-
-    def _terms(self) -> Iterator[Comparison | Membership]:
-        for part in self.parts:
-            yield from part._terms()
+    word = "AND"
 
 
-@dataclass(frozen=True)
-class Or(Filter):
+class Or(_Junction):
     """Any of `parts`."""
 
-    parts: tuple[Filter, ...]
-
-    def to_sql(self) -> tuple[str, list[Value | bytes]]:
-        return _joined(" OR ", self.parts)
-
-    def _terms(self) -> Iterator[Comparison | Membership]:
-        for part in self.parts:
-            yield from part._terms()
+    word = "OR"
 
 
 @dataclass(frozen=True)
@@ -145,17 +146,8 @@ class Not(Filter):
         sql, parameters = self.part.to_sql()
         return f"({sql}) IS NOT TRUE", parameters
 
-    def _terms(self) -> Iterator[Comparison | Membership]:
+    def _terms(self) -> Iterator[Filter]:
         return self.part._terms()
-
-
-def parse_filter(text: str) -> Filter:
-    """The filter that a text says; see the module for the language.
-
-    Raises:
-        ValueError: the text is not a filter; the message shows where.
-    """
-    return _Parser(text).parse()
 
 
 def is_number(value: Value) -> bool:
@@ -187,154 +179,158 @@ def sql_value(value: Value) -> Value | bytes:
     return value
 
 
-def _joined(word: str, parts: tuple[Filter, ...]) -> tuple[str, list[Value | bytes]]:
-    conditions, parameters = [], []
-    for part in parts:
-        sql, values = part.to_sql()
-        conditions.append(f"({sql})")
-        parameters += values
-    return word.join(conditions), parameters
-
-
 @dataclass(frozen=True)
 class _Token:
-    kind: str  # number, text, column, word, operator, mark, end
+    role: str  # value, column, operator, end, or the keyword or bracket itself
     value: Value
     place: int
 
 
-class _Parser:
-    def __init__(self, text: str):
-        self.text = text
-        self.tokens = list(self._read())
-        self.next = 0
-        self.depth = self.terms = self.values = 0
+_TERM, _COMPARED, _VALUE = "a column, 'not' or '('", "a comparison (= != < <= > >=)", "a value"
+_IN, _LIST, _ITEM, _COMMA, _COLUMN = "'in'", "a list such as [1, 2]", "an item", "','", "a column"
+_TESTED, _BETWEEN, _DONE = f"{_COMPARED} or 'in'", "a second comparison", "'and', 'or' or the end"
+_GRAMMAR = {
+    _TERM: {"column": _TESTED, "value": _COMPARED, "not": _TERM, "(": _TERM},
+    _TESTED: {"operator": _VALUE, "in": _LIST, "not": _IN},
+    _IN: {"in": _LIST},
+    _LIST: {"[": _ITEM, "(": _ITEM},
+    _ITEM: {"value": _COMMA, "]": _DONE, ")": _DONE},
+    _COMMA: {",": _ITEM, "]": _DONE, ")": _DONE},
+    _VALUE: {"value": _DONE},
+    _COMPARED: {"operator": _COLUMN},  # 10 <= price
+    _COLUMN: {"column": _BETWEEN},
+    _BETWEEN: {"operator": _VALUE, "and": _TERM, "or": _TERM, ")": _DONE, "end": _DONE},
+    _DONE: {"and": _TERM, "or": _TERM, ")": _DONE, "end": _DONE},
+}
+"""What is expected, and what after each token that may stand there; brackets are matched apart."""
 
-    def parse(self) -> Filter:
-        result = self._any()
-        if self._peek().kind != "end":
-            self._fail("'and', 'or' or the end")
-        return result
 
-    def _read(self) -> Iterator[_Token]:
-        place = 0
-        while place < len(self.text.rstrip()):
-            match = _TOKEN.match(self.text, place)
-            if match is None:
-                start = place + len(self.text[place:]) - len(self.text[place:].lstrip())
-                raise self._error(start, "a column, an operator or a value")
-            kind, word = match.lastgroup, match[match.lastgroup]
-            start = match.start(kind)
-            if kind == "number":
-                yield _Token(kind, float(word) if set(word) & set(".eE") else int(word), start)
-            elif kind == "text":
-                yield _Token(kind, re.sub(r"\\(.)", r"\1", word[1:-1], flags=re.DOTALL), start)
-            elif kind == "quoted":
-                yield _Token("column", word[1:-1].replace("``", "`"), start)
-            elif kind == "word" and word.lower() not in _KEYWORDS:
-                yield _Token("column", word, start)
-            elif kind == "word" and word.lower() in ("true", "false"):
-                yield _Token("text", word.lower(), start)
-            elif kind == "operator":
-                yield _Token(kind, {"==": "=", "<>": "!="}.get(word, word), start)
-            else:
-                yield _Token(kind, word.lower(), start)
-            place = match.end()
-        yield _Token("end", "", len(self.text))
+def parse_filter(text: str) -> Filter:
+    """The filter that a text says; see the module for the language.
 
-    def _any(self) -> Filter:
-        return self._chain("or", self._all, Or)
+    The tokens are read here, since the language has what Python lacks: `=` and `<>`, names in
+    backquotes or of Python's keywords, words in capitals, texts with other escapes. The tree is
+    made by Python's own parser, from a source that holds nothing but the tokens' numbers as names,
+    operators and brackets; nothing is evaluated.
 
-    def _all(self) -> Filter:
-        return self._chain("and", self._one, And)
+    Raises:
+        ValueError: the text is not a filter; the message shows where.
+    """
+    tokens = list(_tokens(text))
+    tree = ast.parse(" ".join(_python_source(text, tokens)), mode="eval")
+    return _filter_of(tree.body, tokens)
 
-    def _chain(self, word: str, part, kind) -> Filter:
-        parts = [part()]
-        while self._take("word", word):
-            parts.append(part())
-        return parts[0] if len(parts) == 1 else kind(tuple(parts))
 
-    def _one(self) -> Filter:
-        self.depth += 1
-        if self.depth > _DEEPEST:
-            raise self._error(self._peek().place, f"at most {_DEEPEST} levels of brackets and nots")
-        if self._take("word", "not"):
-            result = Not(self._one())
-        elif self._take("mark", "("):
-            result = self._any()
-            self._need("mark", ")")
-        else:
-            result = self._term()
-        self.depth -= 1
-        return result
+def _tokens(text: str) -> Iterator[_Token]:
+    place = 0
+    while place < len(text.rstrip()):
+        match = _TOKEN.match(text, place)
+        if match is None:
+            start = place + len(text[place:]) - len(text[place:].lstrip())
+            raise _error(text, start, "a column, an operator or a value")
+        kind, word = match.lastgroup, match[match.lastgroup]
+        start = match.start(kind)
+        role, value = word.lower(), word
+        if kind == "number":
+            role, value = "value", float(word) if set(word) & set(".eE") else int(word)
+        elif kind == "text":
+            role, value = "value", re.sub(r"\\(.)", r"\1", word[1:-1], flags=re.DOTALL)
+        elif kind == "quoted":
+            role, value = "column", word[1:-1].replace("``", "`")
+        elif kind == "operator":
+            role, value = "operator", {"=": "==", "<>": "!="}.get(word, word)
+        elif role in ("true", "false"):
+            role, value = "value", role
+        elif kind == "word" and role not in _KEYWORDS:
+            role = "column"
+        yield _Token(role, value, start)
+        place = match.end()
+    yield _Token("end", "", len(text))
 
-    def _term(self) -> Filter:
-        self.terms += 1
-        if self.terms > _MOST_TERMS:
-            raise self._error(self._peek().place, f"at most {_MOST_TERMS} comparisons")
-        if self._peek().kind in ("number", "text"):
-            return self._turned()
-        column = self._need("column", None, "a column, 'not' or '('")
-        negated = self._take("word", "not")
-        if negated or self._peek().value == "in":
-            self._need("word", "in")
-            return Membership(column, self._list(), negated)
-        op = self._need("operator", None, "a comparison (= != < <= > >=) or 'in'")
-        return Comparison(column, op, self._value())
 
-    def _turned(self) -> Filter:
-        """`10 <= price` and `10 <= price < 80`."""
-        low = self._value()
-        op = self._need("operator", None, "a comparison (= != < <= > >=)")
-        column = self._need("column", None, "a column")
-        first = Comparison(column, _MIRRORED[op], low)
-        if self._peek().kind != "operator":
-            return first
-        op = self._need("operator", None)
-        return And((first, Comparison(column, op, self._value())))
+def _python_source(text: str, tokens: list[_Token]) -> Iterator[str]:
+    """The tokens as Python's: columns and values are named t0, t1, ... by their numbers.
 
-    def _list(self) -> tuple[Value, ...]:
-        closing = ")" if self._take("mark", "(") else "]"
-        if closing == "]":
-            self._need("mark", "[", "a list such as [1, 2]")
-        values = []
-        while not self._take("mark", closing):
-            values.append(self._value())
-            self.values += 1
-            if self.values > _MOST_VALUES:
-                raise self._error(self._peek().place, f"at most {_MOST_VALUES} values in lists")
-            if self._peek().value != closing:
-                self._need("mark", ",", f"',' or '{closing}'")
-        return tuple(values)
+    Raises:
+        ValueError: one stands where the grammar has none; the message shows it.
+    """
+    expected, terms, values = _TERM, 0, 0
+    levels: list[str] = []  # what closes the brackets around a place, and the nots before it
+    for number, token in enumerate(tokens):
+        role = token.role
+        closing = next((level for level in reversed(levels) if level != "not"), "end")
+        terms += expected == _TERM and role not in ("not", "(")
+        after = _GRAMMAR[expected].get(role)
+        wanted = _words_for(expected, closing)
+        if expected == _TERM and len(levels) >= _DEEPEST:
+            after, wanted = None, f"at most {_DEEPEST} levels of brackets and nots"
+        elif terms > _MOST_TERMS:
+            after, wanted = None, f"at most {_MOST_TERMS} comparisons"
+        elif values > _MOST_VALUES:
+            after, wanted = None, f"at most {_MOST_VALUES} values in lists"
+        if after is None or (role in (")", "]", "end") and role != closing):
+            raise _error(text, token.place, wanted)
+        in_list = expected in (_LIST, _ITEM, _COMMA)
+        values += in_list and role == "value"
+        if role in _CLOSING:
+            levels.append(_CLOSING[role])
+        elif role == "not" and expected == _TERM:
+            levels.append(role)
+        elif role == closing != "end":
+            levels.pop()
+        while after in (_DONE, _BETWEEN) and levels[-1:] == ["not"]:
+            levels.pop()
+        name = f"t{number}"
+        written = {"value": name, "column": name, "operator": token.value, "end": ""}
+        if in_list:  # in Python (t0) is no list
+            written |= {"(": "[", ")": "]"}
+        yield written.get(role, role)
+        expected = after
 
-    def _value(self) -> Value:
-        if self._peek().kind not in ("number", "text"):
-            self._fail("a number, or a text in quotes")
-        self.next += 1
-        return self.tokens[self.next - 1].value
 
-    def _peek(self) -> _Token:
-        return self.tokens[self.next]
+def _words_for(expected: str, closing: str) -> str:
+    """What an error says of what the grammar expects at a place."""
+    if expected in (_DONE, _BETWEEN):
+        return _DONE if closing == "end" else "')'"
+    if expected in (_VALUE, _ITEM):
+        return "a number, or a text in quotes"
+    return f"',' or '{closing}'" if expected == _COMMA else expected
 
-    def _take(self, kind: str, value: str) -> bool:
-        token = self._peek()
-        found = token.kind == kind and token.value == value
-        self.next += found
-        return found
 
-    def _need(self, kind: str, value: str | None, expected: str | None = None) -> str:
-        token = self._peek()
-        if token.kind != kind or (value is not None and token.value != value):
-            self._fail(expected or repr(value))
-        self.next += 1
-        return token.value
+def _filter_of(node: ast.expr, tokens: list[_Token]) -> Filter:
+    match node:
+        case ast.BoolOp(op, values):
+            parts = tuple(_filter_of(value, tokens) for value in values)
+            return And(parts) if isinstance(op, ast.And) else Or(parts)
+        case ast.UnaryOp(ast.Not(), operand):
+            return Not(_filter_of(operand, tokens))
+        case ast.Compare(left, [ast.In() | ast.NotIn() as op], [ast.List(items)]):
+            values = tuple(_token(item, tokens).value for item in items)
+            return Membership(_token(left, tokens).value, values, isinstance(op, ast.NotIn))
+        case ast.Compare(left, ops, comparators):
+            signs = [_SIGNS[type(op)] for op in ops]
+            first, *others = [_token(operand, tokens) for operand in (left, *comparators)]
+            if first.role == "column":
+                return Comparison(first.value, signs[0], others[0].value)
+            column = others[0].value
+            low = Comparison(column, _MIRRORED[signs[0]], first.value)
+            if len(others) == 1:
+                return low
+            return And((low, Comparison(column, signs[1], others[1].value)))
+    raise TypeError(f"{type(node).__name__} is no part of a filter")
 
-    def _fail(self, expected: str) -> None:
-        raise self._error(self._peek().place, expected)
 
-    def _error(self, place: int, expected: str) -> ValueError:
-        found = repr(self.text[place : place + 20]) if self.text[place:].strip() else "the end"
-        return ValueError(
-            f"The filter {self.text[:200]!r} is not understood at character {place + 1}: expected "
-            f'{expected}, found {found}. An example: price < 80 and brand in ["a", "b"]'
-        )
+def _token(node: ast.expr, tokens: list[_Token]) -> _Token:
+    """The token that a name in the Python source stands for."""
+    match node:
+        case ast.Name(name):
+            return tokens[int(name[1:])]
+    raise TypeError(f"{type(node).__name__} is no column and no value")
+
+
+def _error(text: str, place: int, expected: str) -> ValueError:
+    found = repr(text[place : place + 20]) if text[place:].strip() else "the end"
+    return ValueError(
+        f"The filter {text[:200]!r} is not understood at character {place + 1}: expected "
+        f'{expected}, found {found}. An example: price < 80 and brand in ["a", "b"]'
+    )

@@ -1,0 +1,1 @@
+"""Whatever writes an index: build, update, merge, tune."""

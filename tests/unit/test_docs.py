@@ -111,3 +111,12 @@ def test_the_commands_of_every_page_are_understood():
     assert len(commands) >= 20
     for command in commands:
         build_parser().parse_args(shlex.split(command))
+
+
+@pytest.mark.parametrize("page", ["AGENTS.md", "CONTRIBUTING.md", "docs/architecture.md"])
+def test_files_that_the_guides_name_are_there(page):
+    path = PACK / page
+    text = path.read_text(encoding="utf-8")
+    # Places in capitals stand for any.
+    for named in re.findall(r"`((?:[a-z_.]+/)+[a-z_.]*|[a-z_]+\.(?:py|toml))`", text):
+        assert (PACK / named).exists(), named

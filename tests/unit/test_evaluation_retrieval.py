@@ -6,11 +6,11 @@ import json
 
 import pytest
 import torch
-from fashion_rag.evaluation.columns import CLAIM, PROTOCOL, needed
+from fashion_rag.evaluation.columns import CLAIM, PROTOCOL, garments_needed
 from fashion_rag.evaluation.dresscode import Sample
 from fashion_rag.evaluation.retrieval import (
     check_ranking,
-    own_found,
+    own_garment_found,
     rank_online,
     read_pred_files,
     retrieval_rates,
@@ -54,8 +54,8 @@ def test_the_official_precision_has_the_published_relation_to_recall():
 
 def test_own_garments():
     samples = [sample("a"), sample("b"), sample("d", ("y",))]
-    assert own_found(RANKING, samples, 3, 1).tolist() == [1, 0, 1]
-    assert own_found(RANKING, samples, 3, 3).tolist() == [1, 1, 1]
+    assert own_garment_found(RANKING, samples, 3, 1).tolist() == [1, 0, 1]
+    assert own_garment_found(RANKING, samples, 3, 3).tolist() == [1, 1, 1]
 
 
 def test_columns_pick_garments():
@@ -71,8 +71,8 @@ def test_columns_pick_garments():
     }
     own_first = {column.key: column.pick(sample("a"), RANKING, 3) for column in CLAIM}
     assert own_first["k1"] == ("a",) and own_first["k1_without_own"] == ("c",)
-    assert needed(PROTOCOL) == needed(CLAIM) == 3
-    assert needed(CLAIM[4:]) == 2
+    assert garments_needed(PROTOCOL) == garments_needed(CLAIM) == 3
+    assert garments_needed(CLAIM[4:]) == 2
 
 
 def test_captions_are_the_first_sorted_chunks():

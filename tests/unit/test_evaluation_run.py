@@ -11,7 +11,7 @@ import pytest
 from fashion_rag.commands.main import main
 from fashion_rag.evaluation import painting
 from fashion_rag.evaluation.dresscode import load_scene, read_samples
-from fashion_rag.evaluation.miniature.drawn import DrawnWorld
+from fashion_rag.evaluation.miniature.drawn_world import DrawnWorld
 from fashion_rag.evaluation.miniature.patterns import PatternClassifier, save_classifier
 from fashion_rag.miniature.dresscode import render
 from fashion_rag.miniature.standin import make_standin
@@ -218,8 +218,9 @@ def test_what_cannot_be_run_is_said(world, model, tmp_path, capsys, arguments, m
     assert not file.exists() and not (tmp_path / "out/pictures").exists()
 
 
-def test_a_folder_without_a_model_is_not_taken(world, tmp_path, capsys):
-    assert evaluate(world, tmp_path / "nothing", tmp_path / "out.json") == 1
+def test_a_folder_without_a_model_is_not_taken(world, model, tmp_path, capsys):
+    classifier = ("--classifier", str(model / CLASSIFIER))
+    assert evaluate(world, tmp_path / "nothing", tmp_path / "out.json", *classifier) == 1
     assert "is no model folder" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 

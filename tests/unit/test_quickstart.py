@@ -153,9 +153,15 @@ def test_the_demo_runs_where_the_user_is(quickstart, commands):
     assert commands.recorded[-1] == (("-m", "fashion_rag", "demo", "--text", "a red dress"), None)
 
 
-@pytest.mark.parametrize(("ruff", "pytest_", "code"), [(0, 0, 0), (0, 5, 5), (1, 0, 1), (1, 5, 5)])
-def test_tests_end_with_the_code_of_pytest(quickstart, commands, ruff, pytest_, code):
-    commands.codes = {"ruff": ruff, "pytest": pytest_}
+@pytest.mark.parametrize(
+    ("failing", "code"),
+    [
+        *[({}, 0), ({"pytest": 5}, 5), ({"check": 1}, 1), ({"--check": 1}, 1)],
+        *[({"basedpyright": 1}, 1), ({"ruff": 1, "pytest": 5}, 5)],
+    ],
+)
+def test_tests_end_with_the_code_of_pytest_or_of_a_check(quickstart, commands, failing, code):
+    commands.codes = failing
     assert quickstart.main(["test", "-k", "prompts"]) == code
     command, cwd = commands.recorded[-1]
     assert command[:3] == ("-m", "pytest", "-rs") and command[-2:] == ("-k", "prompts")

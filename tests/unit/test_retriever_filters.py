@@ -196,3 +196,44 @@ def test_rows_against_python(condition, table):
         if holds(condition, {**garment.metadata, "category": garment.category, "id": garment.id})
     ]
     assert Records.in_memory(garments).rows_where(condition).tolist() == expected
+
+
+def spelt(condition: Filter) -> str:
+    """A filter in the language, every name in backquotes and every part in brackets."""
+    match condition:
+        case And(parts) | Or(parts):
+            word = " and " if isinstance(condition, And) else " OR "
+            return word.join(f"({spelt(part)})" for part in parts)
+        case Not(part):
+            return f"not ({spelt(part)})"
+        case Membership(column, wanted, negated):
+            word = "not in" if negated else "in"
+            return f"`{column}` {word} [{', '.join(map(literal, wanted))}]"
+        case Comparison(column, op, value):
+            return f"`{column}` {op} {literal(value)}"
+
+
+def literal(value) -> str:
+    if not isinstance(value, str):
+        return repr(value)
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+@given(filters)
+@settings(max_examples=200)
+def test_what_is_written_is_read(condition):
+    assert parse_filter(spelt(condition)) == condition
+
+
+def test_what_pythons_parser_would_refuse_or_read_otherwise():
+    """Python's keywords as columns, ligatures that its names lose, and its own escapes."""
+    assert parse_filter("class = 1 and None = 'x'").columns() == {"class", "None"}
+    assert parse_filter("ﬁt = 1").columns() == {"ﬁt"}
+    assert parse_filter(r"a = '\n\x41'") == Comparison("a", "=", "nx41")
+    assert parse_filter("a = 007") == Comparison("a", "=", 7)
+    assert parse_filter("a =\n 1\n or b\n in (1)").columns() == {"a", "b"}
+    for text in ("__import__('os').system('x') = 1", "a = f'{b}'", "a = [1][0]", "(a := 1) = 1"):
+        with pytest.raises(ValueError, match="is not understood at character"):
+            parse_filter(text)
+    with pytest.raises(ValueError, match="character 3: expected a comparison"):
+        parse_filter("a 'in' [1]")

@@ -221,7 +221,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, monkeypatch, writer):
     errors = {
         "safetensors": (
             checkpoint,
-            "save_file",
+            "write_safetensors",
             SafetensorError("Error while serializing: I/O error: No space left on device"),
         ),
         "torch": (
@@ -229,7 +229,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, monkeypatch, writer):
             "save",
             RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534"),
         ),
-        "json": (Path, "write_text", OSError(errno.ENOSPC, "No space left on device")),
+        "json": (checkpoint, "write_text", OSError(errno.ENOSPC, "No space left on device")),
     }
     where, name, error = errors[writer]
     real = getattr(where, name)

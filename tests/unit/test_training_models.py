@@ -29,9 +29,9 @@ from fashion_rag.adapter.headless.pipeline import FashionRAGPipeline  # noqa: E4
 from fashion_rag.commands.main import main  # noqa: E402
 from fashion_rag.retriever.encoders.open_clip import load_encoder  # noqa: E402
 from fashion_rag.training import stages as cli  # noqa: E402
+from fashion_rag.training.cached_tensors import cached_tensors  # noqa: E402
 from fashion_rag.training.fashion_rag import FashionRagTask  # noqa: E402
-from fashion_rag.training.kept import kept  # noqa: E402
-from fashion_rag.training.samples import draw_garments, draw_mode  # noqa: E402
+from fashion_rag.training.samples import sample_garments, sample_mask_mode  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
 from .training_small import ADAPTER, CLIP, UNET, VAE, settings, small_model, small_world  # noqa: E402
@@ -95,9 +95,9 @@ def test_encodings_follow_what_they_were_made_from(make, cache, tmp_path):
     # A damaged one is made again.
     file = tmp_path / "kept.safetensors"
     file.write_bytes(b"half")
-    assert kept(file, "a", lambda: {"x": torch.ones(2)})["x"].sum() == 2
-    assert kept(file, "a", lambda: {"x": torch.zeros(2)})["x"].sum() == 2
-    assert kept(file, "b", lambda: {"x": torch.zeros(2)})["x"].sum() == 0
+    assert cached_tensors(file, "a", lambda: {"x": torch.ones(2)})["x"].sum() == 2
+    assert cached_tensors(file, "a", lambda: {"x": torch.zeros(2)})["x"].sum() == 2
+    assert cached_tensors(file, "b", lambda: {"x": torch.zeros(2)})["x"].sum() == 0
 
 
 def test_a_widened_unet_predicts_the_same_until_it_is_trained(make, model):
@@ -144,11 +144,13 @@ def test_frozen_models_stay_in_evaluation(make):
 
 def test_garments_are_the_own_one_and_then_the_retrieved():
     rng = random.Random(0)
-    drawn = [draw_garments(rng, 4, [7, 4, 2, 9], (0.25, 0.25, 0.25, 0.25)) for _ in range(200)]
+    drawn = [sample_garments(rng, 4, [7, 4, 2, 9], (0.25, 0.25, 0.25, 0.25)) for _ in range(200)]
     assert {tuple(rows) for rows in drawn} == {(), (4,), (4, 7), (4, 7, 2)}
     share = sum(not rows for rows in drawn) / len(drawn)
     assert abs(share - 0.25) < 0.1
-    assert {draw_mode(rng, {"mask": 1.0, "bounding_box": 0.0}) for _ in range(20)} == {"mask"}
+    assert {sample_mask_mode(rng, {"mask": 1.0, "bounding_box": 0.0}) for _ in range(20)} == {
+        "mask"
+    }
 
 
 def test_retrieved_garments_are_of_the_category_best_first(make, world, model):

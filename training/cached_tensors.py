@@ -1,4 +1,4 @@
-"""What is computed once before training and kept beside the run, for as long as it is the same."""
+"""Tensors that are computed once before training, and kept in a file beside the run."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ..adapter.garment.checkpoints import write_safetensors
+from ..files import sha256_of_file
 from .checkpoint import is_full
 from .dresscode import DressCode
 
@@ -24,7 +25,8 @@ _MADE_FROM = "made_from"
 def fingerprint(
     data: DressCode, models: Sequence[Path], *, captions: bool = False, **settings: Any
 ) -> str:
-    """A hash of the pairs, with their captions or without, of models' folders, and of settings."""
+    """Hash what cached tensors depend on: pairs, with their captions or without, the files of
+    model folders, and settings."""
     pairs = [str(data.root.resolve()), data.digest(captions)]
     text = json.dumps([pairs, settings], sort_keys=True)
     digest = hashlib.sha256(text.encode())
@@ -33,16 +35,17 @@ def fingerprint(
             if file.suffix not in (".json", ".safetensors", ".txt"):
                 continue
             digest.update(file.relative_to(model.parent).as_posix().encode())
-            with open(file, "rb") as opened:
-                while block := opened.read(1 << 22):
-                    digest.update(block)
+            digest.update(sha256_of_file(file).encode())
     return digest.hexdigest()
 
 
-def kept(
+def cached_tensors(
     file: Path, made_from: str, make: Callable[[], dict[str, torch.Tensor]]
 ) -> dict[str, torch.Tensor]:
-    """What `make` gives, from `file` where it was made from the same.
+    """Read tensors from `file`, or compute them with `make` and write them there.
+
+    Args:
+        made_from: a fingerprint of all that `make` depends on; with another one the file is old.
 
     Raises:
         OSError: it could not be written.

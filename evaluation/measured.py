@@ -1,0 +1,31 @@
+"""What measuring one setting gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .distances import distance_figures
+from .dresscode import Sample
+from .statistics import Figure
+
+Values = dict[str, np.ndarray]
+"""Measures to one value a sample (n,), nan where a sample has none."""
+
+
+@dataclass
+class Measured:
+    """A setting's results. values: by column. features: by network and column, and under "" those
+    of the persons' own photos."""
+
+    samples: list[Sample]
+    values: dict[str, Values] = field(default_factory=dict)
+    features: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+
+    def distances(self, column: str, name: str, rows: np.ndarray) -> tuple[Figure, Figure] | None:
+        """Fréchet and kernel distance of a column's pictures to the photos, over some samples."""
+        if name not in self.features or column not in self.features[name] or len(rows) < 2:
+            return None
+        of = self.features[name]
+        return distance_figures(of[column][rows], of[""][rows])

@@ -1,0 +1,68 @@
+"""Configuration of the stages `fashion_rag` and `adapter`, as their TOML files spell it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..adapter.garment.garment_images import PREPROCESS
+from ..adapter.person.masks import MODES
+from .config import Run, check_shares
+
+
+@dataclass(frozen=True)
+class FashionRag:
+    """Configuration of the stages."""
+
+    run: Run
+    model: str
+    """Model folder with vae, text_encoder, tokenizer, image_encoder and scheduler; unet and
+    inversion_adapter.safetensors too, where they are not given below."""
+    encoder: str = ""
+    """Encoder folder of the retriever; by default the model folder's own pair."""
+    unet: dict[str, Any] = field(default_factory=dict)
+    """diffusers' UNet2DConditionModel configuration: an untrained one of these sizes."""
+    adapter: dict[str, Any] = field(default_factory=dict)
+    """Sizes of an untrained adapter, see InversionAdapterConfig."""
+    train_unet: bool = True
+    size: tuple[int, ...] = (512, 384)
+    """Height and width in pixels."""
+    garments: tuple[float, ...] = (0.0, 0.34, 0.33, 0.33)
+    """Probability of 0, 1, 2, 3 garments; with none the caption's prompt is used."""
+    chunks: tuple[float, ...] = (0.1, 0.1, 0.8)
+    """Probability of captions of 1, 2, 3 noun chunks."""
+    drop: float = 0.1
+    """Probability of the empty prompt and pose, for classifier-free guidance."""
+    pool: int = 20
+    """How many garments the retriever finds for a caption."""
+    masks: dict[str, float] = field(default_factory=lambda: {"bounding_box": 1.0})
+    """Share of each kind of inpainting mask."""
+    mirror: bool = True
+    preprocess: str = "fit"
+    adapter_dropout: float = 0.5
+    snr_gamma: float = 0.0
+    """Min-SNR weighting of the loss (arXiv 2303.09556); 0 for none."""
+    outside: float = 1.0
+    """Weight of the loss outside the mask."""
+    precompute: bool = False
+    """Encode everything once before training; needs room for it in memory."""
+
+    def __post_init__(self) -> None:
+        if self.preprocess not in PREPROCESS:
+            raise ValueError(f"preprocess is {self.preprocess!r}; expected one of {PREPROCESS}.")
+        unknown = sorted(set(self.masks) - set(MODES))
+        if unknown or not self.masks:
+            raise ValueError(f"masks is {self.masks}; expected shares of {', '.join(MODES)}.")
+        check_shares("masks", list(self.masks.values()))
+        check_shares("garments", self.garments)
+        check_shares("chunks", self.chunks, 3)
+        if len(self.size) != 2 or any(side <= 0 or side % 8 for side in self.size):
+            raise ValueError(f"size is {self.size}; expected height and width, multiples of 8.")
+        for name, most in (("drop", 1.0), ("adapter_dropout", 1.0), ("outside", float("inf"))):
+            if not 0 <= getattr(self, name) <= most:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 to {most:g}.")
+        if self.snr_gamma < 0 or self.pool < len(self.garments) - 1:
+            raise ValueError(
+                f"snr_gamma is {self.snr_gamma} and pool {self.pool}; expected 0 or more, and at "
+                f"least as many as `garments` allows, {len(self.garments) - 1}."
+            )
