@@ -52,6 +52,12 @@ def test_build(shop, capsys, tmp_path):
     assert re.search(r"100%.*7/7.*garments", err)
 
 
+def test_an_encoder_of_two_halves_is_refused(shop, tmp_path):
+    with pytest.raises(ValueError, match=r"encoder matches only \d of 8 colour cards.*--unchecked"):
+        run("index", "build", shop / "photos", tmp_path / "i", "--encoder", shop / "encoder")
+    assert not (tmp_path / "i").exists()
+
+
 def test_info(shop, capsys):
     run("index", "info", shop / "index")
     out = capsys.readouterr().out

@@ -26,7 +26,7 @@ def shop(tmp_path_factory) -> Path:
     shop = tmp_path_factory.mktemp("shop")
     draw_catalogue(shop / "photos", 6)
     write_tiny_encoder(shop / "encoder")
-    build = ("index", "build", shop / "photos", shop / "index")
+    build = ("index", "build", shop / "photos", shop / "index", "--unchecked")
     assert run(*build, "--encoder", shop / "encoder", "--device", "cpu", "--kind", "auto") == 0
     return shop
 
@@ -71,7 +71,7 @@ def test_duplicates(copy, capsys):
 
 
 def test_shards_and_merge(copy, capsys):
-    build = ("index", "build", copy / "photos", "--encoder", copy / "encoder")
+    build = ("index", "build", copy / "photos", "--encoder", copy / "encoder", "--unchecked")
     for number in (1, 2):
         folder = copy / f"shard {number}"
         assert run(*build[:3], folder, *build[3:], "--shard", f"{number}/2", "--device", "cpu") == 0
@@ -93,7 +93,7 @@ def test_tune(copy, shop, capsys, tmp_path):
     assert run("index", "tune", index, "--kind", "ivf") == 1
     assert "6 garments is searched exactly: the kind 'ivf' needs 256" in capsys.readouterr().err
     draw_catalogue(copy / "photos", 300)
-    build = ("index", "build", copy / "photos", index, "--encoder", copy / "encoder")
+    build = ("index", "build", copy / "photos", index, "--encoder", copy / "encoder", "--unchecked")
     assert run(*build, "--overwrite", "--kind", "hnsw", "--batch-size", "64") == 0
     texts = tmp_path / "texts"
     texts.write_text("a red dress\n\na blue coat\n")
