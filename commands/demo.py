@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from ..comfyui_server.client import Refused
 from ..comfyui_server.installations import Host, find_hosts
@@ -29,6 +29,7 @@ from ..demo.scene import (
 )
 from ..demo.words import category_of_text, unknown_words
 from ..pictures.contact_sheet import MARGIN, SOFT_INK, contact_sheet
+from ..pictures.fonts import draw_text, printable
 from ..pictures.photos import open_photo
 from .terminal import check_picture, save_picture, tell, tell_progress, write
 
@@ -175,8 +176,7 @@ def draw_sheet(
     footed = Image.new("RGB", (sheet.width, sheet.height + _FOOT), sheet.getpixel((0, 0)))
     footed.paste(sheet)
     place = (MARGIN, sheet.height - MARGIN + 12)
-    font = ImageFont.load_default(15)
-    ImageDraw.Draw(footed).text(place, foot, fill=SOFT_INK, font=font)
+    draw_text(ImageDraw.Draw(footed), place, printable(foot), 15, SOFT_INK)
     return footed
 
 
