@@ -73,7 +73,8 @@ def train_miniature(
 
 def assemble(folder: Path) -> Path:
     """`folder/base`: what the last stage starts from, in a model folder's layout."""
-    from .standin import write_scheduler, write_tokenizer
+    from ..model_parts import write_tokenizer
+    from .standin import write_scheduler
 
     base = folder / "base"
     for stage, part in (("clip", "text_encoder"), ("clip", "image_encoder"), ("vae", "vae")):
