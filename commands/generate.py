@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 
 from ..adapter.garment.garment_images import PREPROCESS
@@ -19,10 +18,12 @@ from ..adapter.garment.prompts import PAPER_PROMPT
 from ..adapter.headless.depth import parse_levels
 from ..adapter.headless.pipeline import FashionRAGPipeline
 from ..adapter.person.pose import photo_keypoints
+from ..miniature import trained
 from ..pictures.photos import open_photo
 from ..retriever.encoders.open_clip import load_encoder
 from ..retriever.open_index import open_index
 from ..retriever.query import Query, retrieve
+from .terminal import MINIATURE, add_device_option, dtype_on, model_folder
 
 logger = logging.getLogger(__name__)
 
@@ -49,33 +50,40 @@ def add_commands(commands: Any) -> None:
     add("--catalogue", type=Path, metavar="FOLDER", help="where the garment photos are now")
     add("--category", help="only garments of this category")
     add("--top-k", type=int, default=3, metavar="N", help="garments to use (default 3)")
-    add("--model", type=Path, required=True, metavar="FOLDER", help="in diffusers layout")
+    add(
+        "--model",
+        type=model_folder,
+        required=True,
+        metavar="FOLDER",
+        help=f"in diffusers layout, or `{MINIATURE}`, which comes with the pack",
+    )
     add("--unet", type=Path, metavar="FILE", help="instead of the model folder's")
     add("--adapter", type=Path, metavar="FILE", help="instead of the model folder's")
     add(
         "--encoder",
-        type=Path,
+        type=model_folder,
         metavar="FOLDER",
-        help="the index's encoder (default: `encoder` in the model folder)",
+        help="the index's encoder (default: `encoder` in the model folder, else its own CLIP)",
     )
     add("--prompt", default=PAPER_PROMPT, help="with {category}, {caption}, {garments}")
     add("--strength", type=float, default=1.0, help="of the garments, 0 to 2 (default 1)")
     add("--preprocess", choices=PREPROCESS, help="of garment photos (default: the adapter's)")
     add("--levels", help="U-Net depths that read the garments, such as '2 3' (default: all)")
-    add("--steps", type=int, default=50, help="DDIM steps (default 50)")
-    add("--guidance-scale", type=float, default=7.5, help="default 7.5")
-    add("--height", type=int, default=512, help="of the canvas, a multiple of 8 (default 512)")
-    add("--width", type=int, default=384, help="likewise (default 384)")
+    add("--steps", type=int, help="DDIM steps (default 50; 20 with the miniature)")
+    add("--guidance-scale", type=float, help="default 7.5; 2.5 with the miniature")
+    add("--height", type=int, help="of the canvas, a multiple of 8 (default 512; miniature 128)")
+    add("--width", type=int, help="likewise (default 384; miniature 96)")
     add("--seed", type=int, default=0, help="of the noise (default 0)")
     add("--feather", type=int, default=8, help="pixels of transition, inwards (default 8)")
     add("--whole", action="store_true", help="do not paste back: the model's whole picture")
-    add("--device", help="cpu, cuda, mps (default: cuda where there is one)")
+    add_device_option(parser)
     add("--out", type=Path, required=True, metavar="FILE", help="the picture to write")
     parser.set_defaults(run=_generate)
 
 
 def _generate(args: argparse.Namespace) -> None:
     """Retrieve, paint, write the picture and the garments' names."""
+    _set_defaults(args)
     if not args.text.strip():
         raise ValueError("--text is empty: say what the person should wear.")
     if args.out.suffix.lower() not in Image.registered_extensions():
@@ -87,7 +95,7 @@ def _generate(args: argparse.Namespace) -> None:
     )
 
     index = open_index(args.index, args.catalogue)
-    encoder = load_encoder(args.encoder or args.model / "encoder")
+    encoder = load_encoder(args.encoder or _own_encoder(args.model))
     query = Query(args.text, category=args.category, k=args.top_k)
     (result,) = retrieve(index, encoder, [query])
     hits = result.hits
@@ -97,13 +105,12 @@ def _generate(args: argparse.Namespace) -> None:
         sys.stdout.write(f"{hit.score:.4f}  {hit.garment.id}  {hit.garment.file}\n")
     categories = {hit.garment.category for hit in hits}
 
-    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     pipeline = FashionRAGPipeline.from_pretrained(
         args.model,
         unet=args.unet,
         adapter=args.adapter,
-        device=device,
-        dtype=torch.float16 if device.startswith("cuda") else torch.float32,
+        device=args.device,
+        dtype=dtype_on(args.device),
     )
     picture = pipeline(
         person,
@@ -127,6 +134,21 @@ def _generate(args: argparse.Namespace) -> None:
     args.out.parent.mkdir(parents=True, exist_ok=True)
     picture.save(args.out)
     sys.stdout.write(f"wrote {args.out} ({picture.width}x{picture.height})\n")
+
+
+def _set_defaults(args: argparse.Namespace) -> None:
+    """Fill in what depends on the model: the paper's sampling, or the miniature's."""
+    small = trained.is_miniature(args.model)
+    width, height = trained.SIZE if small else (384, 512)
+    steps, guidance = (trained.STEPS, trained.GUIDANCE) if small else (50, 7.5)
+    defaults = {"steps": steps, "guidance_scale": guidance, "height": height, "width": width}
+    for name, value in defaults.items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+
+
+def _own_encoder(model: Path) -> Path:
+    return model / "encoder" if (model / "encoder").is_dir() else model
 
 
 def _show_progress(done: int, steps: int) -> None:

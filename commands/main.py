@@ -6,6 +6,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from . import convert as adapter_cli
 from . import demo as demo_cli
@@ -16,9 +17,16 @@ from . import miniature as miniature_cli
 from . import train as training_cli
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with the arguments in one line, without the usage of every option."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see `{self.prog} --help`)\n")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line; every subcommand sets `run`, a function of the parsed arguments."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="fashion-rag",
         description="Retrieve garments by text and paint them onto a person's photo (Fashion-RAG).",
     )

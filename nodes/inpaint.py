@@ -10,7 +10,7 @@ from comfy_api.latest import io
 
 from ..adapter.person.inpainting import composite, prepare_inpainting
 from ..adapter.person.pose import keypoints_from_pose_keypoint, pose_map
-from .host.memory import POSE_KEY, check_control_width
+from .host.unet import POSE_KEY, check_control_width
 
 logger = logging.getLogger(__name__)
 

@@ -131,3 +131,8 @@ def new_file_name(name: str, what: str) -> str:
             + ": use 1 to 120 letters, digits, spaces, '-' and '_', no dot at either end."
         )
     return name
+
+
+def embeddings_folder() -> Path:
+    """Where textual-inversion embeddings are saved: the first of models/embeddings."""
+    return Path(folder_paths.get_folder_paths("embeddings")[0])

@@ -39,9 +39,7 @@ def fingerprint_of_files(start: bytes, paths: Sequence[Path]) -> str:
     return remembered(f"fingerprint {hashlib.sha256(start).hexdigest()}", paths, compute)
 
 
-def fingerprint_of_pair(
-    text: Mapping[str, torch.Tensor], image: Mapping[str, torch.Tensor]
-) -> str:
+def fingerprint_of_pair(text: Mapping[str, torch.Tensor], image: Mapping[str, torch.Tensor]) -> str:
     """SHA-256 in hex over two CLIP towers in memory, in transformers' names.
 
     It is the same in ComfyUI and outside, and for weights loaded as float32, float16, bfloat16 or

@@ -49,7 +49,7 @@ class Encoder(Protocol):
 
 
 class OpenClipEncoder:
-    """An open_clip model; see Encoder. `device` and `dtype` may be changed together with `model`."""
+    """An open_clip model; see Encoder. `device` and `dtype` may be changed with `model`."""
 
     def __init__(self, name, model, preprocess, tokenizer, fingerprint, device, dtype):
         self.name: str = name
