@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -50,7 +49,6 @@ def in_smaller_batches(encode: Callable[[Batch], torch.Tensor], batch: Batch) ->
 
 def free_memory() -> None:
     """Give back the memory that torch keeps for tensors that are gone."""
-    gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     if torch.backends.mps.is_available():
