@@ -249,7 +249,7 @@ class Graph:
         self.args, self.classes, self.nodes = args, classes, nodes
         pack = sys.modules[classes["FashionRAGLoader"].__module__.rsplit(".", 1)[0]]
         self.pack = pack.__name__
-        loader = self._module("model_folder").load_model_folder
+        loader = self._module("host.model_folder").load_model_folder
         self.model, self.clip, self.vae, self.vision, self.adapter = loader(args.model)
         generator = torch.Generator().manual_seed(0)
         self.garments = torch.rand(3, 512, 384, 3, generator=generator)
@@ -261,7 +261,7 @@ class Graph:
 
     def invert(self) -> tuple:
         node = self.classes["GarmentTextualInversion"]
-        prompt = self._module("adapter").PAPER_PROMPT
+        prompt = self._module("textual_inversion").PAPER_PROMPT
         return node.execute(
             self.clip, self.vision, self.adapter, prompt, 1.0, "fit", images=self.garments
         ).args
@@ -274,10 +274,11 @@ class Graph:
 
     def time_nodes(self) -> dict:
         """Each node against the bare model calls on the same inputs."""
-        host = self._module("host")
-        pixels = host.garment_pixels(self.garments, "fit", self.vision.image_size)
+        pixels = self._module("host.vision").garment_pixels(
+            self.garments, "fit", self.vision.image_size
+        )
         conditioning = self.invert()[0]
-        tower = host.TextTower(self.clip)
+        tower = self._module("host.text").TextTower(self.clip)
         words = [(token, 1.0) for token in self.invert()[1].pseudo_words]
         content = [*tower.tokens("a photo of a model wearing an outfit made of"), *words]
         content = [(tower.start, 1.0), *content, (tower.end, 1.0)]
@@ -367,7 +368,7 @@ class Graph:
         }
 
     def _stock_unet(self):
-        module = self._module("model_folder")
+        module = self._module("host.model_folder")
         config, weights = module.read_part(self.args.model / "unet", "diffusion_pytorch_model")
         weights["conv_in.weight"] = weights["conv_in.weight"][:, :9].contiguous()
         return module.unet_model({**config, "in_channels": 9}, weights)

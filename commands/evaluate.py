@@ -13,7 +13,15 @@ from ..categories import CATEGORIES
 from ..files import cache_folder
 from ..miniature import trained
 from ..progress import Progress
-from .terminal import check_file, number, picture_size, whole_number, write
+from .terminal import (
+    add_device_option,
+    check_file,
+    model_folder,
+    number,
+    picture_size,
+    whole_number,
+    write,
+)
 
 CLASSIFIER = trained.WEIGHTS.parent / "pattern_classifier.safetensors"
 """The pattern classifier that comes with the trained miniature."""
@@ -54,7 +62,7 @@ def _add_evaluate(commands: Any) -> None:
     add = parser.add_argument
     add("--miniature", action="store_true", help="the claim on the drawn world, with its models")
     add("--data", type=Path, metavar="FOLDER", help="Dress Code (with --miniature: a drawn one)")
-    add("--model", type=Path, metavar="FOLDER", help="in diffusers layout")
+    add("--model", type=model_folder, metavar="FOLDER", help="in diffusers layout")
     add("--json", type=Path, required=True, metavar="FILE", help="the results to write")
     add("--out", type=Path, metavar="FOLDER", help="pictures, plots, table (default: by FILE)")
     add(
@@ -76,7 +84,7 @@ def _add_evaluate(commands: Any) -> None:
     add("--category", nargs="+", choices=CATEGORIES, metavar="NAME")
     add("--columns", nargs="+", metavar="NAME", help="k0 k1 k2 k3 k1_without_own oracle vae")
     add("--index", type=Path, metavar="FOLDER", help="of the garments of --data (default: built)")
-    add("--encoder", type=Path, metavar="FOLDER", help="of the index (default: the model's)")
+    add("--encoder", type=model_folder, metavar="FOLDER", help="of --index (default: the model's)")
     add("--pred-files", type=Path, metavar="FOLDER", help="official retrieval files instead")
     add(
         "--clip",
@@ -98,7 +106,7 @@ def _add_evaluate(commands: Any) -> None:
         metavar="N",
         help="pictures at a time (default: 8)",
     )
-    add("--device", help="cpu, cuda, mps (default: cuda where there is one)")
+    add_device_option(parser)
     parser.set_defaults(run=_evaluate)
 
 
@@ -110,7 +118,7 @@ def _add_classifier(commands: Any) -> None:
         "the model's VAE, and train on both.",
     )
     add = parser.add_argument
-    add("--model", type=Path, metavar="FOLDER", help="whose VAE it is for (default: the shipped)")
+    add("--model", type=model_folder, metavar="FOLDER", help="whose VAE (default: the shipped)")
     add(
         "--data", type=Path, metavar="FOLDER", help="a drawn world of another seed (default: drawn)"
     )
@@ -134,7 +142,6 @@ def _size(text: str) -> tuple[int, int]:
 
 def _evaluate(args: argparse.Namespace) -> None:
     _need_packages(args.miniature)
-    import torch
 
     from ..evaluation.columns import CLAIM, COLUMNS_BY_KEY, PROTOCOL
     from ..evaluation.job import Job, settings_for
@@ -176,7 +183,7 @@ def _evaluate(args: argparse.Namespace) -> None:
             seed=args.seed,
             batch_size=chosen("batch_size"),
         ),
-        device=args.device or ("cuda" if torch.cuda.is_available() else "cpu"),
+        device=str(args.device),
         title="The claim in miniature" if small else "Fashion-RAG on Dress Code",
         pairs=chosen("pairs"),
         skip=args.skip,

@@ -9,8 +9,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ..adapter.garment.garment_images import PREPROCESS
 from ..adapter.garment.prompts import PAPER_PROMPT, refuse_embeddings, split_prompt
 from ..adapter.headless.depth import parse_levels
@@ -18,11 +16,23 @@ from ..adapter.headless.pipeline import FashionRAGPipeline
 from ..adapter.person.inpainting import CELL
 from ..adapter.person.mask_files import read_mask
 from ..adapter.person.pose import photo_keypoints
+from ..miniature import trained
 from ..pictures.photos import open_photo
 from ..retriever.encoders.open_clip import load_encoder
 from ..retriever.open_index import open_index
 from ..retriever.query import MAX_POOL, Query, retrieve
-from .terminal import check_picture, number, save_picture, tell_progress, whole_number, write
+from .terminal import (
+    MINIATURE,
+    add_device_option,
+    check_picture,
+    dtype_on,
+    model_folder,
+    number,
+    save_picture,
+    tell_progress,
+    whole_number,
+    write,
+)
 
 
 def add_commands(commands: Any) -> None:
@@ -59,14 +69,20 @@ def add_commands(commands: Any) -> None:
         metavar="N",
         help="garments to use (default 3)",
     )
-    add("--model", type=Path, required=True, metavar="FOLDER", help="in diffusers layout")
+    add(
+        "--model",
+        type=model_folder,
+        required=True,
+        metavar="FOLDER",
+        help=f"in diffusers layout, or `{MINIATURE}`, which comes with the pack",
+    )
     add("--unet", type=Path, metavar="FILE", help="instead of the model folder's")
     add("--adapter", type=Path, metavar="FILE", help="instead of the model folder's")
     add(
         "--encoder",
-        type=Path,
+        type=model_folder,
         metavar="FOLDER",
-        help="the index's encoder (default: `encoder` in the model folder)",
+        help="the index's encoder (default: `encoder` in the model folder, else its own CLIP)",
     )
     add(
         "--prompt",
@@ -76,15 +92,26 @@ def add_commands(commands: Any) -> None:
     add("--strength", type=number(0, 2), default=1.0, help="of the garments, 0 to 2 (default 1)")
     add("--preprocess", choices=PREPROCESS, help="of garment photos (default: the adapter's)")
     add("--levels", help="U-Net depths that read the garments, such as '2 3' (default: all)")
-    add("--steps", type=whole_number(1, 1000), default=50, help="DDIM steps (default 50)")
-    add("--guidance-scale", type=number(0, 100), default=7.5, help="default 7.5")
+    add(
+        "--steps",
+        type=whole_number(1, 1000),
+        help="DDIM steps (default 50; 20 with the miniature)",
+    )
+    add(
+        "--guidance-scale",
+        type=number(0, 100),
+        help="default 7.5; 2.5 with the miniature",
+    )
     add(
         "--height",
         type=whole_number(CELL, 4096),
-        default=512,
-        help="of the canvas, a multiple of 8 (default 512)",
+        help="of the canvas, a multiple of 8 (default 512; miniature 128)",
     )
-    add("--width", type=whole_number(CELL, 4096), default=384, help="likewise (default 384)")
+    add(
+        "--width",
+        type=whole_number(CELL, 4096),
+        help="likewise (default 384; miniature 96)",
+    )
     add("--seed", type=whole_number(0, 2**64 - 1), default=0, help="of the noise (default 0)")
     add(
         "--feather",
@@ -93,13 +120,14 @@ def add_commands(commands: Any) -> None:
         help="pixels of transition, inwards (default 8)",
     )
     add("--whole", action="store_true", help="do not paste back: the model's whole picture")
-    add("--device", help="cpu, cuda, mps (default: cuda where there is one)")
+    add_device_option(parser)
     add("--out", type=Path, required=True, metavar="FILE", help="the picture to write")
     parser.set_defaults(run=_generate)
 
 
 def _generate(args: argparse.Namespace) -> None:
     """Retrieve, paint, write the picture and the garments' names."""
+    _set_defaults(args)
     if not args.text.strip():
         raise ValueError("--text is empty: say what the person should wear.")
     for name in ("height", "width"):
@@ -119,7 +147,7 @@ def _generate(args: argparse.Namespace) -> None:
     )
 
     index = open_index(args.index, args.catalogue)
-    encoder = load_encoder(args.encoder or args.model / "encoder")
+    encoder = load_encoder(args.encoder or _own_encoder(args.model))
     (result,) = retrieve(index, encoder, [query])
     hits = result.hits
     if result.note:
@@ -128,13 +156,12 @@ def _generate(args: argparse.Namespace) -> None:
         write(f"{hit.score:.4f}  {hit.garment.id}  {hit.garment.file}")
     categories = {hit.garment.category for hit in hits}
 
-    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     pipeline = FashionRAGPipeline.from_pretrained(
         args.model,
         unet=args.unet,
         adapter=args.adapter,
-        device=device,
-        dtype=torch.float16 if device.startswith("cuda") else torch.float32,
+        device=args.device,
+        dtype=dtype_on(args.device),
     )
     picture = pipeline(
         person,
@@ -157,3 +184,19 @@ def _generate(args: argparse.Namespace) -> None:
     )
     out = save_picture(picture, args.out)
     write(f"wrote {out} ({picture.width}x{picture.height})")
+
+
+def _set_defaults(args: argparse.Namespace) -> None:
+    """Fill in what depends on the model: the paper's sampling, or the miniature's."""
+    small = trained.is_miniature(args.model)
+    width, height = trained.SIZE if small else (384, 512)
+    steps, guidance = (trained.STEPS, trained.GUIDANCE) if small else (50, 7.5)
+    defaults = {"steps": steps, "guidance_scale": guidance, "height": height, "width": width}
+    for name, value in defaults.items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+
+
+def _own_encoder(model: Path) -> Path:
+    """The encoder that comes with a model folder: `encoder` in it, else its own CLIP."""
+    return model / "encoder" if (model / "encoder").is_dir() else model

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
+from typing import NoReturn
 
 from . import catalogue, convert, encoder, evaluate, generate, index, mask, miniature, train
 from .terminal import tell
@@ -30,9 +31,16 @@ _MEMORY = (
 )
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with the arguments in one line, without the usage of every option."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see `{self.prog} --help`)\n")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line; every subcommand sets `run`, a function of the parsed arguments."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="fashion-rag",
         description="Retrieve garments by text and paint them onto a person's photo (Fashion-RAG).",
     )

@@ -20,6 +20,7 @@ from ..adapter.garment.checkpoints import write_safetensors
 from ..adapter.garment.inversion import InversionAdapter, InversionAdapterConfig
 from ..adapter.headless.pipeline import MODEL_INDEX
 from ..files import write_text
+from ..model_parts import write_tokenizer
 
 
 @dataclass(frozen=True)
@@ -183,32 +184,6 @@ def write_scheduler(folder: Path) -> None:
         set_alpha_to_one=False,
         steps_offset=1,
     ).save_pretrained(folder)
-
-
-def write_tokenizer(folder: Path) -> Path:
-    """Write Stable Diffusion 2's tokenizer files; open_clip ships the same vocabulary."""
-    from open_clip.tokenizer import SimpleTokenizer
-
-    folder.mkdir(parents=True, exist_ok=True)
-    words = SimpleTokenizer()
-    names = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
-    vocabulary = {names.get(word, word): number for word, number in words.encoder.items()}
-    merges = ["#version: 0.2", *(" ".join(pair) for pair in words.bpe_ranks), ""]
-    special = {
-        "bos_token": "<|startoftext|>",
-        "eos_token": "<|endoftext|>",
-        "unk_token": "<|endoftext|>",
-        "pad_token": "!",
-    }
-    settings = {**special, "tokenizer_class": "CLIPTokenizer", "model_max_length": 77}
-    for name, content in (
-        ("vocab.json", json.dumps(vocabulary, ensure_ascii=False)),
-        ("merges.txt", "\n".join(merges)),
-        ("special_tokens_map.json", json.dumps(special)),
-        ("tokenizer_config.json", json.dumps(settings)),
-    ):
-        write_text(folder / name, content)
-    return folder
 
 
 def untrained_weights(model: torch.nn.Module, seed: str) -> dict[str, torch.Tensor]:

@@ -75,7 +75,8 @@ def train_miniature(
 
 def assemble(folder: Path) -> Path:
     """Write `folder/base`, the model folder that the stage `fashion_rag` starts from."""
-    from .standin import write_scheduler, write_tokenizer
+    from ..model_parts import write_tokenizer
+    from .standin import write_scheduler
 
     base = folder / "base"
     for stage, part in (("clip", "text_encoder"), ("clip", "image_encoder"), ("vae", "vae")):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from .standin import write_tokenizer
+from ..model_parts import write_tokenizer
 
 WEIGHTS = Path(__file__).parent / "weights" / "model"
 """A model folder without its tokenizer, whose vocabulary open_clip brings along."""

@@ -10,7 +10,7 @@ from comfy_api.latest import io
 
 from ..adapter.person.inpainting import CELL, composite, prepare_inpainting, repeat_batch
 from ..adapter.person.pose import POSE_CHANNELS, pose_map, pose_of_frame
-from .host.memory import POSE_KEY, check_control_width
+from .host.unet import POSE_KEY, check_control_width
 
 logger = logging.getLogger(__name__)
 

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import node_helpers
-import torch
 from comfy_api.latest import io
 
 from ..adapter.headless.depth import parse_levels
 from . import sockets
 from .host import folders
-from .host.memory import GARMENT_CONTEXT_KEY, load_unet, with_prompt_depth
 from .host.model_folder import load_model_folder
+from .host.unet import (
+    GARMENT_CONTEXT_KEY,
+    WEIGHT_DTYPES,
+    load_unet_named,
+    unet_names,
+    with_prompt_depth,
+)
 
 CATEGORY = "FashionRAG/models"
-
-# The stock loader's choices and what they ask of the host.
-WEIGHT_DTYPES = {
-    "default": {},
-    "fp8_e4m3fn": {"dtype": torch.float8_e4m3fn},
-    "fp8_e4m3fn_fast": {"dtype": torch.float8_e4m3fn, "fp8_optimizations": True},
-    "fp8_e5m2": {"dtype": torch.float8_e5m2},
-}
 
 
 class FashionUNetLoader(io.ComfyNode):
@@ -38,7 +35,7 @@ class FashionUNetLoader(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "unet_name",
-                    options=folders.diffusion_models(),
+                    options=unet_names(),
                     tooltip="A file in models/diffusion_models: .pth or .safetensors, in diffusers "
                     "or LDM names. The official Fashion-RAG U-Net is non-commercial.",
                 ),
@@ -55,8 +52,7 @@ class FashionUNetLoader(io.ComfyNode):
 
     @classmethod
     def execute(cls, unet_name, weight_dtype) -> io.NodeOutput:
-        path = folders.diffusion_model_path(unet_name)
-        return io.NodeOutput(load_unet(path, dict(WEIGHT_DTYPES[weight_dtype])))
+        return io.NodeOutput(load_unet_named(unet_name, weight_dtype))
 
 
 class FashionPromptDepth(io.ComfyNode):

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import logging
 
-import torch
 from comfy_api.latest import io, ui
-from PIL import Image
 
 from ..adapter.garment.garment_images import photos_to_batch
 from ..categories import CATEGORIES
-from ..pictures.photos import to_rgb_on_white
+from ..pictures.tensors import to_pictures
 from ..retriever import gallery
 from ..retriever.backends import LocalBackend
-from ..retriever.encoders.open_clip import Encoder, load_encoder
 from ..retriever.open_index import categories_of_index, open_index, state_of_index
 from ..retriever.photos.catalogue import Garment, strength_of
 from ..retriever.query import CHUNKS, MAX_POOL, Query, read_filter, retrieve
@@ -21,8 +18,8 @@ from ..retriever.store.index import GarmentIndex
 from ..retriever.upkeep.build import build_index
 from . import sockets
 from .host import folders
-from .host.memory import HostEncoder, ManagedEncoder, progress_bar
-from .host.precision import encoder_dtype
+from .host.encoders import HostEncoder, open_encoder
+from .host.progress import progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -42,14 +39,6 @@ _HOST_PAIR = [
         tooltip="Only for the encoder 'host': CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors.",
     ),
 ]
-
-
-def open_encoder(name: str, clip=None, clip_vision=None) -> Encoder:
-    """The encoder `name`, on the host's device; `host` is made of the two sockets."""
-    if name == folders.HOST_ENCODER:
-        return HostEncoder(clip, clip_vision)
-    folder = folders.resolve("encoders", name)
-    return ManagedEncoder(load_encoder(folder, dtype=encoder_dtype()))
 
 
 class GarmentIndexBuild(io.ComfyNode):
@@ -401,7 +390,7 @@ class TextGarmentRetrieve(io.ComfyNode):
             chunks=chunks,
             negative=negative_text,
             negative_weight=negative_weight,
-            images=() if reference_images is None else pictures(reference_images),
+            images=() if reference_images is None else tuple(to_pictures(reference_images)),
             image_weight=image_weight,
             category=None if category == ANY else category,
             where=filter,
@@ -429,12 +418,6 @@ class TextGarmentRetrieve(io.ComfyNode):
         lines += result.note.splitlines()
         shown = {"garments": gallery.shown(result)["hits"], "index": [index.name]}
         return io.NodeOutput(garments, garments.images, "\n".join(lines), ui=shown)
-
-
-def pictures(images: torch.Tensor) -> tuple[Image.Image, ...]:
-    """(n, H, W, 3 or 4) float in 0..1 -> n RGB pictures, transparency on white."""
-    pixels = (images.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
-    return tuple(to_rgb_on_white(Image.fromarray(picture)) for picture in pixels)
 
 
 def lines_of(text: str) -> tuple[str, ...]:

@@ -9,7 +9,6 @@ import torch
 from comfy_api.latest import io, ui
 from safetensors.torch import save_file
 
-from ..adapter.garment.checkpoints import load_adapter
 from ..adapter.garment.garment_images import PREPROCESS
 from ..adapter.garment.prompts import (
     PAPER_PROMPT,
@@ -21,8 +20,9 @@ from ..adapter.garment.prompts import (
 from ..files import atomic_file
 from . import sockets
 from .host import folders
-from .host.memory import ManagedAdapter, TextTower, vision_features
-from .host.precision import CASTING_LAYERS
+from .host.memory import ManagedAdapter
+from .host.text import TextTower
+from .host.vision import vision_features
 
 CATEGORY = "FashionRAG/adapter"
 FROM_ADAPTER = "from adapter"
@@ -61,8 +61,7 @@ class InversionAdapterLoader(io.ComfyNode):
 
     @classmethod
     def execute(cls, adapter_name) -> io.NodeOutput:
-        path = folders.resolve("adapters", adapter_name)
-        return io.NodeOutput(ManagedAdapter(load_adapter(path, operations=CASTING_LAYERS)))
+        return io.NodeOutput(ManagedAdapter.load(folders.resolve("adapters", adapter_name)))
 
 
 class GarmentTextualInversion(io.ComfyNode):
@@ -254,8 +253,7 @@ class GarmentTokensSave(io.ComfyNode):
     def execute(cls, tokens, name, overwrite) -> io.NodeOutput:
         if any(character.isspace() for character in name):
             raise ValueError(f"name {name!r} holds a space, where `embedding:NAME` would end.")
-        folder = folders.embeddings_folder()
-        path = folder / (folders.new_file_name(name, "name") + ".safetensors")
+        path = folders.embeddings_folder() / (folders.new_file_name(name, "name") + ".safetensors")
         save_embedding(tokens.pseudo_words, path, overwrite)
         word = f"embedding:{name}"
         return io.NodeOutput(word, ui=ui.PreviewText(f"{word}  ({path})"))

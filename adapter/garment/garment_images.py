@@ -7,18 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from PIL import Image, ImageOps
 
 from ...pictures.photos import to_rgb_on_white
-from ...pictures.tensors import rgb_on_white
+from ...pictures.tensors import to_batch, to_pictures
 
 PREPROCESS = ("fit", "whole", "paper_stretch")
 GARMENT_SIZE = (384, 512)
 """Width and height in pixels at which the method sees garments first."""
 CANVAS = (768, 1024)
 """Width and height of the common canvas for photos of different sizes."""
+LARGEST = max(CANVAS)
+"""Photos travel with at most so many pixels in height and width."""
 WHITE = (255, 255, 255)
 
 
@@ -31,7 +32,7 @@ def garment_pixels(images: torch.Tensor, mode: str = "fit", size: int = 224) -> 
     `paper_stretch` stretches to 384x512 first, as the official code does.
 
     Args:
-        images: (n, H, W, 3) float in 0..1; with an alpha channel, they are laid on white.
+        images: (n, H, W, 1, 3 or 4) float in 0..1: grey, RGB, or RGBA, which is laid on white.
         mode: one of PREPROCESS.
         size: of the vision tower's input in pixels.
 
@@ -39,24 +40,34 @@ def garment_pixels(images: torch.Tensor, mode: str = "fit", size: int = 224) -> 
         (n, size, size, 3) float32, every value k / 255.
 
     Raises:
-        ValueError: an unknown mode.
+        ValueError: an unknown mode, no image, or images of another shape.
     """
     if mode not in PREPROCESS:
         raise ValueError(f"preprocess is {mode!r}; expected one of {', '.join(PREPROCESS)}.")
-    return _to_tensor([_prepare(photo, mode, size) for photo in _to_photos(images)])
+    return to_batch([_prepare(photo, mode, size) for photo in to_pictures(images)])
 
 
 def photos_to_batch(photos: Sequence[Image.Image]) -> torch.Tensor:
     """Photos as one batch (n, H, W, 3) float32 in 0..1; those with transparency are laid on white.
 
-    Photos of one size of at most 1024 pixels keep their very pixels. Others are fitted, centred on
-    white, to 768x1024 (3:4, twice the size at which the method sees them).
+    A photo larger than LARGEST is scaled down to it, in its own shape. Photos that are of one size
+    then are the batch. Others are fitted, centred on white, to one canvas: to a square of LARGEST
+    where none is higher than wide, else to 768x1024 (3:4, twice the size at which the method sees
+    them).
     """
     photos = [photo if photo.mode == "RGB" else to_rgb_on_white(photo) for photo in photos]
-    sizes = {photo.size for photo in photos}
-    if len(sizes) > 1 or max(map(max, sizes)) > max(CANVAS):
-        photos = [_pad(photo, CANVAS) for photo in photos]
-    return _to_tensor(photos)
+    photos = [_scaled_down(photo) for photo in photos]
+    if len({photo.size for photo in photos}) > 1:
+        upright = any(photo.height > photo.width for photo in photos)
+        photos = [_pad(photo, CANVAS if upright else (LARGEST, LARGEST)) for photo in photos]
+    return to_batch(photos)
+
+
+def _scaled_down(photo: Image.Image) -> Image.Image:
+    scale = LARGEST / max(photo.size)
+    if scale >= 1:
+        return photo
+    return _resize(photo, tuple(max(1, round(side * scale)) for side in photo.size))
 
 
 def _prepare(photo: Image.Image, mode: str, size: int) -> Image.Image:
@@ -79,13 +90,3 @@ def _pad(photo: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 def _resize(photo: Image.Image, size: tuple[int, int]) -> Image.Image:
     return photo if photo.size == size else photo.resize(size, Image.Resampling.BICUBIC)
-
-
-def _to_photos(images: torch.Tensor) -> list[Image.Image]:
-    pixels = rgb_on_white(images.float()).clamp(0, 1).mul(255).round().byte().cpu().numpy()
-    return [Image.fromarray(photo) for photo in pixels]
-
-
-def _to_tensor(photos: Sequence[Image.Image]) -> torch.Tensor:
-    pixels = np.stack([np.asarray(photo, dtype=np.uint8) for photo in photos])
-    return torch.from_numpy(pixels).float() / 255

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ...model_parts import tokenizer_of, variant_of, weights_of
 from ...pictures.clip_pixels import clip_pixels
 from ...progress import Progress
 from ..garment.checkpoints import (
@@ -47,7 +48,8 @@ logger = logging.getLogger(__name__)
 POSE_CHANNELS = 18
 # Channels of the U-Net's input: latents 4, mask 1, masked-image latents 4, and the pose map.
 INPAINTING_CHANNELS = 9
-PARTS = ("unet", "vae", "text_encoder", "tokenizer", "image_encoder", "scheduler")
+PARTS = ("unet", "vae", "text_encoder", "image_encoder", "scheduler")
+"""Folders of a model folder that must be there; `tokenizer` may be left out where it is CLIP's."""
 MODEL_INDEX = {
     "_class_name": "FashionRAGPipeline",
     "unet": ["diffusers", "UNet2DConditionModel"],
@@ -108,7 +110,8 @@ class FashionRAGPipeline:
         """Load a model folder in diffusers layout with its `inversion_adapter.safetensors`.
 
         Args:
-            folder: unet, vae, text_encoder, tokenizer, image_encoder and scheduler.
+            folder: unet, vae, text_encoder, image_encoder and scheduler; tokenizer unless it is
+                CLIP's.
             unet: a U-Net file of the folder's architecture to use instead, with 9 or 27 input
                 channels, in diffusers or LDM names, `.pth` or safetensors.
             adapter: an inversion adapter file to use instead of the folder's.
@@ -139,22 +142,31 @@ class FashionRAGPipeline:
             )
         local = {"local_files_only": True, "use_safetensors": True}
         network = _load_unet(
-            Path(unet) if unet else _weights_file(folder / "unet"),
+            Path(unet) if unet else weights_of(folder / "unet", "diffusion_pytorch_model"),
             UNet2DConditionModel.load_config(folder / "unet", local_files_only=True),
             dtype,
         )
         vae = AutoencoderKL.from_pretrained(
-            folder / "vae", torch_dtype=dtype, low_cpu_mem_usage=False, **local
+            folder / "vae",
+            variant=variant_of(weights_of(folder / "vae", "diffusion_pytorch_model")),
+            torch_dtype=dtype,
+            low_cpu_mem_usage=False,
+            **local,
         )
-        text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", **local)
-        image_encoder = CLIPVisionModelWithProjection.from_pretrained(
-            folder / "image_encoder", **local
+        text_encoder, image_encoder = (
+            model.from_pretrained(
+                folder / part, variant=variant_of(weights_of(folder / part, "model")), **local
+            )
+            for model, part in (
+                (CLIPTextModel, "text_encoder"),
+                (CLIPVisionModelWithProjection, "image_encoder"),
+            )
         )
         return cls(
             unet=network.to(device),
             vae=vae.to(device),
             text_encoder=text_encoder.to(device, dtype),
-            tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
+            tokenizer=CLIPTokenizer.from_pretrained(tokenizer_of(folder), local_files_only=True),
             image_encoder=image_encoder.to(device, dtype),
             adapter=load_adapter(adapter).to(device, dtype),
             scheduler=DDIMScheduler.from_pretrained(folder / "scheduler", local_files_only=True),
@@ -391,16 +403,6 @@ def _beside(empty: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
     The empty prompt's one window is repeated to the same length, which attention does not notice.
     """
     return torch.cat([empty.repeat(1, context.shape[1] // empty.shape[1], 1), context])
-
-
-def _weights_file(part: Path) -> Path:
-    found = sorted(part.glob("diffusion_pytorch_model*.safetensors"))
-    if not found:
-        raise FileNotFoundError(
-            f"{part} has no diffusion_pytorch_model.safetensors; a pickle is not read: save the "
-            "model with safetensors, or give another U-Net file with unet=."
-        )
-    return found[0]
 
 
 def _load_unet(path: Path, config: dict[str, Any], dtype: torch.dtype) -> torch.nn.Module:

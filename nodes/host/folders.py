@@ -133,20 +133,6 @@ def new_file_name(name: str, what: str) -> str:
     return name
 
 
-def diffusion_models() -> list[str]:
-    """The files in ComfyUI's `models/diffusion_models`, by their names there."""
-    return folder_paths.get_filename_list("diffusion_models")
-
-
-def diffusion_model_path(name: str) -> str:
-    """The path of a file that `diffusion_models` names.
-
-    Raises:
-        FileNotFoundError: there is none of this name.
-    """
-    return folder_paths.get_full_path_or_raise("diffusion_models", name)
-
-
 def embeddings_folder() -> Path:
-    """Where new textual-inversion embeddings go."""
+    """Where textual-inversion embeddings are saved: the first of models/embeddings."""
     return Path(folder_paths.get_folder_paths("embeddings")[0])

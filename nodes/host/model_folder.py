@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import comfy.clip_vision
 import comfy.model_detection
 import comfy.model_management
 import comfy.model_patcher
-import comfy.ops
 import comfy.sd
 import comfy.sd1_clip
 import comfy.supported_models
@@ -20,14 +18,13 @@ import comfy.text_encoders.sd2_clip
 import folder_paths
 import torch
 
-from ...adapter.garment.checkpoints import load_adapter, load_tensors, unet_diffusers_to_ldm
-from .memory import ManagedAdapter, with_pose_channels
-
-logger = logging.getLogger(__name__)
+from ...adapter.garment.checkpoints import load_tensors, unet_diffusers_to_ldm
+from ...model_parts import CLIP_VOCABULARY, weights_of
+from .memory import ManagedAdapter
+from .unet import with_pose_channels
 
 Config = dict[str, Any]
 StateDict = dict[str, torch.Tensor]
-CLIP_VOCABULARY = 49408
 SD_LATENT_SCALE = 0.18215
 
 
@@ -42,44 +39,65 @@ def load_model_folder(folder: Path) -> tuple:
     adapter = folder / "inversion_adapter.safetensors"
     if not adapter.is_file():
         raise FileNotFoundError(f"{adapter} is missing: a model folder holds its own adapter.")
-    return (
-        unet_model(*read_part(folder / "unet", "diffusion_pytorch_model")),
-        _text_encoder(*read_part(folder / "text_encoder", "model"), folder / "text_encoder"),
-        _vae(*read_part(folder / "vae", "diffusion_pytorch_model"), folder / "vae"),
-        _vision(*read_part(folder / "image_encoder", "model")),
-        ManagedAdapter(load_adapter(adapter, operations=comfy.ops.manual_cast)),
-    )
+    model, clip, vae = load_unet_part(folder), _load_text_encoder(folder), _load_vae(folder)
+    # The host loads the weights again from here where it needs a second copy of them.
+    clip.patcher.cached_patcher_init = (_text_encoder_patcher, (folder,))
+    vae.patcher.cached_patcher_init = (_vae_patcher, (folder,))
+    return model, clip, vae, _load_vision(folder), ManagedAdapter.load(adapter)
+
+
+def load_unet_part(folder: Path, disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:
+    """The U-Net of a model folder; `disable_dynamic` as in `load_unet`."""
+    model = unet_model(*read_part(folder / "unet", "diffusion_pytorch_model"), disable_dynamic)
+    model.cached_patcher_init = (load_unet_part, (folder,))
+    return model
+
+
+def _text_encoder_patcher(
+    folder: Path, disable_dynamic: bool = False
+) -> comfy.model_patcher.ModelPatcher:
+    return _load_text_encoder(folder, disable_dynamic).patcher
+
+
+def _vae_patcher(folder: Path, disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:
+    return _load_vae(folder).patcher  # the host's own VAE takes no such wish either
 
 
 def read_part(part: Path, stem: str) -> tuple[Config, StateDict]:
+    """The config.json and the tensors of one part.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+    """
     config = part / "config.json"
-    weights = next(
-        (
-            p
-            for p in (part / f"{stem}.safetensors", part / f"{stem}.fp16.safetensors")
-            if p.is_file()
-        ),
-        None,
-    )
-    if not config.is_file() or weights is None:
+    if not config.is_file():
         raise FileNotFoundError(
-            f"{part} must hold config.json and {stem}.safetensors (diffusers layout)."
+            f"{config} is missing: {part} must hold config.json and {stem}.safetensors "
+            "(diffusers layout)."
         )
+    weights = weights_of(part, stem)
     return json.loads(config.read_text(encoding="utf-8")), load_tensors(weights)[0]
 
 
-def unet_model(config: Config, state_dict: StateDict) -> comfy.model_patcher.ModelPatcher:
+def unet_model(
+    config: Config, state_dict: StateDict, disable_dynamic: bool = False
+) -> comfy.model_patcher.ModelPatcher:
+    """The MODEL of a U-Net in diffusers' names; it reads the pose if it has channels for it."""
     state_dict = unet_diffusers_to_ldm(state_dict)
     if config["block_out_channels"][0] == 320:
-        model = comfy.sd.load_diffusion_model_state_dict(state_dict)
+        model = comfy.sd.load_diffusion_model_state_dict(
+            state_dict, disable_dynamic=disable_dynamic
+        )
     else:
-        model = _small_unet(config, state_dict)
+        model = _small_unet(config, state_dict, disable_dynamic)
     return with_pose_channels(model) if config["in_channels"] > 9 else model
 
 
-def _small_unet(config: Config, state_dict: StateDict) -> comfy.model_patcher.ModelPatcher:
+def _small_unet(
+    config: Config, state_dict: StateDict, disable_dynamic: bool
+) -> comfy.model_patcher.ModelPatcher:
     # The host recognises SD by its sizes, so a smaller U-Net gets SD2's settings by hand.
-    management = comfy.model_management
+    management, patchers = comfy.model_management, comfy.model_patcher
     sd2 = comfy.supported_models.SD20(comfy.model_detection.detect_unet_config(state_dict, ""))
     sd2.unet_config.update(_heads(config), channel_mult=_multiples(config))
     device = management.get_torch_device()
@@ -92,8 +110,9 @@ def _small_unet(config: Config, state_dict: StateDict) -> comfy.model_patcher.Mo
     )
     model = sd2.get_model(state_dict)
     _set_groups(model.diffusion_model, config)
-    patcher = comfy.model_patcher.ModelPatcher(model, device, management.unet_offload_device())
-    model.load_model_weights(state_dict)
+    patcher_class = patchers.ModelPatcher if disable_dynamic else patchers.CoreModelPatcher
+    patcher = patcher_class(model, device, management.unet_offload_device())
+    model.load_model_weights(state_dict, assign=patcher.is_dynamic())
     return patcher
 
 
@@ -160,7 +179,9 @@ class _TextModel(comfy.sd1_clip.SD1ClipModel):
         )
 
 
-def _text_encoder(config: Config, state_dict: StateDict, part: Path) -> comfy.sd.CLIP:
+def _load_text_encoder(folder: Path, disable_dynamic: bool = False) -> comfy.sd.CLIP:
+    part = folder / "text_encoder"
+    config, state_dict = read_part(part, "model")
     if config["vocab_size"] != CLIP_VOCABULARY:
         raise ValueError(
             f"{part} has a vocabulary of {config['vocab_size']}; expected CLIP's {CLIP_VOCABULARY}."
@@ -181,10 +202,13 @@ def _text_encoder(config: Config, state_dict: StateDict, part: Path) -> comfy.sd
         parameters=sum(tensor.numel() for tensor in state_dict.values()),
         state_dict=[state_dict],
         model_options={"fashionrag_text_config": {**config, "eos_token_id": 49407}},
+        disable_dynamic=disable_dynamic,
     )
 
 
-def _vae(config: Config, state_dict: StateDict, part: Path) -> comfy.sd.VAE:
+def _load_vae(folder: Path) -> comfy.sd.VAE:
+    part = folder / "vae"
+    config, state_dict = read_part(part, "diffusion_pytorch_model")
     widths = config["block_out_channels"]
     if config.get("scaling_factor", SD_LATENT_SCALE) != SD_LATENT_SCALE or len(widths) != 4:
         raise ValueError(
@@ -209,7 +233,8 @@ def _vae(config: Config, state_dict: StateDict, part: Path) -> comfy.sd.VAE:
     return vae
 
 
-def _vision(config: Config, state_dict: StateDict) -> comfy.clip_vision.ClipVisionModel:
+def _load_vision(folder: Path) -> comfy.clip_vision.ClipVisionModel:
+    config, state_dict = read_part(folder / "image_encoder", "model")
     model = comfy.clip_vision.ClipVisionModel({**config, "model_type": "clip_vision_model"})
     model.load_sd(state_dict)
     return model

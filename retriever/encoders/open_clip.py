@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +11,9 @@ import torch
 from PIL import Image
 from safetensors import SafetensorError
 
+from ...pictures.photos import to_rgb_on_white
+from .batches import in_smaller_batches
+from .fingerprint import fingerprint_of_files
 from .towers import TowersEncoder, is_model_folder
 
 CONFIG = "open_clip_config.json"
@@ -53,7 +55,7 @@ class Encoder(Protocol):
 
 
 class OpenClipEncoder:
-    """An open_clip model; see Encoder. `device` may be changed after moving `model`."""
+    """An open_clip model; see Encoder. `device` and `dtype` may be changed with `model`."""
 
     def __init__(self, name, model, preprocess, tokenizer, fingerprint, device, dtype):
         self.name: str = name
@@ -61,7 +63,8 @@ class OpenClipEncoder:
         self.device: torch.device = device
         self.fingerprint: str = fingerprint
         self.preprocessing: dict[str, Any] = dict(model.visual.preprocess_cfg)
-        self._preprocess, self._tokenizer, self._dtype = preprocess, tokenizer, dtype
+        self.dtype: torch.dtype = dtype
+        self._preprocess, self._tokenizer = preprocess, tokenizer
         self.dim: int = self.encode_texts(["garment"]).shape[1]
 
     @property
@@ -69,14 +72,19 @@ class OpenClipEncoder:
         """RGB photo -> (3, height, width) float32; may be called on any thread."""
         return self._preprocess
 
-    @torch.no_grad()
     def encode_prepared(self, pixels: torch.Tensor) -> torch.Tensor:
         """(n, 3, height, width) of `prepare` -> (n, dim) float32 unit vectors on the CPU."""
-        features = self.model.encode_image(pixels.to(self.device, self._dtype))
+        return in_smaller_batches(self._encode_pixels, pixels)
+
+    @torch.no_grad()
+    def _encode_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
+        features = self.model.encode_image(pixels.to(self.device, self.dtype))
         return torch.nn.functional.normalize(features.float(), dim=-1).cpu()
 
     def encode_images(self, photos: Sequence[Image.Image]) -> torch.Tensor:
-        return self.encode_prepared(torch.stack([self._preprocess(photo) for photo in photos]))
+        """See Encoder; transparency is laid on white."""
+        on_white = (p if p.mode == "RGB" else to_rgb_on_white(p) for p in photos)
+        return self.encode_prepared(torch.stack([self._preprocess(photo) for photo in on_white]))
 
     @property
     def context_length(self) -> int:
@@ -105,7 +113,11 @@ class OpenClipEncoder:
         """
         if not all(text.strip() for text in texts):
             raise ValueError("The text is empty: say what the garment looks like.")
-        tokens = self._tokenizer(list(texts)).to(self.device)
+        return in_smaller_batches(self._encode_texts, list(texts))
+
+    @torch.no_grad()
+    def _encode_texts(self, texts: list[str]) -> torch.Tensor:
+        tokens = self._tokenizer(texts).to(self.device)
         features = self.model.encode_text(tokens)
         return torch.nn.functional.normalize(features.float(), dim=-1).cpu()
 
@@ -159,7 +171,7 @@ def load_encoder(
     uses_transformers = "hf_tokenizer_name" in model_cfg["text_cfg"]
     options: dict[str, Any] = {"local_files_only": True} if uses_transformers else {}
     tokenizer = open_clip.get_tokenizer(source, **options)
-    fingerprint = _fingerprint(weights, config)
+    fingerprint = fingerprint_of_files(json.dumps(config, sort_keys=True).encode(), [weights])
     model.eval().requires_grad_(False)
     return OpenClipEncoder(
         folder.name, model, preprocess, tokenizer, fingerprint, torch.device(device), dtype
@@ -195,11 +207,3 @@ def _read_config(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             f"{' and '.join(TOKENIZER_FILES)}. `fashion-rag encoder get` brings them."
         )
     return model_cfg, config
-
-
-def _fingerprint(weights: Path, config: dict[str, Any]) -> str:
-    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
-    with open(weights, "rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()

@@ -6,18 +6,25 @@ format, with their projections.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch.nn import functional
 
+from ...model_parts import tokenizer_of, variant_of, weights_of
 from ...pictures.clip_pixels import clip_pixels
+from ...pictures.photos import to_rgb_on_white
+from .batches import in_smaller_batches
+from .fingerprint import fingerprint_of_files, fingerprint_of_pair
 
 TEXT, IMAGE = "text_encoder", "image_encoder"
+PREPROCESSING = {"preprocess": "whole"}
+"""How a pair sees a photo, inside ComfyUI and outside: see `square_on_white`."""
 
 
 def is_model_folder(folder: Path) -> bool:
@@ -25,16 +32,27 @@ def is_model_folder(folder: Path) -> bool:
     return all((folder / part).is_dir() for part in (TEXT, IMAGE))
 
 
+def square_on_white(photo: Image.Image, size: int) -> torch.Tensor:
+    """A photo of any size, fitted into a square on white: (3, size, size) uint8.
+
+    Nothing is cut off, and the photo's own size makes no difference beyond the resampling.
+    """
+    if photo.mode != "RGB" or photo.has_transparency_data:
+        photo = to_rgb_on_white(photo)
+    padded = ImageOps.pad(photo, (size, size), Image.Resampling.BICUBIC, color="white")
+    return torch.from_numpy(np.array(padded)).movedim(-1, 0).contiguous()
+
+
 class TowersEncoder:
     """See `open_clip.Encoder`; photos are padded to a square on white, nothing is cut off.
 
     Args:
-        folder: with `text_encoder`, `image_encoder` and `tokenizer`.
+        folder: with `text_encoder`, `image_encoder`, and `tokenizer` unless that is CLIP's.
 
     Raises:
         FileNotFoundError: a part is missing.
         ValueError: the towers have no projections, or different ones: not two halves of a CLIP.
-        ImportError: transformers is missing.
+        ImportError: transformers is missing, or open_clip where the folder has no tokenizer.
     """
 
     def __init__(
@@ -50,20 +68,27 @@ class TowersEncoder:
         )
 
         folder = Path(folder)
-        digest = hashlib.sha256()
-        for part in (TEXT, IMAGE):
-            weights = folder / part / "model.safetensors"
-            if not weights.is_file():
-                raise FileNotFoundError(f"{weights} is missing: a model folder holds both towers.")
-            self._check_projection(weights, "text" if part == TEXT else "visual")
-            digest.update(weights.read_bytes())
-        local = {"local_files_only": True, "use_safetensors": True, "torch_dtype": dtype}
-        text = CLIPTextModelWithProjection.from_pretrained(folder / TEXT, **local)
-        vision = CLIPVisionModelWithProjection.from_pretrained(folder / IMAGE, **local)
+        self._weights = [weights_of(folder / part, "model") for part in (TEXT, IMAGE)]
+        for weights, name in zip(self._weights, ("text", "visual"), strict=True):
+            _check_projection(weights, name)
+        tokenizer = tokenizer_of(folder)
+        text, vision = (
+            model.from_pretrained(
+                weights.parent,
+                variant=variant_of(weights),
+                local_files_only=True,
+                use_safetensors=True,
+                torch_dtype=dtype,
+            )
+            for model, weights in zip(
+                (CLIPTextModelWithProjection, CLIPVisionModelWithProjection),
+                self._weights,
+                strict=True,
+            )
+        )
         self.model = torch.nn.ModuleDict({TEXT: text, IMAGE: vision}).to(device)
         self.model.eval().requires_grad_(False)
-        self._tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-        self._size = vision.config.image_size
+        self._tokenizer = CLIPTokenizer.from_pretrained(tokenizer, local_files_only=True)
         self.name = folder.name
         self.device, self._dtype = torch.device(device), dtype
         self.dim: int = vision.config.projection_dim
@@ -72,37 +97,23 @@ class TowersEncoder:
                 f"{folder}: the text encoder projects to {text.config.projection_dim} dimensions, "
                 f"the image encoder to {self.dim}; they are not two halves of one CLIP."
             )
-        self.preprocessing: dict[str, Any] = {"preprocess": "whole"}
-        self.fingerprint = digest.hexdigest()
-
-    @staticmethod
-    def _check_projection(weights: Path, name: str) -> None:
-        from safetensors import safe_open
-
-        with safe_open(weights, framework="pt") as file:
-            if f"{name}_projection.weight" not in file.keys():
-                raise ValueError(
-                    f"{weights} lacks {name}_projection.weight, so it can't be used for retrieval; "
-                    "name an encoder folder (`fashion-rag encoder get`)."
-                )
-
-    @torch.no_grad()
-    def encode_images(self, photos: Sequence[Image.Image]) -> torch.Tensor:
-        size = (self._size, self._size)
-        padded = [
-            ImageOps.pad(photo.convert("RGB"), size, Image.Resampling.BICUBIC, color="white")
-            for photo in photos
-        ]
-        data = b"".join(photo.tobytes() for photo in padded)
-        pixels = torch.frombuffer(bytearray(data), dtype=torch.uint8).float() / 255
-        pixels = (
-            clip_pixels(pixels.view(-1, *size, 3))
-            .movedim(-1, 1)
-            .contiguous()
-            .to(self.device, self._dtype)
+        self.preprocessing: dict[str, Any] = PREPROCESSING
+        self.fingerprint = fingerprint_of_pair(text.state_dict(), vision.state_dict())
+        self.prepare: Callable[[Image.Image], torch.Tensor] = functools.partial(
+            square_on_white, size=vision.config.image_size
         )
-        features = self.model[IMAGE](pixel_values=pixels).image_embeds
-        return functional.normalize(features.float(), dim=-1).cpu()
+
+    def had_fingerprint(self, fingerprint: str) -> bool:
+        """Whether version 0.1 named these weights so: by the SHA-256 of both files."""
+        return fingerprint == fingerprint_of_files(b"", self._weights)
+
+    def encode_images(self, photos: Sequence[Image.Image]) -> torch.Tensor:
+        """See `encoders.Encoder`; transparency is laid on white."""
+        return self.encode_prepared(torch.stack([self.prepare(photo) for photo in photos]))
+
+    def encode_prepared(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(n, 3, size, size) uint8 of `prepare` -> (n, dim) float32 unit vectors on the CPU."""
+        return in_smaller_batches(self._encode_pixels, pixels)
 
     context_length = 77
 
@@ -111,6 +122,12 @@ class TowersEncoder:
         return len(self._tokenizer(text, verbose=False).input_ids)
 
     @torch.no_grad()
+    def _encode_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
+        normalised = clip_pixels(pixels.movedim(1, -1).float() / 255)
+        normalised = normalised.movedim(-1, 1).contiguous().to(self.device, self._dtype)
+        features = self.model[IMAGE](pixel_values=normalised).image_embeds
+        return functional.normalize(features.float(), dim=-1).cpu()
+
     def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
         """See `open_clip.Encoder`.
 
@@ -119,8 +136,23 @@ class TowersEncoder:
         """
         if not all(text.strip() for text in texts):
             raise ValueError("The text is empty: say what the garment looks like.")
+        return in_smaller_batches(self._encode_texts, list(texts))
+
+    @torch.no_grad()
+    def _encode_texts(self, texts: list[str]) -> torch.Tensor:
         tokens = self._tokenizer(
-            list(texts), padding="max_length", truncation=True, max_length=77, return_tensors="pt"
+            texts, padding="max_length", truncation=True, max_length=77, return_tensors="pt"
         )
         features = self.model[TEXT](tokens.input_ids.to(self.device)).text_embeds
         return functional.normalize(features.float(), dim=-1).cpu()
+
+
+def _check_projection(weights: Path, name: str) -> None:
+    from safetensors import safe_open
+
+    with safe_open(weights, framework="pt") as file:
+        if f"{name}_projection.weight" not in file.keys():
+            raise ValueError(
+                f"{weights} lacks {name}_projection.weight, so it can't be used for retrieval; "
+                "name an encoder folder (`fashion-rag encoder get`)."
+            )

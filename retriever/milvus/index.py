@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from ...pictures.photos import open_photo
+from ..encoders.fingerprint import accepts
 from ..encoders.open_clip import Encoder
 from ..photos.catalogue import Garment, safe_path
 from ..store.filters import Filter, number_of
@@ -70,7 +71,7 @@ class MilvusIndex:
     def check_encoder(self, encoder: Encoder) -> None:
         """Raise ValueError unless `encoder` is the one that the vectors were made with."""
         built = self.manifest["encoder"]
-        if encoder.fingerprint != built["fingerprint"]:
+        if not accepts(encoder, built["fingerprint"]):
             raise ValueError(
                 f"The collection {self.manifest['collection']!r} at {self.connection.address} was "
                 f"built with the encoder {built['name']!r} ({built['fingerprint'][:12]}, dimension "

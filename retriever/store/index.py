@@ -31,6 +31,7 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 
 from ...pictures.photos import open_photo
+from ..encoders.fingerprint import accepts
 from ..encoders.open_clip import Encoder
 from ..photos.catalogue import Garment, safe_path
 from ..photos.reader import THUMBNAIL_SIZE
@@ -181,7 +182,7 @@ class GarmentIndex:
     def check_encoder(self, encoder: Encoder) -> None:
         """Raise ValueError unless `encoder` is the one that the index was built with."""
         built = self.manifest["encoder"]
-        if encoder.fingerprint != built["fingerprint"]:
+        if not accepts(encoder, built["fingerprint"]):
             raise ValueError(
                 f"The index {self.folder} was built with the encoder {built['name']!r} "
                 f"({built['fingerprint'][:12]}, dimension {built['dim']}); the query comes from "

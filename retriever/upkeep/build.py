@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from ..encoders.batches import in_smaller_batches
 from ..encoders.color_check import check_text_image_pair
 from ..encoders.open_clip import Encoder
 from ..photos.catalogue import Catalogue, Reject, read_catalogue
@@ -19,8 +19,6 @@ from ..store.journal import Draft
 from ..store.lock import only_writer
 from ..store.manifest import MANIFEST
 from ..vectors.approximate import KINDS, MEMORY
-
-logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 
@@ -185,17 +183,10 @@ def _part(catalogue: Catalogue, number: int, of: int) -> Catalogue:
 
 def _encode(encoder: Encoder, photos: Sequence[Photo]) -> torch.Tensor:
     pictures = [photo.picture for photo in photos]
-    try:
-        if torch.is_tensor(pictures[0]):
-            embeddings = encoder.encode_prepared(torch.stack(pictures))
-        else:
-            embeddings = encoder.encode_images(pictures)
-    except torch.OutOfMemoryError:
-        if len(photos) == 1:
-            raise
-        half = len(photos) // 2
-        logger.warning("%d photos at a time don't fit the memory: trying %d.", len(photos), half)
-        return torch.cat([_encode(encoder, photos[:half]), _encode(encoder, photos[half:])])
+    if torch.is_tensor(pictures[0]):
+        embeddings = in_smaller_batches(encoder.encode_prepared, torch.stack(pictures))
+    else:
+        embeddings = in_smaller_batches(encoder.encode_images, pictures)
     if embeddings.shape != (len(photos), encoder.dim) or not embeddings.isfinite().all():
         raise ValueError(
             f"The encoder {encoder.name!r} gave embeddings of shape {tuple(embeddings.shape)}, or "

@@ -6,8 +6,13 @@ import json
 import shutil
 
 import pytest
+import torch
 from fashion_rag.comfyui_server.client import Graph
 from fashion_rag.retriever.encoders.color_check import CARDS
+from fashion_rag.retriever.encoders.open_clip import load_encoder
+from fashion_rag.retriever.search import search as search_index
+from fashion_rag.retriever.store.index import GarmentIndex
+from fashion_rag.retriever.upkeep.build import build_index
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -80,13 +85,14 @@ def test_checkpoint_without_the_projection(bare, towers):
 
 
 def test_index_of_another_pair(bare, colours, pair):
-    """A pair of the same sizes with other weights."""
+    """A pair that was trained a little further: nearly the same weights."""
     other = bare.store / "models" / "other"
     shutil.copytree(pair, other)
     path = other / "image_encoder" / "model.safetensors"
     weights = load_file(path)
-    weights["visual_projection.weight"] *= 1.5
-    save_file(weights, path)
+    step = 0.01 * torch.randn(weights["visual_projection.weight"].shape)
+    weights["visual_projection.weight"] += step * weights["visual_projection.weight"].std()
+    save_file(weights, path, metadata={"format": "pt"})
     error = bare.client.error_of(search(colours, "a coat", "other")[0])
     assert "host" in error and "build" in error.lower()
 
@@ -94,3 +100,25 @@ def test_index_of_another_pair(bare, colours, pair):
 def test_index_without_its_pair(bare, colours):
     error = bare.client.error_of(search(colours, "a coat", None)[0])
     assert "clip" in error and "clip_vision" in error
+
+
+def test_an_index_of_the_command_line(bare, towers, pair):
+    """Built with the model folder outside, it is searched with the pair on the sockets."""
+    encoder = load_encoder(pair)
+    folder = bare.store / "indexes" / "outside"
+    build_index(bare.store / "catalogues" / "colours", folder, encoder)
+    text = "the color green"
+    graph, shown = search("outside", text)
+    lines = bare.client.text(bare.client.run(graph), shown).splitlines()
+    (hits,) = search_index(GarmentIndex.open(folder), encoder.encode_texts([text]), 8)
+    assert [line.split()[1] for line in lines] == [hit.garment.file for hit in hits]
+    found = [float(line.split()[0]) for line in lines]
+    assert found == pytest.approx([hit.score for hit in hits], abs=1e-3)
+
+
+def test_an_index_of_the_node_outside(bare, colours, pair):
+    index = GarmentIndex.open(bare.store / "indexes" / colours)
+    encoder = load_encoder(pair)
+    index.check_encoder(encoder)
+    (hits,) = search_index(index, encoder.encode_texts(["the color yellow"]), 1)
+    assert hits[0].garment.file == "yellow.png"

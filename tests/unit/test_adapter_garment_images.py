@@ -76,3 +76,69 @@ def test_photos_of_several_sizes_share_a_canvas_on_white():
 
 def test_a_large_photo_is_brought_to_the_canvas():
     assert photos_to_batch([photo(900, 1200)]).shape == (1, 1024, 768, 3)
+
+
+@pytest.mark.parametrize("size", [(1500, 1500), (1000, 1000), (3000, 2000), (900, 1000)])
+def test_whole_fills_the_square_whatever_the_photos_size(size):
+    """1500x1500 filled 168 of 224 pixels once, 1000x1000 all of them."""
+    dark = photos_to_batch([Image.new("RGB", size, (9, 9, 9))])
+    pixels = garment_pixels(dark, "whole")[0, ..., 0] < 0.5
+    larger, smaller = max(size), min(size)
+    longest = max(pixels.any(dim=0).sum().item(), pixels.any(dim=1).sum().item())
+    shortest = min(pixels.any(dim=0).sum().item(), pixels.any(dim=1).sum().item())
+    assert longest == 224 and abs(shortest - 224 * smaller / larger) <= 1
+
+
+def test_squares_of_several_sizes_stay_squares():
+    sizes = [(1500, 1500), (1000, 1000), (300, 300)]
+    dark = photos_to_batch([Image.new("RGB", size, (9, 9, 9)) for size in sizes])
+    assert (garment_pixels(dark, "whole") < 0.5).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    width=st.integers(100, 700),
+    height=st.integers(100, 700),
+    mode=st.sampled_from(PREPROCESS),
+)
+def test_a_photo_of_twice_the_size_is_the_same_photo(width, height, mode):
+    random = np.random.default_rng(width * 1000 + height)
+    coarse = Image.fromarray(random.integers(0, 256, (4, 3, 3), dtype=np.uint8))
+    small = coarse.resize((width, height), Image.Resampling.BICUBIC)
+    double = small.resize((2 * width, 2 * height), Image.Resampling.BICUBIC)
+    one, other = (garment_pixels(photos_to_batch([photo]), mode) for photo in (small, double))
+    assert (one - other).abs().mean() < 2 / 255 * 2
+
+
+def test_transparency_is_white():
+    """Background removers leave black under cleared pixels."""
+    rgba = torch.cat([batch(photo(40, 40)), torch.ones(1, 40, 40, 1)], dim=-1)
+    rgba[:, :20] = 0
+    on_white = batch(photo(40, 40))
+    on_white[:, :20] = 1
+    for mode in PREPROCESS:
+        assert torch.equal(garment_pixels(rgba, mode), garment_pixels(on_white, mode))
+
+
+def test_half_transparent_pixels_are_half_white():
+    rgba = torch.full((1, 8, 8, 4), 0.5)
+    assert (garment_pixels(rgba, "whole") * 255 - 191).abs().max() <= 1
+
+
+def test_grey_is_grey():
+    grey = torch.full((2, 30, 40, 1), 0.25)
+    assert torch.equal(garment_pixels(grey), garment_pixels(grey.expand(-1, -1, -1, 3)))
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((1, 8, 8, 2), "channels"),
+        ((8, 8, 3), "expected .batch"),
+        ((0, 8, 8, 3), "batch is empty"),
+        ((1, 0, 8, 3), "batch is empty"),
+    ],
+)
+def test_what_is_no_batch_of_pictures(shape, message):
+    with pytest.raises(ValueError, match=message):
+        garment_pixels(torch.zeros(shape))

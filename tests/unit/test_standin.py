@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 from fashion_rag.adapter.garment.checkpoints import load_tensors
-from fashion_rag.miniature.standin import make_standin, untrained_weights, write_tokenizer
+from fashion_rag.miniature.standin import make_standin, untrained_weights
+from fashion_rag.model_parts import write_tokenizer
 from fashion_rag.retriever.encoders.open_clip import load_encoder
 from PIL import Image
 from transformers import CLIPTokenizer

@@ -266,7 +266,7 @@ def test_the_two_towers_are_open_clips_model(world, tmp_path):
             text(tokens).text_embeds, own.model.encode_text(tokens), rtol=0, atol=1e-5
         )
     # The model folder as an encoder, with the tokenizer beside it.
-    from fashion_rag.miniature.standin import write_tokenizer
+    from fashion_rag.model_parts import write_tokenizer
 
     write_tokenizer(folder / "tokenizer")
     towers = load_encoder(folder)

@@ -1,0 +1,348 @@
+"""Checks that run inside ComfyUI's own process, each a function; see test_memory.py.
+
+    python in_process.py COMFYUI PACK MODEL_FOLDER ENCODER_FOLDER
+
+prints one JSON object: the name of each check and the traceback of its failure, or "".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+
+if __name__ == "__main__":
+    COMFYUI, PACK, MODEL, ENCODER = map(Path, sys.argv[1:])
+    sys.argv = ["main.py", "--cpu"]
+    sys.path.insert(0, str(COMFYUI))
+    import comfy.options
+
+    comfy.options.enable_args_parsing()
+
+    import comfy.model_management
+    import comfy.model_patcher
+    import comfy.sample
+    import comfy.utils
+    import torch
+    from PIL import Image
+
+    spec = importlib.util.spec_from_file_location(
+        "pack", PACK / "__init__.py", submodule_search_locations=[str(PACK)]
+    )
+    sys.modules["pack"] = importlib.util.module_from_spec(spec)
+
+    from pack.nodes.host import encoders, memory, model_folder, unet
+    from pack.nodes.host.progress import progress_bar
+    from pack.retriever.encoders.open_clip import load_encoder
+    from pack.retriever.upkeep.build import build_index
+
+    META = torch.device("meta")
+    management = comfy.model_management
+
+
+class Replaced:
+    """Replaces attributes of a module for a while."""
+
+    def __init__(self, module, **values):
+        self.module, self.values = module, values
+
+    def __enter__(self):
+        self.former = {name: getattr(self.module, name) for name in self.values}
+        for name, value in self.values.items():
+            setattr(self.module, name, value)
+
+    def __exit__(self, *_):
+        for name, value in self.former.items():
+            setattr(self.module, name, value)
+
+
+def devices(module) -> set[str]:
+    return {tensor.device.type for tensor in (*module.parameters(), *module.buffers())}
+
+
+def check_that_the_host_splits_modules():
+    """What the pack's own patcher is for: with little memory a plain one leaves layers behind."""
+    module = load_encoder(ENCODER).model
+    patcher = comfy.model_patcher.ModelPatcher(module, META, torch.device("cpu"))
+    patcher.partially_load(META, 0.95 * management.module_size(module))
+    assert devices(module) == {"cpu", "meta"}, devices(module)
+
+
+def check_that_an_encoder_is_loaded_whole():
+    module = load_encoder(ENCODER).model
+    patcher = memory.WholePatcher(module, META, torch.device("cpu"))
+    patcher.partially_load(META, management.module_size(module) / 2)
+    assert devices(module) == {"meta"}, devices(module)
+    assert patcher.loaded_size() > 0
+    assert patcher.partially_unload(torch.device("cpu"), 1) == 0
+    patcher.partially_load(META, -1000)
+    assert devices(module) == {"meta"}, devices(module)
+
+
+def check_an_encoder_on_a_device_that_is_too_small():
+    plain = load_encoder(ENCODER)
+    with Replaced(management, text_encoder_device=lambda: META, get_total_memory=lambda device: 1):
+        managed = encoders.ManagedEncoder(load_encoder(ENCODER, dtype=torch.float16))
+    found = managed.encode_texts(["a red coat"])
+    assert torch.allclose(found, plain.encode_texts(["a red coat"]), atol=5e-3)
+    assert devices(managed._encoder.model) == {"cpu"}
+    assert {p.dtype for p in managed._encoder.model.parameters()} == {torch.float32}
+
+
+def check_an_encoder_that_runs_out_of_memory():
+    """While it is loaded, and while it encodes a single photo."""
+    plain = load_encoder(ENCODER)
+    photo = Image.new("RGB", (64, 64), "red")
+
+    def full(models, **options):
+        if models[0].load_device == META:
+            raise RuntimeError("MPS backend out of memory (MPS allocated: 9.0 GB)")
+
+    with Replaced(
+        management,
+        text_encoder_device=lambda: META,
+        get_total_memory=lambda device: 1e30,
+        load_models_gpu=full,
+    ):
+        managed = encoders.ManagedEncoder(load_encoder(ENCODER))
+        found = managed.encode_images([photo])
+    assert torch.allclose(found, plain.encode_images([photo]), atol=1e-5)
+
+    def full_at_work(models, **options):
+        if models[0].load_device == META:
+            models[0].model.encode_image = fail
+
+    def fail(pixels):
+        del managed._encoder.model.encode_image
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with Replaced(
+        management,
+        text_encoder_device=lambda: META,
+        get_total_memory=lambda device: 1e30,
+        load_models_gpu=full_at_work,
+    ):
+        managed = encoders.ManagedEncoder(load_encoder(ENCODER))
+        found = managed.encode_images([photo])
+    assert torch.allclose(found, plain.encode_images([photo]), atol=1e-5)
+    assert managed._encoder.device.type == "cpu"
+
+
+def dynamic_patcher() -> type:
+    """A ModelPatcher that the host takes for a dynamic one, as NVIDIA GPUs have them."""
+
+    class Dynamic(comfy.model_patcher.ModelPatcher):
+        non_dynamic_delegate_model = None
+        get_non_dynamic_delegate = comfy.model_patcher.ModelPatcherDynamic.get_non_dynamic_delegate
+
+        def is_dynamic(self):
+            return True
+
+    return Dynamic
+
+
+def noise_of(model, conditioning) -> torch.Tensor:
+    """One step of sampling."""
+    noise = torch.randn(1, 4, 16, 12, generator=torch.Generator().manual_seed(0))
+    return comfy.sample.sample(
+        model, noise, 1, 3.0, "euler", "normal", conditioning, conditioning,
+        torch.zeros_like(noise), seed=0,
+    )  # fmt: skip
+
+
+def check_dynamic_models():
+    """TorchCompile and hooks take a copy that is not dynamic, several GPUs one each."""
+    with Replaced(comfy.model_patcher, CoreModelPatcher=dynamic_patcher()):
+        model, clip, vae, _, _ = model_folder.load_model_folder(MODEL)
+        assert model.is_dynamic() and clip.is_dynamic() and vae.patcher.is_dynamic()
+        words = clip.encode_from_tokens_scheduled(clip.tokenize("a red coat"))
+        values = {
+            "concat_latent_image": torch.randn(1, 4, 16, 12),
+            "concat_mask": torch.ones(1, 1, 16, 12),
+            unet.POSE_KEY: torch.rand(1, 18, 16, 12),
+            unet.GARMENT_CONTEXT_KEY: torch.randn_like(words[0][0]),
+        }
+        conditioning = [[words[0][0], {**words[0][1], **values}]]
+        model = unet.with_prompt_depth(model, {2, 3}, 0.0)
+        expected = noise_of(model, conditioning)
+        without = {**values, unet.POSE_KEY: torch.zeros(1, 18, 16, 12)}
+        assert not torch.equal(expected, noise_of(model, [[words[0][0], without]]))
+        copies = {
+            "compiled": model.clone(disable_dynamic=True),
+            "hooks": model.get_non_dynamic_delegate(),
+            "hooks again": model.get_non_dynamic_delegate(),
+            "second GPU": model.deepclone_multigpu(new_load_device=torch.device("cpu")),
+        }
+        for name, copy in copies.items():
+            assert copy.is_dynamic() == (name == "second GPU"), name
+            assert copy.model is not model.model, name
+            for patch in copy.object_patches.values():
+                method = patch.method
+                while isinstance(method, unet._Extended):
+                    method = method.method
+                assert method.__self__ is copy.model, name
+            assert torch.equal(noise_of(copy, conditioning), expected), name
+        hooked = clip.clone(disable_dynamic=True)
+        assert not hooked.is_dynamic()
+        again = hooked.encode_from_tokens(hooked.tokenize("a red coat"))
+        assert torch.allclose(again, words[0][0], atol=1e-5)
+        vae.patcher.deepclone_multigpu(new_load_device=torch.device("cpu"))
+
+
+def check_a_dynamic_unet_file():
+    """The node Fashion U-Net Loader; the host knows U-Nets of full size only, so it is stood in."""
+    made = []
+
+    def load(state_dict, model_options=None, disable_dynamic=False):
+        made.append(disable_dynamic)
+        folder = MODEL / "unet"
+        small = model_folder.read_part(folder, "diffusion_pytorch_model")
+        return model_folder._small_unet(
+            small[0], unet.unet_diffusers_to_ldm(small[1]), disable_dynamic
+        )
+
+    with (
+        Replaced(comfy.model_patcher, CoreModelPatcher=dynamic_patcher()),
+        Replaced(unet.comfy.sd, load_diffusion_model_state_dict=load),
+    ):
+        path = MODEL / "unet" / "diffusion_pytorch_model.safetensors"
+        model = unet.load_unet(str(path), {})
+        assert not model.clone(disable_dynamic=True).is_dynamic()
+    assert made == [False, True]
+
+
+def host_encoder():
+    _, clip, _, vision, _ = model_folder.load_model_folder(MODEL)
+    return encoders.HostEncoder(clip, vision)
+
+
+def photos() -> list:
+    generator = torch.Generator().manual_seed(0)
+    made = []
+    for width, height in ((300, 400), (1500, 1500), (90, 60), (1200, 1600), (64, 64)):
+        pixels = torch.randint(0, 256, (8, 8, 3), generator=generator, dtype=torch.uint8)
+        made.append(Image.fromarray(pixels.numpy()).resize((width, height)))
+    made.append(made[0].convert("RGBA"))
+    made[-1].putalpha(Image.linear_gradient("L").resize(made[-1].size))
+    return made
+
+
+TEXTS = ["a blue denim jacket with metal buttons", "(red:1.4) coat, " * 40]
+
+
+def check_that_the_pair_is_the_headless_one():
+    outside = load_encoder(MODEL)
+    with Replaced(management, text_encoder_dtype=lambda device=None: torch.float32):
+        inside = host_encoder()
+    assert inside.fingerprint == outside.fingerprint
+    assert inside.preprocessing == outside.preprocessing and inside.dim == outside.dim
+    for ours, theirs in (
+        (inside.encode_images(photos()), outside.encode_images(photos())),
+        (inside.encode_texts(TEXTS), outside.encode_texts(TEXTS)),
+    ):
+        assert torch.allclose(ours, theirs, atol=2e-5), (ours - theirs).abs().max()
+
+
+def check_that_half_precision_is_the_same_pair():
+    outside = load_encoder(MODEL)
+    for dtype in (torch.float16, torch.bfloat16):
+        with Replaced(management, text_encoder_dtype=lambda device=None, dtype=dtype: dtype):
+            inside = host_encoder()
+        assert next(inside.vision.model.parameters()).dtype == dtype
+        assert inside.fingerprint == outside.fingerprint
+        cosine = (inside.encode_images(photos()) * outside.encode_images(photos())).sum(dim=1)
+        assert cosine.min() > 0.99, cosine
+        assert load_encoder(MODEL, dtype=dtype).fingerprint == outside.fingerprint
+
+
+def check_the_fingerprint_of_former_indexes():
+    """As version 0.1 computed it from the models on the sockets."""
+    inside = host_encoder()
+    digest = hashlib.sha256()
+    transformer = inside.text.transformer
+    for tensor in (
+        transformer.text_projection.weight.detach().float().cpu(),
+        transformer.get_input_embeddings().weight,
+        *inside.vision.model.state_dict().values(),
+    ):
+        flat = tensor.detach().flatten()
+        sample = flat[:: max(1, flat.numel() // 256)].to("cpu", torch.float16)
+        digest.update(str(tuple(tensor.shape)).encode() + sample.numpy().tobytes())
+    assert inside.had_fingerprint(digest.hexdigest())
+    assert not inside.had_fingerprint("0" * 64)
+
+
+def check_one_progress_bar_and_whole_batches():
+    encoder, messages, batches = host_encoder(), [], []
+    encode_image = encoder.vision.encode_image
+
+    def counted(pixels, **options):
+        batches.append(len(pixels))
+        return encode_image(pixels, **options)
+
+    encoder.vision.encode_image = counted
+    hook = comfy.utils.PROGRESS_BAR_HOOK
+    comfy.utils.set_progress_bar_global_hook(
+        lambda value, total, *_, **__: messages.append((value, total))
+    )
+    try:
+        with tempfile.TemporaryDirectory() as name:
+            root = Path(name) / "catalogue"
+            root.mkdir()
+            for number in range(10):
+                Image.new("RGB", (40 + number, 50), (number * 20, 9, 9)).save(
+                    root / f"{number}.png"
+                )
+            build_index(root, Path(name) / "index", encoder, batch_size=4, progress=progress_bar())
+    finally:
+        comfy.utils.set_progress_bar_global_hook(hook)
+    assert sorted(batches) == [2, 4, 4, 8], batches  # the 8 colour cards
+    assert {total for _, total in messages} == {10}, messages
+    assert [value for value, _ in messages] == sorted(value for value, _ in messages)
+
+
+def check_vision_features_in_smaller_batches():
+    _, _, _, vision, _ = model_folder.load_model_folder(MODEL)
+    images = torch.rand(5, 40, 30, 3)
+    expected = encoders.encode(vision, *pixels_of(vision, images))
+    encode_image, largest = vision.encode_image, []
+
+    def small(pixels, **options):
+        if len(pixels) > 2:
+            raise RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: "
+                "you tried to allocate 9437184 bytes."
+            )
+        largest.append(len(pixels))
+        return encode_image(pixels, **options)
+
+    vision.encode_image = small
+    assert torch.allclose(encoders.encode(vision, *pixels_of(vision, images)), expected, atol=1e-5)
+    assert max(largest) == 2 and sum(largest) == 5
+
+
+def pixels_of(vision, images) -> tuple:
+    from pack.adapter.garment.garment_images import garment_pixels
+
+    return garment_pixels(images, "fit", vision.image_size), "last_hidden_state"
+
+
+def main() -> None:
+    results = {}
+    for name, check in list(globals().items()):
+        if name.startswith("check_"):
+            try:
+                with torch.inference_mode():  # as ComfyUI runs its nodes
+                    check()
+                results[name] = ""
+            except Exception:  # told to the test, which fails with it
+                results[name] = traceback.format_exc()
+    sys.stdout.write("\n" + json.dumps(results) + "\n")
+
+
+if __name__ == "__main__":
+    main()
