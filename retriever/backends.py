@@ -18,7 +18,7 @@ from .store.index import GarmentIndex
 
 
 class SearchBackend(Protocol):
-    """Garments in rows 0 to n - 1, each with a unit vector.
+    """Garments in numbered rows, each with a unit vector.
 
     manifest: with `catalogue` (name, path) and `encoder` (name, fingerprint, dim).
     catalogue_root: the folder of the photos; may be set to where they are on this machine.
@@ -120,4 +120,4 @@ class LocalBackend:
 
     def vectors_at(self, rows: np.ndarray) -> np.ndarray:
         """See SearchBackend."""
-        return self.index.embeddings[torch.from_numpy(rows)].float().numpy()
+        return self.index.vectors.at(rows).float().numpy()

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from ...files import write_bytes
 from ..photos.catalogue import safe_path
-from ..store.manifest import replace_file
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ class Place:
         kept = {name: value for name, value in asdict(self).items() if value}
         if kept["timeout"] == TIMEOUT:
             del kept["timeout"]
-        replace_file(Path(folder) / CONFIG, (json.dumps(kept, indent=1) + "\n").encode())
+        write_bytes(Path(folder) / CONFIG, (json.dumps(kept, indent=1) + "\n").encode())
 
     def address(self, folder: Path) -> str:
         """The server's address, or the absolute path of the milvus-lite file.

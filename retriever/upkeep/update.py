@@ -6,23 +6,34 @@ whose content appears under another name was renamed: it keeps its id, and is no
 
 from __future__ import annotations
 
+import json
+import os
 import time
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from ...files import sha256_of_file
 from ..encoders.open_clip import Encoder
 from ..photos.catalogue import Catalogue, Garment, Reject, read_catalogue, safe_path
-from ..store.generation import Fresh, Kept, commit, remove_others
+from ..photos.reader import Photo
+from ..store.commit import commit, garments_in, remove_others
 from ..store.index import GarmentIndex
 from ..store.journal import Draft
 from ..store.lock import only_writer
-from ..store.manifest import sha256
-from ..store.records import Place, Record
+from ..store.manifest import encode_rows
+from ..store.part import Part
+from ..store.records import Line, text_of
 from .build import Progress, encode_missing
+
+MOST_PARTS = 16
+"""An index of more parts has its small ones joined by the next update."""
+
+_COPIED = 256  # garments at a time
 
 
 @dataclass(frozen=True)
@@ -72,7 +83,9 @@ def update_index(
     """Make the index `folder` that of its catalogue as it is now.
 
     Readers go on with what they opened; a crash leaves the index as it was, and the next update
-    goes on with what was encoded. Rows may get other numbers; ids stay.
+    goes on with what was encoded. Only what is new is written, as a further part; where there are
+    many parts, or most of one is removed, these are joined with it. Ids stay; rows too, but for
+    those of parts that are joined and those after them.
 
     Args:
         catalogue_root: where the catalogue is; None takes the place recorded in the manifest.
@@ -118,31 +131,41 @@ def remove_garments(folder: Path, ids: Iterable[str], reason: str = "removed") -
         index = GarmentIndex.open(folder)
         try:
             rows = sorted({index.row_of(name) for name in ids})
-            records = [index.records.record(row) for row in rows]
+            records = [index.record(row) for row in rows]
             left_out = index.manifest.get("left_out", []) + [
                 {"file": record.garment.file, "content": record.content, "reason": reason}
                 for record in records
             ]
-            keep = np.delete(np.arange(len(index)), rows)
-            if not len(keep):
+            if len(rows) == len(index):
                 raise ValueError(f"All garments of {folder} would be removed: delete the folder.")
             if rows:
-                _commit(index, [Kept(index, keep)], left_out, index.manifest["rejects"])
+                rejects = [Reject(**reject) for reject in index.manifest["rejects"]]
+                plan = _Plan(gone=rows, left_out=left_out)
+                _write(index, plan, index.catalogue_root, rejects)
+            return len(index) - len(rows)
         finally:
             index.close()
-    return len(keep)
 
 
 @dataclass
 class _Plan:
-    keep: list[int] = field(default_factory=list)
-    changed: dict[int, Record] = field(default_factory=dict)
-    encode: dict[str, Garment] = field(default_factory=dict)
+    """What an update is to do.
+
+    gone: rows to be removed; the garments of some come again, in new rows.
+    copied: garments with new records whose vectors and thumbnails are those of a row: by file, the
+    row and the photo's state. encoded: those to be encoded, by file.
+    """
+
+    gone: list[int] = field(default_factory=list)
+    copied: dict[str, tuple[int, _State]] = field(default_factory=dict)
+    encoded: list[str] = field(default_factory=list)
+    garment_of: dict[str, Garment] = field(default_factory=dict)
     left_out: list[dict[str, Any]] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_COUNTED, 0))
 
 
+_State = tuple[int, int, str]  # of a photo: bytes, mtime_ns, content
 _COUNTED = ("added", "changed", "renamed", "described", "removed")
 
 
@@ -153,96 +176,99 @@ def _plan(
     check_content: bool,
 ) -> _Plan:
     plan = _Plan()
-    old = {record.garment.file: (row, record) for row, record in enumerate(index.records)}
+    old = {text_of(line.file): line for line in index.lines()}
     files = {garment.file for garment in catalogue.garments}
-    gone = {file: entry for file, entry in old.items() if file not in files}
+    gone = {file: line for file, line in old.items() if file not in files}
     taken = {""}
     for file in [file for file in gone if _is_below(file, catalogue.unread)]:
-        row, record = gone.pop(file)  # not gone, as far as anyone can see
-        plan.keep.append(row)
-        taken.add(record.garment.id)
-    gone_by_content = {record.content: (row, record) for row, record in gone.values()}
+        taken.add(text_of(gone.pop(file).id))  # not gone, as far as anyone can see
+    gone_by_content = {line.content: line for line in gone.values()}
     stays_out = {entry["content"]: entry for entry in left_out}
-    kept: list[tuple[int, Record, Record, Garment]] = []
-    fresh: list[tuple[Garment, str, str]] = []
+    kept: list[tuple[Garment, _State, Line]] = []
+    fresh: list[tuple[Garment, _State, Line | None]] = []
     for garment in catalogue.garments:
-        row, record = old.get(garment.file, (-1, None))
-        state = _state(catalogue.root, garment, record, check_content)
+        line = old.get(garment.file)
+        state = _state(catalogue.root, garment.file, line, check_content)
         if state is None:
             plan.rejects.append(Reject(garment.file, "can't be read at the moment"))
-            state = record
-            if record is None:
+            if line is None:
                 continue
-        if record is not None and state.content == record.content:
-            kept.append((row, record, state, garment))
-        elif state.content in stays_out:
-            plan.left_out.append({**stays_out[state.content], "file": garment.file})
-        elif record is None and state.content in gone_by_content:
-            row, record = gone_by_content.pop(state.content)
-            del gone[record.garment.file]
-            kept.append((row, record, state, garment))
+            state = line.bytes, line.mtime_ns, line.content
+        content = state[2]
+        if line is not None and content == line.content:
+            kept.append((garment, state, line))
+        elif content in stays_out:
+            plan.left_out.append({**stays_out[content], "file": garment.file})
+            plan.gone += [] if line is None else [line.row]
+        elif line is None and content in gone_by_content:
+            line = gone_by_content.pop(content)
+            del gone[text_of(line.file)]
+            kept.append((garment, state, line))
             plan.counts["renamed"] += 1
         else:
-            former = "" if record is None else record.garment.id
-            fresh.append((garment, former, state.content))
-            plan.counts["added" if record is None else "changed"] += 1
-    _name(plan, kept, fresh, taken)
+            fresh.append((garment, state, line))
+            plan.gone += [] if line is None else [line.row]
+            plan.counts["added" if line is None else "changed"] += 1
+    plan.gone += [line.row for line in gone.values()]
     plan.counts["removed"] = len(gone)
-    plan.keep.sort()
+    _name(plan, kept, fresh, taken)
     return plan
 
 
 def _name(
     plan: _Plan,
-    kept: list[tuple[int, Record, Record, Garment]],
-    fresh: list[tuple[Garment, str, str]],
+    kept: Sequence[tuple[Garment, _State, Line]],
+    fresh: Sequence[tuple[Garment, _State, Line | None]],
     taken: set[str],
 ) -> None:
     """Give every garment its id: that of the catalogue's table, else the one it had."""
-    garments = [*(garment for *_, garment in kept), *(garment for garment, *_ in fresh)]
-    former = [*(record.garment.id for _, record, _, _ in kept), *(name for _, name, _ in fresh)]
-    content = [*(state.content for _, _, state, _ in kept), *(digest for *_, digest in fresh)]
+    everything = [*kept, *fresh]
     # Without an id of its own in the table, a garment goes by its file.
-    names = ["" if garment.id == garment.file else garment.id for garment in garments]
+    names = [garment.id if garment.id != garment.file else "" for garment, *_ in everything]
     taken.update(names)
     for choice in (
-        former,
-        [garment.file for garment in garments],
-        [
-            f"{garment.file}#{digest[:16]}"
-            for garment, digest in zip(garments, content, strict=True)
-        ],
+        lambda garment, state, line: "" if line is None else text_of(line.id),
+        lambda garment, state, line: garment.file,
+        lambda garment, state, line: f"{garment.file}#{state[2][:16]}",
     ):
-        for place, name in enumerate(choice):
-            if not names[place] and name not in taken:
+        for place, entry in enumerate(everything):
+            if not names[place] and (name := choice(*entry)) not in taken:
                 names[place] = name
                 taken.add(name)
-    named = [replace(garment, id=name) for garment, name in zip(garments, names, strict=True)]
-    for (row, record, state, _), garment in zip(kept, named, strict=False):
-        plan.keep.append(row)
-        after = replace(state, garment=garment, thumbnail=record.thumbnail)
-        if after != record:
-            plan.changed[row] = after
-        if after.garment.file == record.garment.file and after.garment != record.garment:
-            plan.counts["described"] += 1
-    plan.encode = {garment.file: garment for garment in named[len(kept) :]}
+    for (garment, state, line), name in zip(kept, names, strict=False):
+        described = _is_described_anew(garment, name, line)
+        moved = text_of(line.file) != garment.file
+        if described or moved or state[:2] != (line.bytes, line.mtime_ns):
+            plan.gone.append(line.row)
+            plan.copied[garment.file] = (line.row, state)
+            plan.garment_of[garment.file] = replace(garment, id=name)
+        plan.counts["described"] += described and not moved
+    for (garment, _, _), name in zip(fresh, names[len(kept) :], strict=True):
+        plan.encoded.append(garment.file)
+        plan.garment_of[garment.file] = replace(garment, id=name)
 
 
-def _state(
-    root: Path, garment: Garment, record: Record | None, check_content: bool
-) -> Record | None:
-    """What the garment's photo is now; None where it can't be read at the moment."""
-    path = safe_path(root, garment.file)
+def _is_described_anew(garment: Garment, name: str, line: Line) -> bool:
+    told = (name, garment.category, garment.caption)
+    if told != tuple(text_of(text or "") for text in (line.id, line.category, line.caption)):
+        return True
+    return (
+        json.loads(line.metadata) != garment.metadata
+        if len(line.metadata) > 2
+        else bool(garment.metadata)
+    )
+
+
+def _state(root: Path, file: str, line: Line | None, check_content: bool) -> _State | None:
+    """What a photo is now; None where it can't be read at the moment."""
     try:
-        stat = path.stat()
+        stat = os.stat(os.path.join(root, file))
         now = (stat.st_size, stat.st_mtime_ns)
-        if record is not None and not check_content and now == (record.bytes, record.mtime_ns):
-            content = record.content
-        else:
-            content = sha256(path)
+        if line is not None and not check_content and now == (line.bytes, line.mtime_ns):
+            return *now, line.content
+        return *now, sha256_of_file(safe_path(root, file), read_anew=True)
     except OSError:
         return None
-    return Record(garment, *now, content, Place(0, 0, 0, 0))
 
 
 def _carry_out(
@@ -254,44 +280,103 @@ def _carry_out(
     progress: Progress | None,
     processes: int,
 ) -> UpdateReport:
-    rejects = (*catalogue.rejects, *plan.rejects)
-    kept = Kept(index, np.array(plan.keep, dtype=np.int64), plan.changed)
+    rejects = [*catalogue.rejects, *plan.rejects]
     before = index.manifest.get("left_out", [])
-    same = len(kept) == len(index) and not plan.changed and plan.left_out == before
-    if same and not plan.encode:
+    if not plan.gone and not plan.encoded and plan.left_out == before:
         remove_others(index.folder, index.manifest)  # what a killed writer may have left
-        return UpdateReport(len(index), left_out=len(before), rejects=rejects, **plan.counts)
-    files = list(plan.encode)
-    base = index.manifest["generation"]
-    with Draft(index.folder, encoder, catalogue.root, files, base) as draft:
-        rejects += tuple(encode_missing(files, draft, encoder, batch_size, progress, processes))
-        parts = [part for part in (kept, Fresh(draft, plan.encode)) if len(part)]
-        if not parts:
-            raise ValueError(
-                f"No photo of the catalogue {catalogue.root} can be read: {index.folder} is left "
-                "as it was."
-            )
-        _commit(index, parts, plan.left_out, [asdict(reject) for reject in rejects])
-    plan.counts["added"] -= len(files) - len(draft.rows)
-    count = sum(map(len, parts))
-    return UpdateReport(count, left_out=len(plan.left_out), rejects=rejects, **plan.counts)
+        return UpdateReport(len(index), left_out=len(before), rejects=tuple(rejects), **plan.counts)
+
+    def encode(draft: Draft) -> None:
+        left = encode_missing(plan.encoded, draft, encoder, batch_size, progress, processes)
+        plan.counts["added"] -= len(left)
+        rejects.extend(left)
+
+    count = _write(index, plan, catalogue.root, rejects, encode)
+    return UpdateReport(count, left_out=len(plan.left_out), rejects=tuple(rejects), **plan.counts)
 
 
-def _commit(
+def _write(
     index: GarmentIndex,
-    parts: list[Kept | Fresh],
-    left_out: list[dict[str, Any]],
-    rejects: list[dict[str, str]],
-) -> None:
-    commit(
+    plan: _Plan,
+    root: Path,
+    rejects: list[Reject],
+    encode: Callable[[Draft], None] | None = None,
+) -> int:
+    """Write a part of what is copied and encoded, and the manifest; returns how many there are."""
+    gone = np.zeros(index.vectors.end, dtype=bool)
+    gone[plan.gone] = True
+    parts = [_without(part, gone[start:]) for start, part in index.started_parts()]
+    joined = _joined(parts, len(plan.copied) + len(plan.encoded))
+    for number in joined:
+        start, part = index.started_parts()[number]
+        for row, record in part.records:
+            if part.has(row) and not gone[start + row]:
+                file = record.garment.file
+                plan.garment_of[file] = record.garment
+                plan.copied[file] = (start + row, (record.bytes, record.mtime_ns, record.content))
+    parts = [part for number, part in enumerate(parts) if number not in joined]
+    encoder = index.manifest["encoder"]
+    files = [*plan.copied, *plan.encoded]
+    if files:
+        with Draft(index.folder, encoder["fingerprint"], encoder["dim"], root, files) as draft:
+            _copy(index, plan.copied, draft)
+            if encode is not None:
+                encode(draft)
+            if draft.rows:
+                parts.append(draft.finish(plan.garment_of))
+    if not sum(map(garments_in, parts)):
+        raise ValueError(
+            f"No photo of the catalogue {root} can be read: {index.folder} is left as it was."
+        )
+    manifest = commit(
         index.folder,
         parts,
-        encoder=index.manifest["encoder"],
+        encoder=encoder,
         catalogue_root=index.catalogue_root,
-        rejects=[Reject(**reject) for reject in rejects],
-        **index.manifest["wanted"],
-        extra={"left_out": left_out} if left_out else None,
+        rejects=rejects,
+        kind=index.manifest["wanted"],
+        former=index,
+        extra={"left_out": plan.left_out} if plan.left_out else None,
     )
+    return manifest["count"]
+
+
+def _without(part: Part, gone: np.ndarray) -> dict[str, Any]:
+    """A part as the manifest names it, with the rows removed that `gone` is true of."""
+    removed = np.union1d(part.removed, np.flatnonzero(gone[: len(part.embeddings)]))
+    rows = len(part.embeddings)
+    return {**part.entry, "removed": encode_rows(removed, rows)} if len(removed) else part.entry
+
+
+def _joined(parts: Sequence[Mapping[str, Any]], added: int) -> set[int]:
+    """The numbers of the parts whose garments are to be written anew, into the new part.
+
+    Those that are mostly removed; and where there are too many, the last ones that aren't much
+    larger than all that follow them: so that a garment is written anew seldom, however many updates
+    there are.
+    """
+    garments = [garments_in(part) for part in parts]
+    joined = {n for n, part in enumerate(parts) if 0 < 2 * garments[n] < part["rows"]}
+    if len(parts) - len(joined) >= MOST_PARTS:
+        for number in reversed(range(len(parts))):
+            if number not in joined:
+                if garments[number] > 2 * max(added, 1):
+                    break
+                joined.add(number)
+            added += garments[number]
+    return joined
+
+
+def _copy(index: GarmentIndex, copied: Mapping[str, tuple[int, _State]], draft: Draft) -> None:
+    """Write the vectors and thumbnails of rows, under the photos' files, unless they are there."""
+    missing = [(file, *entry) for file, entry in copied.items() if file not in draft.rows]
+    for start in range(0, len(missing), _COPIED):
+        some = missing[start : start + _COPIED]
+        photos = [
+            Photo(file, *state, index.thumbnail_file(row), torch.empty(0))
+            for file, row, state in some
+        ]
+        draft.append(photos, index.vectors.at(np.array([row for _, row, _ in some])))
 
 
 def _is_below(file: str, folders: Collection[str]) -> bool:
