@@ -22,6 +22,7 @@ from ..adapter.garment.prompts import (
     split_prompt,
     windows,
 )
+from ..files import check_file_name
 from . import sockets
 from .host import folders
 from .host.memory import ManagedAdapter, TextTower, vision_features
@@ -257,7 +258,7 @@ class GarmentTokensSave(io.ComfyNode):
         if any(character.isspace() for character in name):
             raise ValueError(f"name {name!r} holds a space, where `embedding:NAME` would end.")
         folder = Path(folder_paths.get_folder_paths("embeddings")[0])
-        path = folder / (folders.new_file_name(name, "name") + ".safetensors")
+        path = folder / (check_file_name(name, "name") + ".safetensors")
         save_embedding(tokens.pseudo_words, path, overwrite)
         word = f"embedding:{name}"
         return io.NodeOutput(word, ui=ui.PreviewText(f"{word}  ({path})"))

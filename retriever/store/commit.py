@@ -120,7 +120,7 @@ def _searched_by(
     former: GarmentIndex | None,
     progress: Progress | None,
 ) -> dict[str, Any]:
-    """The manifest's `kind` and `vectors`: the former ones, as they are or filled up, or new ones."""
+    """The manifest's `kind` and `vectors`: the former ones, as they are or filled up, or new."""
     count = sum(map(garments_in, parts))
     name = choose_kind(count) if kind == "auto" else kind
     if name == "exact":

@@ -151,7 +151,8 @@ def encode_missing(
     progress = progress or _silent
     left_out: list[Reject] = []
     missing = [file for file in files if file not in draft.rows]
-    progress(len(draft.rows), len(files))
+    done = len(files) - len(missing)
+    progress(done, len(files))
     photos: list[Photo] = []
     pixels = 0
     prepare = getattr(encoder, "prepare", None)
@@ -166,7 +167,7 @@ def encode_missing(
                 if photos:
                     draft.append(photos, _encode(encoder, photos))
                 photos, pixels = [], 0
-                progress(len(draft.rows) + len(left_out), len(files))
+                progress(done + number, len(files))
     return left_out
 
 
