@@ -1,38 +1,33 @@
-"""Bringing an index up to date with its catalogue: only what changed is encoded.
-
-A photo is the same while its size and time are, or else its sha256. One whose name is gone and
-whose content appears under another name was renamed: it keeps its id, and is not encoded again.
-"""
+"""Bringing an index up to date with its catalogue: only what changed is encoded, and written."""
 
 from __future__ import annotations
 
-import json
-import os
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from ...files import sha256_of_file
 from ..encoders.open_clip import Encoder
-from ..photos.catalogue import Catalogue, Garment, Reject, read_catalogue, safe_path
+from ..photos.catalogue import Catalogue, Reject, read_catalogue
 from ..photos.reader import Photo
 from ..store.commit import commit, garments_in, remove_others
 from ..store.index import GarmentIndex
-from ..store.journal import Draft
+from ..store.journal import Draft, new_word, sync
 from ..store.lock import only_writer
-from ..store.manifest import encode_rows
+from ..store.manifest import encode_rows, file_entry
 from ..store.part import Part
-from ..store.records import Line, text_of
+from ..store.records import FIELDS, Record, RecordWriter
 from .build import Progress, encode_missing
+from .compare import Plan, State, compare
 
 MOST_PARTS = 16
 """An index of more parts has its small ones joined by the next update."""
 
+_FEW = 0.25  # of a part: if no more get another record, these are copied to another part
 _COPIED = 256  # garments at a time
 
 
@@ -109,7 +104,7 @@ def update_index(
             index.check_encoder(encoder)
             catalogue = read_catalogue(index.catalogue_root)
             left_out = [] if restore else index.manifest.get("left_out", [])
-            plan = _plan(index, catalogue, left_out, check_content)
+            plan = compare(index, catalogue, left_out, check_content)
             report = _carry_out(plan, index, catalogue, encoder, batch_size, progress, processes)
         finally:
             index.close()
@@ -140,139 +135,15 @@ def remove_garments(folder: Path, ids: Iterable[str], reason: str = "removed") -
                 raise ValueError(f"All garments of {folder} would be removed: delete the folder.")
             if rows:
                 rejects = [Reject(**reject) for reject in index.manifest["rejects"]]
-                plan = _Plan(gone=rows, left_out=left_out)
+                plan = Plan(gone=rows, left_out=left_out)
                 _write(index, plan, index.catalogue_root, rejects)
             return len(index) - len(rows)
         finally:
             index.close()
 
 
-@dataclass
-class _Plan:
-    """What an update is to do.
-
-    gone: rows to be removed; the garments of some come again, in new rows.
-    copied: garments with new records whose vectors and thumbnails are those of a row: by file, the
-    row and the photo's state. encoded: those to be encoded, by file.
-    """
-
-    gone: list[int] = field(default_factory=list)
-    copied: dict[str, tuple[int, _State]] = field(default_factory=dict)
-    encoded: list[str] = field(default_factory=list)
-    garment_of: dict[str, Garment] = field(default_factory=dict)
-    left_out: list[dict[str, Any]] = field(default_factory=list)
-    rejects: list[Reject] = field(default_factory=list)
-    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_COUNTED, 0))
-
-
-_State = tuple[int, int, str]  # of a photo: bytes, mtime_ns, content
-_COUNTED = ("added", "changed", "renamed", "described", "removed")
-
-
-def _plan(
-    index: GarmentIndex,
-    catalogue: Catalogue,
-    left_out: Collection[Mapping[str, Any]],
-    check_content: bool,
-) -> _Plan:
-    plan = _Plan()
-    old = {text_of(line.file): line for line in index.lines()}
-    files = {garment.file for garment in catalogue.garments}
-    gone = {file: line for file, line in old.items() if file not in files}
-    taken = {""}
-    for file in [file for file in gone if _is_below(file, catalogue.unread)]:
-        taken.add(text_of(gone.pop(file).id))  # not gone, as far as anyone can see
-    gone_by_content = {line.content: line for line in gone.values()}
-    stays_out = {entry["content"]: entry for entry in left_out}
-    kept: list[tuple[Garment, _State, Line]] = []
-    fresh: list[tuple[Garment, _State, Line | None]] = []
-    for garment in catalogue.garments:
-        line = old.get(garment.file)
-        state = _state(catalogue.root, garment.file, line, check_content)
-        if state is None:
-            plan.rejects.append(Reject(garment.file, "can't be read at the moment"))
-            if line is None:
-                continue
-            state = line.bytes, line.mtime_ns, line.content
-        content = state[2]
-        if line is not None and content == line.content:
-            kept.append((garment, state, line))
-        elif content in stays_out:
-            plan.left_out.append({**stays_out[content], "file": garment.file})
-            plan.gone += [] if line is None else [line.row]
-        elif line is None and content in gone_by_content:
-            line = gone_by_content.pop(content)
-            del gone[text_of(line.file)]
-            kept.append((garment, state, line))
-            plan.counts["renamed"] += 1
-        else:
-            fresh.append((garment, state, line))
-            plan.gone += [] if line is None else [line.row]
-            plan.counts["added" if line is None else "changed"] += 1
-    plan.gone += [line.row for line in gone.values()]
-    plan.counts["removed"] = len(gone)
-    _name(plan, kept, fresh, taken)
-    return plan
-
-
-def _name(
-    plan: _Plan,
-    kept: Sequence[tuple[Garment, _State, Line]],
-    fresh: Sequence[tuple[Garment, _State, Line | None]],
-    taken: set[str],
-) -> None:
-    """Give every garment its id: that of the catalogue's table, else the one it had."""
-    everything = [*kept, *fresh]
-    # Without an id of its own in the table, a garment goes by its file.
-    names = [garment.id if garment.id != garment.file else "" for garment, *_ in everything]
-    taken.update(names)
-    for choice in (
-        lambda garment, state, line: "" if line is None else text_of(line.id),
-        lambda garment, state, line: garment.file,
-        lambda garment, state, line: f"{garment.file}#{state[2][:16]}",
-    ):
-        for place, entry in enumerate(everything):
-            if not names[place] and (name := choice(*entry)) not in taken:
-                names[place] = name
-                taken.add(name)
-    for (garment, state, line), name in zip(kept, names, strict=False):
-        described = _is_described_anew(garment, name, line)
-        moved = text_of(line.file) != garment.file
-        if described or moved or state[:2] != (line.bytes, line.mtime_ns):
-            plan.gone.append(line.row)
-            plan.copied[garment.file] = (line.row, state)
-            plan.garment_of[garment.file] = replace(garment, id=name)
-        plan.counts["described"] += described and not moved
-    for (garment, _, _), name in zip(fresh, names[len(kept) :], strict=True):
-        plan.encoded.append(garment.file)
-        plan.garment_of[garment.file] = replace(garment, id=name)
-
-
-def _is_described_anew(garment: Garment, name: str, line: Line) -> bool:
-    told = (name, garment.category, garment.caption)
-    if told != tuple(text_of(text or "") for text in (line.id, line.category, line.caption)):
-        return True
-    return (
-        json.loads(line.metadata) != garment.metadata
-        if len(line.metadata) > 2
-        else bool(garment.metadata)
-    )
-
-
-def _state(root: Path, file: str, line: Line | None, check_content: bool) -> _State | None:
-    """What a photo is now; None where it can't be read at the moment."""
-    try:
-        stat = os.stat(os.path.join(root, file))
-        now = (stat.st_size, stat.st_mtime_ns)
-        if line is not None and not check_content and now == (line.bytes, line.mtime_ns):
-            return *now, line.content
-        return *now, sha256_of_file(safe_path(root, file), read_anew=True)
-    except OSError:
-        return None
-
-
 def _carry_out(
-    plan: _Plan,
+    plan: Plan,
     index: GarmentIndex,
     catalogue: Catalogue,
     encoder: Encoder,
@@ -297,7 +168,7 @@ def _carry_out(
 
 def _write(
     index: GarmentIndex,
-    plan: _Plan,
+    plan: Plan,
     root: Path,
     rejects: list[Reject],
     encode: Callable[[Draft], None] | None = None,
@@ -305,8 +176,16 @@ def _write(
     """Write a part of what is copied and encoded, and the manifest; returns how many there are."""
     gone = np.zeros(index.vectors.end, dtype=bool)
     gone[plan.gone] = True
-    parts = [_without(part, gone[start:]) for start, part in index.started_parts()]
+    parts = [
+        _without(_described(index, number, plan, gone), part, gone[start:])
+        for number, (start, part) in enumerate(index.started_parts())
+    ]
     joined = _joined(parts, len(plan.copied) + len(plan.encoded))
+    joined -= {
+        number
+        for number, part in enumerate(parts)
+        if part["records"] != index.parts[number].entry["records"]
+    }
     for number in joined:
         start, part = index.started_parts()[number]
         for row, record in part.records:
@@ -341,11 +220,38 @@ def _write(
     return manifest["count"]
 
 
-def _without(part: Part, gone: np.ndarray) -> dict[str, Any]:
+def _described(index: GarmentIndex, number: int, plan: Plan, gone: np.ndarray) -> Mapping[str, Any]:
+    """A part as the manifest names it, with new records where most of its garments get one.
+
+    These then needn't be copied to another part: they are taken out of the plan and of `gone`.
+    """
+    start, part = index.started_parts()[number]
+    end = start + len(part.embeddings)
+    files = {row - start: f for f, (row, _) in plan.copied.items() if start <= row < end}
+    if len(files) <= _FEW * len(part):
+        return part.entry
+    changed = {}
+    for row, file in files.items():
+        state = plan.copied.pop(file)[1]
+        thumbnail = part.records.record(row).thumbnail
+        changed[row] = Record(plan.garment_of[file], *state, thumbnail)
+        gone[start + row] = False
+    records = ((row, changed.get(row, old)) for row, old in part.records if not gone[start + row])
+    path = index.folder / f"garments-{new_word()}.sqlite"
+    metadata = {name for record in changed.values() for name in record.garment.metadata}
+    columns = metadata.union(part.records.columns()).difference(FIELDS)
+    with RecordWriter.create(path, columns) as writer:
+        writer.put((row, record) for row, record in records if part.has(row))
+        writer.finish()
+    sync(path)
+    return {**part.entry, "records": file_entry(path)}
+
+
+def _without(entry: Mapping[str, Any], part: Part, gone: np.ndarray) -> Mapping[str, Any]:
     """A part as the manifest names it, with the rows removed that `gone` is true of."""
     removed = np.union1d(part.removed, np.flatnonzero(gone[: len(part.embeddings)]))
     rows = len(part.embeddings)
-    return {**part.entry, "removed": encode_rows(removed, rows)} if len(removed) else part.entry
+    return {**entry, "removed": encode_rows(removed, rows)} if len(removed) else entry
 
 
 def _joined(parts: Sequence[Mapping[str, Any]], added: int) -> set[int]:
@@ -367,7 +273,7 @@ def _joined(parts: Sequence[Mapping[str, Any]], added: int) -> set[int]:
     return joined
 
 
-def _copy(index: GarmentIndex, copied: Mapping[str, tuple[int, _State]], draft: Draft) -> None:
+def _copy(index: GarmentIndex, copied: Mapping[str, tuple[int, State]], draft: Draft) -> None:
     """Write the vectors and thumbnails of rows, under the photos' files, unless they are there."""
     missing = [(file, *entry) for file, entry in copied.items() if file not in draft.rows]
     for start in range(0, len(missing), _COPIED):
@@ -377,7 +283,3 @@ def _copy(index: GarmentIndex, copied: Mapping[str, tuple[int, _State]], draft: 
             for file, row, state in some
         ]
         draft.append(photos, index.vectors.at(np.array([row for _, row, _ in some])))
-
-
-def _is_below(file: str, folders: Collection[str]) -> bool:
-    return any(not folder or file.startswith(f"{folder}/") for folder in folders)

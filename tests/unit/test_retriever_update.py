@@ -469,3 +469,24 @@ def test_any_history_against_a_model(tmp_path_factory, steps):
                     best = sorted(some, key=lambda n: (-float(scores[n].float()), n))[:2]
                     assert found[: len(best)] == index.rows[best].tolist()
     shutil.rmtree(base)
+
+
+def test_most_garments_are_described_anew(catalogue, folder, monkeypatch):
+    """Their records alone are written; vectors, thumbnails and rows stay."""
+    before = GarmentIndex.open(folder).manifest["parts"][0]
+    lines = [f"{number:03}.png,{number}" for number in range(11)]
+    (catalogue / "garments.csv").write_text("\n".join(["file,price", *lines]))
+    (catalogue / "011.png").unlink()
+    encoder = ColourEncoder()
+    report = update_index(folder, encoder)
+    assert (report.described, report.removed, encoder.photos_seen) == (11, 1, 0)
+    index = check(folder, catalogue, encoder)
+    (part,) = index.manifest["parts"]
+    assert {name for name in before if part[name] != before[name]} == {"records"}
+    assert index.rows_where(parse_filter("price >= 9")).tolist() == [9, 10]
+    monkeypatch.setattr(update_module, "MOST_PARTS", 0)
+    lines[3:] = [f"{line}0" for line in lines[3:]]
+    (catalogue / "garments.csv").write_text("\n".join(["file,price", *lines]))
+    assert update_index(folder, ColourEncoder()).described == 8
+    index = check(folder, catalogue, ColourEncoder())
+    assert index.rows_where(parse_filter("price >= 9")).tolist() == list(range(3, 11))
