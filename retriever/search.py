@@ -134,17 +134,16 @@ def _approximate_search(
     rows: np.ndarray | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     vectors, end = index.vectors, approximate.end
-    if rows is None and approximate.filed > np.searchsorted(index.rows, end):
-        rows = index.rows  # some of those that are filed were removed since
-    cut = 0 if rows is None else int(np.searchsorted(rows, end))
-    added = None  # what the rows that came later have, of which there are few
-    if rows is None and vectors.end > end:
-        later = vectors.later(end)
-        added = exact_search(later, queries, min(k, len(later)))[1] if len(later) else None
-    elif rows is not None and cut < len(rows):
-        added = exact_search(vectors, queries, min(k, len(rows) - cut), rows[cut:])[1]
-    count = max(index.kind.candidates, 4 * k)
-    found = approximate.candidates(queries, count, index.kind, rows)
+    later = vectors.later(end) if vectors.end > end else None  # rows that came later: a few
+    added = None
+    if rows is not None and end <= rows[-1]:
+        own = rows[np.searchsorted(rows, end) :]
+        added = exact_search(vectors, queries, min(k, len(own)), own)[1]
+    elif rows is None and later:
+        added = exact_search(later, queries, min(k, len(later)))[1]
+    if rows is None and approximate.filed > len(vectors) - len(later or ()):
+        rows = index.rows  # some of those in the file were removed since
+    found = approximate.candidates(queries, max(index.kind.candidates, 4 * k), index.kind, rows)
     if added is not None:
         found = np.concatenate([found, added.numpy()], axis=1)
     pairs = []

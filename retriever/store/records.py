@@ -156,10 +156,6 @@ class Records:
         (found,) = self._one(f"SELECT group_concat(row) FROM {table} WHERE {sql}", parameters)
         return np.sort(np.fromstring(found or "", np.int64, sep=","))
 
-    def names(self, column: str) -> Iterator[tuple[int, str | bytes]]:
-        """All rows, and the texts of a column as they are stored."""
-        return self._in_order(sql_column(column, False))
-
     def columns(self) -> list[str]:
         """The columns that the rows have."""
         names = [text_of(name) for (name,) in self._all("SELECT name FROM columns ORDER BY place")]
