@@ -1,4 +1,4 @@
-"""Writing files in one step, and hashes of files: the one place for both.
+"""Writing files in one step, names and hashes of files: the one place for these.
 
 A file that is written through `atomic_file` is either whole or not there, and has the permissions
 that the process's umask gives. Hashes of large files are remembered by size and time, in memory
@@ -26,6 +26,9 @@ _PAUSE = 0.05
 _REMEMBERED_FROM = 16 << 20  # bytes; smaller files are hashed at once
 _MOST_REMEMBERED = 1000
 _remembered: dict[str, str] = {}
+_RESERVED = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"}  # on Windows, with any ending
+_RESERVED |= {f"{port}{number}" for port in ("COM", "LPT") for number in "123456789¹²³"}
+_DIRECTIONS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
 @contextlib.contextmanager
@@ -90,6 +93,30 @@ def replace_file(source: Path, target: Path) -> None:
             if attempt == _RETRIES - 1:
                 raise
             time.sleep(_PAUSE)
+
+
+def check_file_name(name: str, what: str) -> str:
+    """Return `name` if it is fit to be a file or folder name on every system.
+
+    Args:
+        what: the name of the input, for the message.
+
+    Raises:
+        ValueError: it is empty or too long, has a separator, a reserved character or a mark that
+            turns the direction of text, starts or ends with a dot or space, or is a device of
+            Windows (such as CON or nul.txt).
+    """
+    bad = sorted({c for c in name if c in '<>:"/\\|?*' or ord(c) < 32 or c in _DIRECTIONS})
+    trimmed = name.strip().strip(".")
+    reason = f" (it holds {' '.join(map(ascii, bad))})" if bad else ""
+    if name.split(".")[0].rstrip().upper() in _RESERVED:
+        reason = " (it is the name of a device on Windows)"
+    if reason or not trimmed or trimmed != name or len(name.encode("utf-8", "surrogatepass")) > 120:
+        raise ValueError(
+            f"{what} {name!r} can't be a file name{reason}: use 1 to 120 letters, digits, spaces, "
+            "'-' and '_', no dot at either end."
+        )
+    return name
 
 
 def sha256_of_file(path: Path, read_anew: bool = False) -> str:

@@ -8,10 +8,11 @@ Each part runs in a process of its own, on vectors like those of CLIP (vectors.p
 - 54k: exact search in an index of Dress Code's size, in turn with reading its embeddings once
   (torch's sum over the stored halves, and over the 8 bits that the search goes by); then faiss Flat
   in fp32, numpy, usearch, and the way of ClipVision_Tools, which goes through a list read from
-  JSON; and the approximate kinds;
+  JSON; and the approximate kind;
 - 1m, 10m: an index of that many garments: building, opening, latency, recall@10 against exact
   search, resident memory, and filters that leave 50, 5 and 0.5 % of the garments. The effort is
-  tuned on other texts than those that are timed;
+  tuned on other texts than those that are timed. Then updates of 10 photos: what they write, and
+  their time beside encoding;
 - build: photos a second from JPEG files to the index, thumbnails included, against the bare
   ViT-L-14 on prepared tensors. The weights are untrained, the time is the same.
 
@@ -42,9 +43,10 @@ BLOCK = 50_000
 DRESS_CODE = 54_000
 SIZES = {"1m": 1_000_000, "10m": 10_000_000}
 KINDS = {"1m": "ivf", "10m": "ivf"}  # what `auto` is, within 4 GiB
-STEPS = ("fill", "tune", "search")
+STEPS = ("fill", "tune", "search", "update")
 RECALL = {"1m": 0.95, "10m": 0.9}
 PHOTOS = 24
+ADDED, UPDATES = 10, 5
 
 
 def main() -> None:
@@ -79,7 +81,8 @@ def measure(part: str, folder: Path) -> dict:
         return exact_against_others(folder)
     if name == "build":
         return build_rate(folder)
-    return {"fill": fill, "tune": tune, "search": search_index}[step[0]](name, folder / name)
+    steps = {"fill": fill, "tune": tune, "search": search_index, "update": update}
+    return steps[step[0]](name, folder / name)
 
 
 def in_process(part: str, folder: Path) -> dict:
@@ -164,39 +167,35 @@ def exact_against_others(folder: Path) -> dict:
         **figures,
         **slow,
         "exact / read once": ratio,
-        "approximate kinds": approximate_kinds(path),
+        "ivf": approximate_kind(path),
         "exact / read once, of the fastest": figures["exact"]["fastest, ms"]
         / figures["read once"]["fastest, ms"],
     }
 
 
-def approximate_kinds(folder: Path) -> dict:
-    """The same index as each kind, with the effort that recall@10 of 0.95 takes on other texts."""
+def approximate_kind(folder: Path) -> dict:
+    """The same index as `ivf`, with the effort that recall@10 of 0.95 takes on other texts."""
     from fashion_rag.retriever.search import nearest
     from fashion_rag.retriever.store.index import GarmentIndex
     from fashion_rag.retriever.upkeep.tune import tune_index
 
     texts = Generator().texts(TEXTS)
-    figures = {}
     truth = exact(folder, texts[TEXTS // 2 :], None)
-    for name in ("ivf", "ivfpq", "hnsw"):
-        started = time.perf_counter()
-        tune_index(folder, 0.96, K, kind=name, queries=texts[: TEXTS // 2])
-        seconds = time.perf_counter() - started
-        index = GarmentIndex.open(folder)
-        nearest(index, texts[:1], K)
-        times, found = time_queries(
-            lambda text, index=index: nearest(index, text[None], K)[1][0].numpy(),
-            texts[TEXTS // 2 :],
-        )
-        figures[name] = {
-            "kind": index.manifest["kind"],
-            "building and tuning, s": seconds,
-            "bytes": index.manifest["files"]["vectors"]["bytes"],
-            "recall@10": recall(found, truth),
-            **times,
-        }
-    return figures
+    started = time.perf_counter()
+    tune_index(folder, 0.96, K, kind="ivf", queries=texts[: TEXTS // 2])
+    seconds = time.perf_counter() - started
+    index = GarmentIndex.open(folder)
+    nearest(index, texts[:1], K)
+    times, found = time_queries(
+        lambda text: nearest(index, text[None], K)[1][0].numpy(), texts[TEXTS // 2 :]
+    )
+    return {
+        "kind": index.manifest["kind"],
+        "building and tuning, s": seconds,
+        "bytes": index.manifest["vectors"]["bytes"],
+        "recall@10": recall(found, truth),
+        **times,
+    }
 
 
 def json_list(path: Path, vectors: np.ndarray) -> list[dict]:
@@ -264,7 +263,7 @@ def search_index(name: str, folder: Path) -> dict:
         figures["filters"][f"{share} %"] = filtered(folder, text, texts[:50])
     if name == "1m":
         figures["others"] = flat_searches(folder, texts)
-    sample = index.embeddings[:: len(index) // 50_000].float()
+    sample = index.vectors.at(index.rows[:: len(index) // 50_000]).float()
     best = (texts @ sample.T).max(dim=1).values
     figures["vectors"] = {
         "intrinsic dimension": intrinsic_dimension(sample),
@@ -339,69 +338,130 @@ def write_index(folder: Path, count: int, kind: str) -> dict:
     The column `stock` is 0 to 999, so that a filter can leave any share of the garments.
     """
     from fashion_rag.retriever.photos.catalogue import Garment
-    from fashion_rag.retriever.store import generation, manifest
-    from fashion_rag.retriever.store import journal as draft
-    from fashion_rag.retriever.store.index import map_embeddings
+    from fashion_rag.retriever.store.commit import commit
+    from fashion_rag.retriever.store.journal import tensor_header
+    from fashion_rag.retriever.store.manifest import file_entry
     from fashion_rag.retriever.store.records import Place, Record, RecordWriter
-    from fashion_rag.retriever.vectors.approximate import MEMORY, Approximate
 
     folder.mkdir(parents=True, exist_ok=True)
     embeddings = folder / "embeddings-00000000.safetensors"
     generator = Generator()
     started = time.perf_counter()
     with open(embeddings, "wb") as file:
-        file.write(draft.tensor_header(count, DIM))
+        file.write(tensor_header(count, DIM))
         for block in range(-(-count // BLOCK)):
             photos = generator.photos(block, min(BLOCK, count - block * BLOCK))
             file.write(photos.half().numpy().tobytes())
     drawn = time.perf_counter()
 
     def records() -> Iterator[tuple[int, Record]]:
-        stock = np.random.default_rng(5).integers(0, 1000, count)
-        for row in range(count):
-            garment = Garment(f"{row:08}", f"{row:08}.jpg", "", "", {"stock": str(stock[row])})
+        for row, stock in enumerate(stocks(count)):
+            garment = Garment(f"{row:08}", f"{row:08}.jpg", "", "", {"stock": str(stock)})
             yield row, Record(garment, 0, 0, "", Place(0, 0, 0, 0))
 
     garments = folder / "garments-00000000.sqlite"
-    writer = RecordWriter.create(garments, ["stock"])
-    writer.put(records())
-    writer.finish()
-    writer.close()
-    (folder / "thumbnails-00000000.bin").write_bytes(b"")
+    with RecordWriter.create(garments, ["stock"]) as writer:
+        writer.put(records())
+        writer.finish()
+    thumbnails = folder / "thumbnails-00000000.bin"
+    thumbnails.write_bytes(b"")
     written = time.perf_counter()
-    files = {
-        "embeddings": manifest.file_entry(embeddings),
-        "garments": manifest.file_entry(garments),
-        "thumbnails": [manifest.file_entry(folder / "thumbnails-00000000.bin")],
+    part = {
+        "rows": count,
+        "embeddings": file_entry(embeddings),
+        "records": file_entry(garments),
+        "thumbnails": [file_entry(thumbnails)],
     }
-    recorded = {"name": "exact"}
     hashed = time.perf_counter()
-    if kind != "exact":
-        made = Approximate.build(map_embeddings(embeddings), kind)
-        files["vectors"] = generation.save_vectors(folder, made)
-        recorded = made.kind.record()
-    ended = time.perf_counter()
-    manifest.write_manifest(
+    manifest = commit(
         folder,
-        {
-            "generation": "00000000",
-            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "kind": recorded,
-            "wanted": {"kind": kind, "memory": MEMORY},
-            "count": count,
-            "catalogue": {"name": "drawn", "path": "/drawn"},
-            "encoder": {"name": "drawn", "fingerprint": "drawn", "dim": DIM},
-            "files": files,
-            "rejects": [],
-        },
+        [part],
+        encoder={"name": "drawn", "fingerprint": "drawn", "dim": DIM},
+        catalogue_root=folder.parent / f"{folder.name} photos",
+        rejects=[],
+        kind=kind,
     )
+    ended = time.perf_counter()
+    entries = {name: part[name] for name in ("embeddings", "records")}
+    entries |= {"vectors": manifest["vectors"]} if manifest["vectors"] else {}
     return {
         "drawing the vectors, s": drawn - started,
         "writing the records, s": written - drawn,
         "checksums, s": hashed - written,
         "training and filling, s": ended - hashed,
-        "bytes": {name: e["bytes"] for name, e in files.items() if name != "thumbnails"},
+        "bytes": {name: entry["bytes"] for name, entry in entries.items()},
     }
+
+
+def stocks(count: int) -> list[int]:
+    return np.random.default_rng(5).integers(0, 1000, count).tolist()
+
+
+def update(name: str, folder: Path) -> dict:
+    """Updates of ADDED new photos: what each writes, and its time before and after encoding.
+
+    The catalogue has an empty file for each garment of the index, and a table of their stock.
+    """
+    from fashion_rag.retriever.store.index import GarmentIndex
+    from fashion_rag.retriever.upkeep.update import update_index
+    from PIL import Image
+
+    photos = folder.parent / f"{folder.name} photos"
+    if not photos.exists():
+        photos.mkdir()
+        lines = ["file,id,stock\n"]
+        for row, stock in enumerate(stocks(SIZES[name])):
+            file = photos / f"{row:08}.jpg"
+            file.touch()
+            os.utime(file, ns=(0, 0))
+            lines.append(f"{file.name},{row:08},{stock}\n")
+        (photos / "garments.csv").write_text("".join(lines))
+    rounds = []
+    for number in range(UPDATES):
+        for photo in range(ADDED):
+            noise = Image.effect_noise((768, 1024), 60)
+            noise.convert("RGB").save(photos / f"new {time.time_ns()} {number} {photo}.jpg")
+        moments: list[float] = []
+
+        def progress(*_: int, moments: list[float] = moments) -> None:
+            moments.append(time.perf_counter())
+
+        before, started = written_bytes(), time.perf_counter()
+        report = update_index(folder, DrawnEncoder(), photos, progress=progress)
+        ended = time.perf_counter()
+        assert report.added == ADDED, report.summary()
+        rounds.append(
+            {
+                "comparing with the catalogue, s": moments[0] - started,
+                "reading and encoding, s": moments[-1] - moments[0],
+                "writing, s": ended - moments[-1],
+                "written, MB": (written_bytes() - before) / 1e6,
+            }
+        )
+    figures = {
+        key: {
+            "median": statistics.median(r[key] for r in rounds),
+            "most": max(r[key] for r in rounds),
+        }
+        for key in rounds[0]
+    }
+    parts = len(GarmentIndex.open(folder).parts)
+    return {f"updates of {ADDED} photos": {"updates": UPDATES, **figures, "parts": parts}}
+
+
+class DrawnEncoder:
+    """Takes no time, so that what is measured is the rest."""
+
+    name, fingerprint, dim, preprocessing = "drawn", "drawn", DIM, {}
+
+    def encode_images(self, photos: list) -> torch.Tensor:
+        return Generator().photos(10**6, len(photos))
+
+
+def written_bytes() -> int:
+    """What this process gave to the system to write."""
+    lines = Path("/proc/self/io").read_text().splitlines()
+    return int(dict(line.split(": ") for line in lines)["wchar"])
 
 
 # --- building ------------------------------------------------------------------------------------
@@ -444,13 +504,13 @@ def build_rate(folder: Path) -> dict:
         bare.append(count / (time.perf_counter() - started))
         report = build_index(photos, folder / f"built {number}", encoder, batch_size=batch)
         whole.append(report.garments_per_second)
-    thumbnails = GarmentIndex.open(folder / "built 0").manifest["files"]["thumbnails"]
+    (part,) = GarmentIndex.open(folder / "built 0").manifest["parts"]
     return {
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         "photos": count,
         "bare ViT-L-14, photos a second": bare,
         "build, photos a second": whole,
-        "thumbnail, bytes": thumbnails[0]["bytes"] / count,
+        "thumbnail, bytes": part["thumbnails"][0]["bytes"] / count,
         "build / bare": statistics.median(whole) / statistics.median(bare),
     }
 

@@ -78,7 +78,6 @@ def _build(args: argparse.Namespace) -> None:
             shard=args.shard,
             processes=args.processes,
             kind=args.kind,
-            memory=int(args.memory * (1 << 30)),
         )
     write(report.summary())
 
@@ -105,9 +104,9 @@ def _info(args: argparse.Namespace) -> None:
     index = GarmentIndex.open(args.index)
     manifest = index.manifest
     encoder = manifest["encoder"]
-    counts = index.records.categories()
+    counts = dict(index.category_counts)
     counts["without a category"] = counts.pop("", 0)
-    size = sum(entry["bytes"] for _, entry in data_files(manifest)) / 1e6
+    size = sum(entry["bytes"] for entry in data_files(manifest)) / 1e6
     lines = [
         f"{args.index}: {len(index)} garments, {size:.1f} MB, built {manifest['created']}",
         f"encoder    {encoder['name']} ({encoder['fingerprint'][:12]}), dimension "

@@ -12,7 +12,7 @@ from ..retriever.upkeep.duplicates import THRESHOLD, find_duplicates
 from ..retriever.upkeep.merge import merge_indexes
 from ..retriever.upkeep.tune import tune_index
 from ..retriever.upkeep.update import remove_garments, update_index
-from ..retriever.vectors.approximate import KINDS, MEMORY
+from ..retriever.vectors.approximate import KINDS
 from .terminal import add_encoder_options, encoder_of, number, progress_bar, whole_number, write
 
 
@@ -89,16 +89,7 @@ def add_actions(actions: argparse._SubParsersAction) -> None:
 
 
 def add_kind_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--kind", choices=KINDS, default="auto", help="of index; auto goes by size and memory"
-    )
-    parser.add_argument(
-        "--memory",
-        type=number(0),
-        default=MEMORY / (1 << 30),
-        metavar="GIB",
-        help="what searching may hold in memory, for --kind auto (default: %(default)g)",
-    )
+    parser.add_argument("--kind", choices=KINDS, default="auto", help="of index; auto goes by size")
 
 
 def add_processes_option(parser: argparse.ArgumentParser) -> None:
@@ -163,7 +154,6 @@ def _merge(args: argparse.Namespace) -> None:
         args.catalogue,
         overwrite=args.overwrite,
         kind=args.kind,
-        memory=int(args.memory * (1 << 30)),
     )
     write(report.summary())
 

@@ -34,7 +34,8 @@ def rows_of(index: GarmentIndex, files: Sequence[str]) -> np.ndarray:
         ValueError: the index lacks one of them.
     """
     wanted = set(files)
-    found = {g.file: row for row, g in enumerate(index.garments) if g.file in wanted}
+    rows = zip(index.rows.tolist(), index.garments, strict=True)
+    found = {garment.file: row for row, garment in rows if garment.file in wanted}
     missing = wanted.difference(found)
     if missing:
         raise ValueError(

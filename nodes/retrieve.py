@@ -8,6 +8,7 @@ from comfy_api.latest import io, ui
 
 from ..adapter.garment.garment_images import photos_to_batch
 from ..categories import CATEGORIES
+from ..files import check_file_name
 from ..pictures.tensors import to_pictures
 from ..retriever import gallery
 from ..retriever.backends import LocalBackend
@@ -105,7 +106,7 @@ class GarmentIndexBuild(io.ComfyNode):
     def execute(
         cls, catalogue, encoder, index_name, overwrite, batch_size, clip=None, clip_vision=None
     ) -> io.NodeOutput:
-        folder = folders.roots("indexes")[0] / folders.new_file_name(index_name, "index_name")
+        folder = folders.roots("indexes")[0] / check_file_name(index_name, "index_name")
         encoder = open_encoder(encoder, clip, clip_vision)
         if isinstance(encoder, HostEncoder):
             encoder.check()

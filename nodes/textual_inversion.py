@@ -17,7 +17,7 @@ from ..adapter.garment.prompts import (
     split_prompt,
     windows,
 )
-from ..files import atomic_file
+from ..files import atomic_file, check_file_name
 from . import sockets
 from .host import folders
 from .host.memory import ManagedAdapter
@@ -253,7 +253,7 @@ class GarmentTokensSave(io.ComfyNode):
     def execute(cls, tokens, name, overwrite) -> io.NodeOutput:
         if any(character.isspace() for character in name):
             raise ValueError(f"name {name!r} holds a space, where `embedding:NAME` would end.")
-        path = folders.embeddings_folder() / (folders.new_file_name(name, "name") + ".safetensors")
+        path = folders.embeddings_folder() / (check_file_name(name, "name") + ".safetensors")
         save_embedding(tokens.pseudo_words, path, overwrite)
         word = f"embedding:{name}"
         return io.NodeOutput(word, ui=ui.PreviewText(f"{word}  ({path})"))

@@ -19,7 +19,7 @@ from .store.records import ColumnValues
 
 
 class SearchBackend(Protocol):
-    """Garments in rows 0 to n - 1, each with a unit vector.
+    """Garments in numbered rows, each with a unit vector.
 
     manifest: with `catalogue` (name, path) and `encoder` (name, fingerprint, dim).
     catalogue_root: the folder of the photos; may be set to where they are on this machine.
@@ -119,7 +119,7 @@ class LocalBackend:
 
     def values_of(self, column: str) -> ColumnValues:
         """See SearchBackend."""
-        return self.index.records.values_of(column)
+        return self.index.values_of(column)
 
     def rows_of_ids(self, ids: Sequence[str]) -> np.ndarray:
         """See SearchBackend."""
@@ -137,4 +137,4 @@ class LocalBackend:
 
     def vectors_at(self, rows: np.ndarray) -> np.ndarray:
         """See SearchBackend."""
-        return self.index.embeddings[torch.from_numpy(rows)].float().numpy()
+        return self.index.vectors.at(rows).float().numpy()

@@ -52,11 +52,11 @@ def describe(backend: SearchBackend) -> dict[str, Any]:
         "facets": [],
     }
     if isinstance(backend, LocalBackend):
-        records = backend.index.records
-        described["categories"] = _counted(records.categories())
-        for column in records.columns():
+        index = backend.index
+        described["categories"] = _counted(index.category_counts)
+        for column in index.columns():
             if column not in ("id", "file", "category", "caption"):
-                counts = records.value_counts(column, MOST_FACET_VALUES)
+                counts = index.value_counts(column, MOST_FACET_VALUES)
                 if counts and len(counts) > 1:
                     described["facets"].append({"column": column, "values": _counted(counts)})
     return described

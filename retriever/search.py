@@ -10,7 +10,7 @@ import torch
 from .photos.catalogue import Garment
 from .store.index import GarmentIndex
 from .vectors.approximate import Approximate
-from .vectors.exact import FEW_QUERIES, as_tensor, exact_search, rerank
+from .vectors.exact import FEW_QUERIES, exact_search, rerank
 
 BACKENDS = ("auto", "exact")
 
@@ -73,7 +73,7 @@ def nearest(
 
     Args:
         queries: (q, dim) float32 unit vectors of the index's encoder.
-        rows: the rows to search among, int64, ascending, each once; None: all.
+        rows: rows that hold a garment, to search among, int64, ascending, each once; None: all.
         backend: `auto` searches as the index's kind does, `exact` scores every row.
 
     Returns:
@@ -82,7 +82,7 @@ def nearest(
     Raises:
         ValueError: queries of another shape or not finite, k < 1, or an unknown backend.
     """
-    dim = index.embeddings.shape[1]
+    dim = index.vectors.dim
     if queries.ndim != 2 or queries.shape[1] != dim or not queries.isfinite().all():
         raise ValueError(
             f"The queries have shape {tuple(queries.shape)}; expected (n, {dim}) finite numbers, "
@@ -117,7 +117,7 @@ def _exact_search(
         pairs = [pair for pair in found if pair is not None]
         if len(pairs) == len(found):
             return torch.stack([s for s, _ in pairs]), torch.stack([r for _, r in pairs])
-    return exact_search(index.embeddings, queries, k, as_tensor(rows))
+    return exact_search(index.vectors, queries, k, rows)
 
 
 def _worth_it(index: GarmentIndex, k: int, rows: np.ndarray | None) -> Approximate | None:
@@ -134,15 +134,25 @@ def _approximate_search(
     k: int,
     rows: np.ndarray | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    count = max(index.kind.candidates, 4 * k)
+    vectors, end = index.vectors, approximate.end
+    later = vectors.later(end) if vectors.end > end else None  # rows that came later: a few
+    added = None
+    if rows is not None and end <= rows[-1]:
+        own = rows[np.searchsorted(rows, end) :]
+        added = exact_search(vectors, queries, min(k, len(own)), own)[1]
+    elif rows is None and later:
+        added = exact_search(later, queries, min(k, len(later)))[1]
+    if rows is None and approximate.filed > len(vectors) - len(later or ()):
+        rows = index.rows  # some of those in the file were removed since
+    found = approximate.candidates(queries, max(index.kind.candidates, 4 * k), index.kind, rows)
+    if added is not None:
+        found = np.concatenate([found, added.numpy()], axis=1)
     pairs = []
-    for query, near in zip(
-        queries, approximate.candidates(queries, count, index.kind, rows), strict=True
-    ):
-        near = torch.from_numpy(np.sort(near[near >= 0]))
+    for query, near in zip(queries, found, strict=True):
+        near = np.sort(near[near >= 0])
         if len(near) < k:  # the cells that were looked at hold too few of the wanted rows
-            pair = exact_search(index.embeddings, query[None], k, as_tensor(rows))
+            pair = exact_search(vectors, query[None], k, rows)
             pairs.append((pair[0][0], pair[1][0]))
         else:
-            pairs.append(rerank(index.embeddings, query, near, k))
+            pairs.append(rerank(vectors, query, near, k))
     return torch.stack([s for s, _ in pairs]), torch.stack([r for _, r in pairs])

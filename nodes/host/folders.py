@@ -116,23 +116,6 @@ def exists_or_message(kind: str, name: str | None) -> bool | str:
     return True
 
 
-def new_file_name(name: str, what: str) -> str:
-    """`name` when it is fit to be a file or folder name on every system.
-
-    Raises:
-        ValueError: it is empty, has a separator or a reserved character, or starts with a dot.
-    """
-    bad = sorted({c for c in name if c in '<>:"/\\|?*' or ord(c) < 32})
-    trimmed = name.strip().strip(".")
-    if bad or not trimmed or trimmed != name or len(name.encode()) > 120:
-        raise ValueError(
-            f"{what} {name!r} can't be a file name"
-            + (f" (it holds {' '.join(map(repr, bad))})" if bad else "")
-            + ": use 1 to 120 letters, digits, spaces, '-' and '_', no dot at either end."
-        )
-    return name
-
-
 def embeddings_folder() -> Path:
     """Where textual-inversion embeddings are saved: the first of models/embeddings."""
     return Path(folder_paths.get_folder_paths("embeddings")[0])

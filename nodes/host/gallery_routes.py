@@ -256,7 +256,7 @@ async def _thumbnail(request: web.Request) -> web.Response:
         if row < 0:
             raise KeyError(f"No garment of the index {name!r} has the id {identity!r}.")
         if isinstance(index, LocalBackend):
-            return index.index.thumbnail_file(row)[1]
+            return index.index.thumbnail_file(row)
         return _jpeg(index.thumbnail(index.garments_at(index.rows_of_ids([identity]))[0]))
 
     return _picture(request, await worker.run(work))

@@ -14,7 +14,6 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,8 +23,8 @@ from PIL import Image
 from ...progress import Progress, silent
 from ..photos.catalogue import Reject
 from ..photos.reader import Photo, PhotoReader
+from ..store.commit import commit
 from ..store.filters import Comparison, number_of
-from ..store.generation import Fresh, commit
 from ..store.index import GarmentIndex
 from ..store.journal import Draft
 from ..store.lock import only_writer
@@ -188,9 +187,8 @@ def _pull(source: MilvusIndex, target: Path, progress: Progress) -> tuple[int, l
         garments[garment.file] = garment
         contents.append(record.get("content", ""))
     files, rejects = list(garments), []
-    known = SimpleNamespace(fingerprint=encoder["fingerprint"], dim=encoder["dim"])
-    base = f"{source.collection} at {source.connection.address}"
-    with Draft(target, known, root, files, base) as draft, PhotoReader(root, _no_pixels) as reader:
+    key = encoder["fingerprint"], encoder["dim"]
+    with Draft(target, *key, root, files) as draft, PhotoReader(root, _no_pixels) as reader:
         rows = [row for row, file in enumerate(files) if file not in draft.rows]
         photos = reader.read([files[row] for row in rows], _BATCH)
         progress(len(draft.rows), len(files))
@@ -214,7 +212,7 @@ def _pull(source: MilvusIndex, target: Path, progress: Progress) -> tuple[int, l
             raise ValueError(f"No photo of the catalogue {root} can be used:{listed}")
         commit(
             target,
-            [Fresh(draft, garments)],
+            [draft.finish(garments)],
             encoder=encoder,
             catalogue_root=root,
             rejects=rejects,
@@ -229,8 +227,8 @@ def _no_pixels(image: Image.Image) -> torch.Tensor:
 
 def _manifest(index: GarmentIndex, alias: str, kind: str, half: bool) -> dict[str, Any]:
     columns: dict[str, Fields] = {}
-    for number, name in enumerate(index.records.columns()):
-        numbers = index.records.rows_where(Comparison(name, ">=", -math.inf))
+    for number, name in enumerate(index.columns()):
+        numbers = index.rows_where(Comparison(name, ">=", -math.inf))
         columns[name] = Fields(f"t{number}", f"n{number}" if len(numbers) else None)
     used = 3 + sum(1 + (fields.number is not None) for fields in columns.values())
     if used > _MOST_FIELDS:
@@ -248,7 +246,7 @@ def _manifest(index: GarmentIndex, alias: str, kind: str, half: bool) -> dict[st
         "catalogue": index.manifest["catalogue"],
         "encoder": index.manifest["encoder"],
         "columns": {name: list(fields) for name, fields in columns.items()},
-        "categories": index.records.categories(),
+        "categories": index.category_counts,
     }
 
 
@@ -287,11 +285,13 @@ def _batches(
     index: GarmentIndex, columns: Mapping[str, Fields], start: int, half: bool
 ) -> Iterator[list[dict[str, Any]]]:
     for first in range(start, len(index), _BATCH):
-        vectors = index.embeddings[first : first + _BATCH].numpy()
+        rows = index.rows[first : first + _BATCH]
+        vectors = index.vectors.at(rows).numpy()
         vectors = vectors if half else vectors.astype(np.float32)
+        # The collection's rows are numbered without those that are removed.
         yield [
-            {"row": row, VECTOR: vector, **_values(index.records.record(row), columns)}
-            for row, vector in enumerate(vectors, first)
+            {"row": number, VECTOR: vector, **_values(index.record(row), columns)}
+            for number, (row, vector) in enumerate(zip(rows, vectors, strict=True), first)
         ]
 
 

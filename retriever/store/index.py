@@ -1,58 +1,52 @@
-"""The index on disk: what a finished build left, opened for reading.
+"""An index on disk, opened for reading: a manifest and the parts that it names.
 
-Files of an index folder; each is written once and never changed, and has a random word (the
-generation that wrote it) in its name:
+The folder holds manifest.json, which is replaced last and so is the commit point (manifest.py); the
+files of the parts, each written once and never changed (part.py); and vectors-WORD.faiss, what an
+approximate search goes by (approximate.py), which is derived.
 
-    manifest.json                what belongs together; replaced last, so it is the commit point
-    embeddings-GEN.safetensors   (n, dim) float16 unit vectors, the truth
-    garments-GEN.sqlite          one record a row, in the order of the embeddings (records.py)
-    thumbnails-GEN.bin           JPEG files one after the other; records hold offset and length.
-                                 An index that was updated has several
-    vectors-GEN.faiss            what an approximate search goes by (kinds.py); derived
-
-Opening maps the embeddings and reads the manifest; records and thumbnails are read on demand.
+A garment's row is its place among the rows of all parts, removed ones included: updates add rows
+and remove some, the others keep their numbers. Opening maps the embeddings and reads the manifest;
+records and thumbnails are read on demand.
 """
 
 from __future__ import annotations
 
-import io
 import logging
 import threading
-from collections import OrderedDict
+from bisect import bisect_right
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
-from zlib import crc32
 
 import numpy as np
 import torch
 from PIL import Image
-from safetensors import SafetensorError, safe_open
 
 from ...pictures.photos import open_photo
 from ..encoders.fingerprint import accepts
 from ..encoders.open_clip import Encoder
 from ..photos.catalogue import Garment, safe_path
-from ..photos.reader import THUMBNAIL_SIZE
 from ..vectors import eight_bit as eightbit
 from ..vectors.approximate import Approximate, Kind, faiss_is_usable
+from ..vectors.blocks import Vectors
 from ..vectors.eight_bit import EightBit
 from .filters import Filter
-from .manifest import INDEX_SCHEMA, MANIFEST, REMEDY, check_file, data_files, read_manifest
-from .records import Records, of_category
+from .manifest import INDEX_SCHEMA, MANIFEST, REMEDY, check_files, read_manifest
+from .part import Part
+from .records import FIELDS, ColumnValues, Line, Record, Records, of_category
 
 logger = logging.getLogger(__name__)
 
-TENSOR = "embeddings"
 _ROWS_KEPT = 256 << 20  # bytes of the rows of the last filters
 
 
 class GarmentIndex:
     """A finished index.
 
-    folder: where it lies. manifest: its manifest.json. records: what is known of each row.
-    embeddings: (n, dim) float16 unit vectors, memory-mapped.
+    folder: where it lies. manifest: see manifest.py. parts: in the order of their rows.
+    vectors: the embeddings, float16 unit vectors, memory-mapped.
     catalogue_root: the folder of the photos; may be set to where they are on this machine.
 
     It may be used from several threads. A writer that replaces the index meanwhile doesn't disturb
@@ -63,19 +57,16 @@ class GarmentIndex:
         self,
         folder: Path,
         manifest: dict[str, Any],
-        records: Records,
-        thumbnails: list[BinaryIO],
-        embeddings: torch.Tensor,
+        parts: Sequence[Part],
         catalogue_root: Path,
-        vectors: BinaryIO | None = None,
+        vectors_file: BinaryIO | None = None,
     ):
-        self.folder = folder
-        self.manifest = manifest
-        self.records = records
-        self.embeddings = embeddings
+        self.folder, self.manifest, self.parts = folder, manifest, tuple(parts)
         self.catalogue_root = catalogue_root
         self.kind = Kind.of(manifest)
-        self._thumbnails, self._vectors = thumbnails, vectors
+        self.vectors = Vectors([p.embeddings for p in parts], [p.removed for p in parts])
+        self._starts = np.cumsum([0, *(len(part.embeddings) for part in parts)]).tolist()
+        self._vectors_file = vectors_file
         self._lock = threading.Lock()
         self._rows: OrderedDict[Filter, np.ndarray] = OrderedDict()
 
@@ -107,23 +98,20 @@ class GarmentIndex:
     def _open(
         cls, folder: Path, manifest: dict[str, Any], catalogue_root: Path | None
     ) -> GarmentIndex:
-        files = manifest["files"]
-        for _, entry in data_files(manifest):
-            check_file(folder, entry)
-        count, dim = manifest["count"], manifest["encoder"]["dim"]
-        records = Records.open(folder / files["garments"]["name"])
-        embeddings = map_embeddings(folder / files["embeddings"]["name"])
-        if len(records) != count or tuple(embeddings.shape) != (count, dim):
-            raise ValueError(
-                f"{folder / MANIFEST} says {count} garments of dimension {dim}, the files hold "
-                f"{len(records)} records and embeddings of shape {tuple(embeddings.shape)}. "
-                f"{REMEDY}"
-            )
+        check_files(folder, manifest)
+        dim = manifest["encoder"]["dim"]
+        parts = [Part.open(folder, entry, dim) for entry in manifest["parts"]]
         # Kept open: the files may be removed while the index is in use.
-        thumbnails = [open(folder / entry["name"], "rb") for entry in files["thumbnails"]]
-        vectors = open(folder / files["vectors"]["name"], "rb") if "vectors" in files else None
+        entry = manifest["vectors"]
+        vectors_file = open(folder / entry["name"], "rb") if entry else None
         root = Path(catalogue_root or manifest["catalogue"]["path"])
-        return cls(folder, manifest, records, thumbnails, embeddings, root, vectors)
+        index = cls(folder, manifest, parts, root, vectors_file)
+        if len(index) != manifest["count"]:
+            raise ValueError(
+                f"{folder / MANIFEST} says {manifest['count']} garments, its parts hold "
+                f"{len(index)}. {REMEDY}"
+            )
+        return index
 
     @classmethod
     def in_memory(cls, garments: Sequence[Garment], embeddings: torch.Tensor) -> GarmentIndex:
@@ -139,28 +127,45 @@ class GarmentIndex:
             "generation": "",
             "count": count,
             "kind": {"name": "exact"},
+            "wanted": "exact",
             "catalogue": {"name": "", "path": ""},
             "encoder": {"name": "memory", "fingerprint": "", "dim": dim},
-            "files": {"thumbnails": []},
+            "parts": [{"rows": count, "thumbnails": []}],
+            "vectors": None,
             "rejects": [],
         }
-        return cls(
-            Path("memory"), manifest, Records.in_memory(garments), [], embeddings.half(), Path()
-        )
+        part = Part(manifest["parts"][0], Records.in_memory(garments), embeddings.half())
+        return cls(Path("memory"), manifest, [part], Path())
 
     def close(self) -> None:
         """Close the files. The embeddings stay mapped as long as someone holds them."""
-        self.records.close()
-        for file in (*self._thumbnails, *([self._vectors] if self._vectors else [])):
-            file.close()
+        for part in self.parts:
+            part.close()
+        if self._vectors_file:
+            self._vectors_file.close()
 
     def __len__(self) -> int:
-        return len(self.embeddings)
+        return len(self.vectors)
+
+    @cached_property
+    def rows(self) -> np.ndarray:
+        """The rows that hold a garment, int64, ascending; can't be written to."""
+        rows = self.vectors.rows()
+        rows.flags.writeable = False
+        return rows
+
+    @property
+    def embeddings(self) -> torch.Tensor:
+        """(len(self), dim) float16 in the order of `garments`: mapped if there is one whole part,
+        else copied. `vectors` reads them block by block."""
+        if len(self.parts) == 1 and not len(self.parts[0].removed):
+            return self.parts[0].embeddings
+        return self.vectors.at(self.rows)
 
     @property
     def garments(self) -> Sequence[Garment]:
-        """The records by row, each read when it is asked for."""
-        return _Garments(self.records)
+        """All garments in the order of `rows`, each read when it is asked for."""
+        return _Garments(self)
 
     def garment(self, row: int) -> Garment:
         """The garment of a row.
@@ -169,7 +174,37 @@ class GarmentIndex:
             IndexError: there is no such row.
             ValueError: its record is damaged.
         """
-        return self.records.record(row).garment
+        return self.record(row).garment
+
+    def record(self, row: int) -> Record:
+        """The record of a row; raises as `garment` does."""
+        part, local = self.place(row)
+        return part.records.record(local)
+
+    def place(self, row: int) -> tuple[Part, int]:
+        """The part of a row, and the row's number in it.
+
+        Raises:
+            IndexError: there is no such row, or it was removed.
+        """
+        number = bisect_right(self._starts, row) - 1
+        if 0 <= number < len(self.parts):
+            part, local = self.parts[number], int(row) - self._starts[number]
+            if part.has(local):
+                return part, local
+        raise IndexError(f"There is no row {row}: {self.folder} has {len(self)} garments.")
+
+    def started_parts(self) -> list[tuple[int, Part]]:
+        """The parts, each after the row that it starts with."""
+        return list(zip(self._starts, self.parts, strict=False))
+
+    def lines(self) -> Iterator[Line]:
+        """The rows that hold a garment, as they are stored: faster than their records."""
+        for start, part in self.started_parts():
+            gone = set(part.removed.tolist())
+            for line in part.records.lines():
+                if line.row not in gone:
+                    yield line._replace(row=start + line.row) if start else line
 
     def row_of(self, garment_id: str) -> int:
         """The row of a garment.
@@ -177,7 +212,11 @@ class GarmentIndex:
         Raises:
             KeyError: there is no garment of that id.
         """
-        return self.records.row_of(garment_id)
+        for start, part in self.started_parts():
+            local = part.records.row_of(garment_id)
+            if local is not None and part.has(local):
+                return start + local
+        raise KeyError(garment_id)
 
     def check_encoder(self, encoder: Encoder) -> None:
         """Raise ValueError unless `encoder` is the one that the index was built with."""
@@ -190,13 +229,40 @@ class GarmentIndex:
                 f"former, or build the index again with {encoder.name!r}."
             )
 
+    def columns(self) -> list[str]:
+        """The columns that a filter may name."""
+        further = {name for part in self.parts for name in part.records.columns()}
+        return [*FIELDS, *sorted(further.difference(FIELDS))]
+
     def categories(self) -> list[str]:
         """The categories that occur, sorted, without the empty one."""
-        return [name for name in self._categories if name]
+        return [name for name in self.category_counts if name]
 
     @cached_property
-    def _categories(self) -> dict[str, int]:
-        return self.records.categories()
+    def category_counts(self) -> dict[str, int]:
+        """The number of garments of each category that occurs, sorted; '' is 'none'."""
+        counts: Counter[str] = Counter()
+        for part in self.parts:
+            counts.update(part.records.categories(part.removed))
+        return dict(sorted(counts.items()))
+
+    def value_counts(self, column: str, most: int) -> dict[str, int] | None:
+        """The number of garments with each value of a column, sorted; None if there are more than
+        `most` values. Garments without a value are not counted."""
+        counts: Counter[str] = Counter()
+        for part in self.parts:
+            found = part.records.value_counts(column, most, part.removed)
+            if found is None:
+                return None
+            counts.update(found)
+        return None if len(counts) > most else dict(sorted(counts.items()))
+
+    def values_of(self, column: str) -> ColumnValues:
+        """What a column holds: how many texts, how many of them numbers, and some of them."""
+        found = [part.records.values_of(column, part.removed) for part in self.parts]
+        samples = dict.fromkeys(value for part in found for value in part[2])
+        texts, numbers = sum(part[0] for part in found), sum(part[1] for part in found)
+        return ColumnValues(texts, numbers, tuple(samples)[:3])
 
     def rows_where(self, condition: Filter | None, category: str | None = None) -> np.ndarray:
         """The rows of a category (None: of all) that a filter is true of, int64, ascending.
@@ -207,7 +273,7 @@ class GarmentIndex:
             ValueError: there is no such category or column; the message lists those there are.
         """
         if category is not None:
-            if category not in self._categories:
+            if category not in self.category_counts:
                 known = ", ".join(map(repr, self.categories())) or "no category at all"
                 raise ValueError(
                     f"The index {self.folder} has no garments of the category {category!r}; it "
@@ -216,17 +282,17 @@ class GarmentIndex:
             rows = self._kept(of_category(category))
             if condition is None:
                 return rows
-            wanted = np.zeros(len(self), dtype=bool)
+            wanted = np.zeros(self.vectors.end, dtype=bool)
             wanted[self._kept(condition)] = True
             return rows[wanted[rows]]
-        return np.arange(len(self)) if condition is None else self._kept(condition)
+        return self.rows if condition is None else self._kept(condition)
 
     def _kept(self, condition: Filter) -> np.ndarray:
         """The rows that a filter is true of; those of the last filters are kept."""
         with self._lock:
             rows = self._rows.pop(condition, None)
         if rows is None:
-            rows = self.records.rows_where(condition)
+            rows = self._rows_where(condition)
             rows.flags.writeable = False
         with self._lock:
             self._rows[condition] = rows
@@ -234,13 +300,22 @@ class GarmentIndex:
                 self._rows.popitem(last=False)
         return rows
 
-    def rows_of(self, category: str) -> torch.Tensor:
-        """The rows of a category, int64, ascending.
-
-        Raises:
-            ValueError: there are none; the message lists the categories that there are.
-        """
-        return torch.from_numpy(self.rows_where(None, category).copy())
+    def _rows_where(self, condition: Filter) -> np.ndarray:
+        known = self.columns()
+        if unknown := sorted(condition.columns() - set(known)):
+            raise ValueError(
+                f"The filter asks for the column {unknown[0]!r}; the garments have: "
+                f"{', '.join(known)}."
+            )
+        found = []
+        for start, part in self.started_parts():
+            rows = part.records.rows_where(condition)
+            if len(part.removed):
+                gone = np.zeros(len(part.embeddings), dtype=bool)
+                gone[part.removed] = True
+                rows = rows[~gone[rows]]
+            found.append(rows + start)
+        return found[0] if len(found) == 1 else np.concatenate(found)
 
     def photo(self, garment: Garment) -> Image.Image:
         """The garment's photo from the catalogue, full size, RGB on white.
@@ -264,41 +339,18 @@ class GarmentIndex:
             KeyError: the garment is not of this index.
             ValueError: the stored thumbnail is damaged.
         """
-        path, data = self.thumbnail_file(self.row_of(garment.id))
-        try:
-            image = Image.open(io.BytesIO(data), formats=("JPEG",))
-            if max(image.size) <= THUMBNAIL_SIZE:
-                return image.convert("RGB")
-        except OSError as error:
-            raise ValueError(f"{path}: thumbnail of {garment.id!r}: {error}. {REMEDY}") from error
-        raise ValueError(f"{path}: thumbnail of {garment.id!r} is {image.size}. {REMEDY}")
+        part, local = self.place(self.row_of(garment.id))
+        return part.thumbnail_image(local)
 
-    def thumbnail_file(self, row: int) -> tuple[Path, bytes]:
-        """The thumbnail of a row as a JPEG file's bytes, and the file that holds it.
+    def thumbnail_file(self, row: int) -> bytes:
+        """The thumbnail of a row as a JPEG file's bytes.
 
         Raises:
+            IndexError: there is no such row.
             ValueError: it is damaged, as its checksum tells, or outside the file.
         """
-        place = self.records.record(row).thumbnail
-        entries = self.manifest["files"]["thumbnails"]
-        if place.file >= len(entries):
-            raise ValueError(
-                f"{self.folder}: row {row} names thumbnail file {place.file} of {len(entries)}. "
-                f"{REMEDY}"
-            )
-        path = self.folder / entries[place.file]["name"]
-        file = self._thumbnails[place.file]
-        data = b""
-        if place.offset + place.length <= entries[place.file]["bytes"]:
-            with self._lock:
-                file.seek(place.offset)
-                data = file.read(place.length)
-        if len(data) != place.length or crc32(data) != place.crc32:
-            raise ValueError(
-                f"{path}: the thumbnail of row {row}, {place.length} bytes from {place.offset}, is "
-                f"damaged. {REMEDY}"
-            )
-        return path, data
+        part, local = self.place(row)
+        return part.thumbnail(local)[1]
 
     @cached_property
     def approximate(self) -> Approximate | None:
@@ -307,15 +359,16 @@ class GarmentIndex:
         Raises:
             ValueError: the file is damaged, or of another index.
         """
-        if self._vectors is None:
+        if self._vectors_file is None:
             return None
-        name = str(self.folder / self.manifest["files"]["vectors"]["name"])
+        entry = self.manifest["vectors"]
+        name = str(self.folder / entry["name"])
         if not faiss_is_usable():
             logger.warning("%s can't be used without faiss: the search is exact, and slow.", name)
             return None
         with self._lock:
             return Approximate.load(
-                self._vectors, name, self.kind, len(self), self.embeddings.shape[1]
+                self._vectors_file, name, self.kind, entry["rows"], self.vectors.dim
             )
 
     @cached_property
@@ -323,7 +376,7 @@ class GarmentIndex:
         """What an exact search of a middling index goes by; made when it is first needed."""
         if not eightbit.FEWEST <= len(self) <= eightbit.MOST or not faiss_is_usable():
             return None
-        return EightBit(self.embeddings)
+        return EightBit(self.vectors)
 
     def verify(self) -> None:
         """Read every file and compare it with its checksum; read every record and thumbnail.
@@ -332,9 +385,10 @@ class GarmentIndex:
             FileNotFoundError, ValueError: the first file that is not what it was.
         """
         self.verify_files()
-        self.records.check()
-        for row in range(len(self)):
-            self.thumbnail_file(row)
+        for part in self.parts:
+            part.records.check()
+            for row in part.rows().tolist():
+                part.thumbnail(row)
 
     def verify_files(self) -> None:
         """Compare every file with its checksum.
@@ -342,40 +396,21 @@ class GarmentIndex:
         Raises:
             FileNotFoundError, ValueError: the first file that is not what it was.
         """
-        for _, entry in data_files(self.manifest):
-            check_file(self.folder, entry, whole=True)
+        check_files(self.folder, self.manifest, whole=True)
 
 
 class _Garments(Sequence[Garment]):
-    def __init__(self, records: Records):
-        self._records = records
+    def __init__(self, index: GarmentIndex):
+        self._index = index
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self._index)
 
-    def __getitem__(self, row: int | slice) -> Garment | list[Garment]:
-        if isinstance(row, slice):
-            return [self[number] for number in range(*row.indices(len(self)))]
-        return self._records.record(row + len(self) if row < 0 else row).garment
+    def __getitem__(self, place: int | slice) -> Garment | list[Garment]:
+        if isinstance(place, slice):
+            return [self[number] for number in range(*place.indices(len(self)))]
+        return self._index.garment(int(self._index.rows[place]))
 
     def __iter__(self) -> Iterator[Garment]:
-        return (record.garment for record in self._records)
-
-
-def map_embeddings(path: Path) -> torch.Tensor:
-    """The (n, dim) float16 embeddings of a file, memory-mapped.
-
-    Raises:
-        ValueError: the file is damaged, or of another type or shape.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            embeddings = file.get_tensor(TENSOR)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged ({error}). {REMEDY}") from error
-    if embeddings.dtype != torch.float16 or embeddings.ndim != 2:
-        raise ValueError(
-            f"{path} holds {embeddings.dtype} of shape {tuple(embeddings.shape)}, expected float16 "
-            f"of two dimensions. {REMEDY}"
-        )
-    return embeddings
+        for part in self._index.parts:
+            yield from (r.garment for row, r in part.records if part.has(row))

@@ -1,71 +1,72 @@
-"""Photos that were encoded for the next generation of an index: atomic and resumable.
+"""A new part of an index while it is written: photo by photo, resumable.
 
-Rows are appended to data files of a new generation; `draft.jsonl` lists those that are complete,
-with checksums. A build or update that stops, however it stops, is taken up from there by the next
-one. Nothing else refers to the new files until a manifest names them.
+Rows are appended to data files of a new name; `draft.jsonl` lists those that are complete, with
+checksums. A build or update that stops, however it stops, is taken up from there by the next one.
+Nothing else refers to the new files until a manifest names them.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import secrets
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import torch
 
-from ..encoders.open_clip import Encoder
+from ...files import write_bytes
 from ..photos.catalogue import Garment, safe_path
 from ..photos.reader import THUMBNAIL_SIZE, Photo
-from .index import TENSOR
-from .manifest import INDEX_SCHEMA, MANIFEST, replace_file
-from .records import Place, Record
-
-logger = logging.getLogger(__name__)
+from .manifest import MANIFEST, encode_rows, file_entry
+from .part import TENSOR
+from .records import FIELDS, Place, Record, RecordWriter
 
 DRAFT = "draft.jsonl"
 HEADER_BYTES = 512
 """Room before the embeddings for the safetensors header, which is written last."""
 
+_FORMAT = 2  # of the journal
+
 
 class Draft:
     """A context manager that opens or takes up a draft and closes its files.
 
-    rows: what is complete, by the photo's file, in row order.
+    rows: the row of each photo, by its file. A photo that has changed, or is no longer wanted,
+    keeps its row in the data files, but is not in `rows`.
     """
 
     def __init__(
-        self, folder: Path, encoder: Encoder, root: Path, files: Sequence[str], base: str = ""
+        self, folder: Path, fingerprint: str, dim: int, root: Path, files: Collection[str]
     ):
         """
         Args:
-            root: the catalogue's folder. files: the photos that are to be in the draft.
-            base: what the draft is added to; a draft for another base is not taken up.
+            fingerprint, dim: of the encoder. root: the catalogue's folder.
+            files: the photos that are to be in the draft.
         """
-        self.folder, self.root, self.dim = folder, root, encoder.dim
+        self.folder, self.root, self.dim = folder, root, dim
         # Whatever changes the stored rows is named here, so that no other draft is taken up.
         self.key = {
-            "schema": INDEX_SCHEMA,
-            "fingerprint": encoder.fingerprint,
-            "dim": encoder.dim,
+            "format": _FORMAT,
+            "fingerprint": fingerprint,
+            "dim": dim,
             "thumbnail": THUMBNAIL_SIZE,
-            "base": base,
         }
-        self.rows: dict[str, dict[str, Any]] = {}
-        self.generation, lines = self._read()
-        self.embeddings_path = folder / f"embeddings-{self.generation}.safetensors"
-        self.thumbnails_path = folder / f"thumbnails-{self.generation}.bin"
+        self.rows: dict[str, int] = {}
+        self._lines: list[dict[str, Any]] = []
+        self.word, lines = self._read()
+        self.embeddings_path = folder / f"embeddings-{self.word}.safetensors"
+        self.thumbnails_path = folder / f"thumbnails-{self.word}.bin"
         with contextlib.ExitStack() as stack:
             self._embeddings = stack.enter_context(_open_both(self.embeddings_path))
             self._thumbnails = stack.enter_context(_open_both(self.thumbnails_path))
             self._take_over(lines, set(files))
-            header = {"generation": self.generation, **self.key}
-            replace_file(folder / DRAFT, b"".join(map(_line, [header, *self.rows.values()])))
+            header = {"word": self.word, **self.key}
+            write_bytes(folder / DRAFT, b"".join(map(_line, [header, *self._lines])))
             self._log = stack.enter_context(open(folder / DRAFT, "ab"))
             self._files = stack.pop_all()
 
@@ -93,63 +94,91 @@ class Draft:
             }
             self._embeddings.write(data)
             self._thumbnails.write(photo.thumbnail)
-            self.rows[photo.file] = row
+            self.rows[photo.file] = len(self._lines)
+            self._lines.append(row)
             lines.append(_line(row))
         self._embeddings.flush()
         self._thumbnails.flush()
         self._log.writelines(lines)
         self._log.flush()
 
-    def finish(self) -> None:
-        """Complete the data files and close them; the draft can still be taken up."""
-        self._embeddings.seek(0)
-        self._embeddings.write(tensor_header(len(self.rows), self.dim))
-        for file in (self._embeddings, self._thumbnails):
-            file.flush()
-            os.fsync(file.fileno())
-        self._files.close()
+    def finish(self, garment_of: Mapping[str, Garment]) -> dict[str, Any]:
+        """Complete the part's files; the draft can still be taken up.
 
-    def records(self, garment_of: Mapping[str, Garment], file: int) -> Iterator[Record]:
-        """The records of the rows, with `file` as the number of the draft's thumbnail file."""
-        for name, row in self.rows.items():
-            place = Place(file, *row["thumbnail"], row["crc32"][1])
-            yield Record(garment_of[name], row["bytes"], row["mtime_ns"], row["content"], place)
+        Args:
+            garment_of: the garment of each photo, by its file.
+
+        Returns:
+            The part as the manifest names it.
+        """
+        rows = sorted(self.rows.values())
+        count = rows[-1] + 1  # what comes after the last one that is wanted is cut off
+        self._embeddings.truncate(HEADER_BYTES + count * 2 * self.dim)
+        self._embeddings.seek(0)
+        self._embeddings.write(tensor_header(count, self.dim))
+        self._files.close()
+        records = self.folder / f"garments-{self.word}.sqlite"
+        columns = {n for file in self.rows for n in garment_of[file].metadata} - set(FIELDS)
+        with RecordWriter.create(records, columns) as writer:
+            writer.put((row, self._record(row, garment_of)) for row in rows)
+            writer.finish()
+        for path in (self.embeddings_path, self.thumbnails_path, records):
+            sync(path)
+        part = {
+            "rows": count,
+            "embeddings": file_entry(self.embeddings_path),
+            "records": file_entry(records),
+            "thumbnails": [file_entry(self.thumbnails_path)],
+        }
+        removed = np.setdiff1d(np.arange(count), rows, assume_unique=True)
+        return {**part, "removed": encode_rows(removed, count)} if len(removed) else part
+
+    def _record(self, row: int, garment_of: Mapping[str, Garment]) -> Record:
+        line = self._lines[row]
+        place = Place(0, *line["thumbnail"], line["crc32"][1])
+        garment = garment_of[line["file"]]
+        return Record(garment, line["bytes"], line["mtime_ns"], line["content"], place)
 
     def _read(self) -> tuple[str, list[dict[str, Any]]]:
-        """The generation and rows of a draft that can be taken up, else a new generation."""
-        lines = list(_lines(self.folder / DRAFT))
+        """The word and lines of a draft that can be taken up, else a new word."""
+        lines = list(_read_lines(self.folder / DRAFT))
         header = lines[0] if lines else {}
-        generation = header.get("generation", "")
+        word = header.get("word", "")
         manifest = self.folder / MANIFEST
         # A build that was killed after its commit leaves a draft whose files are now the index's.
-        is_committed = manifest.is_file() and generation.encode() in manifest.read_bytes()
-        if header != {"generation": generation, **self.key} or is_committed:
-            return new_generation(), []
-        return generation, lines[1:]
+        is_committed = manifest.is_file() and f"-{word}.".encode() in manifest.read_bytes()
+        if header != {"word": word, **self.key} or is_committed:
+            return new_word(), []
+        return word, lines[1:]
 
     def _take_over(self, lines: list[dict[str, Any]], files: set[str]) -> None:
-        """Keep the leading rows whose data are whole and whose photos are still the same."""
+        """Keep the leading rows whose data are whole; those of unchanged photos are wanted."""
         self._embeddings.seek(HEADER_BYTES)
         end = 0
-        for row in lines:
+        for row, line in enumerate(lines):
             data = self._embeddings.read(2 * self.dim)
-            thumbnail = self._thumbnails.read(row["thumbnail"][1])
-            whole = [zlib.crc32(data), zlib.crc32(thumbnail)] == row["crc32"]
-            if not whole or row["file"] not in files or not self._is_unchanged(row):
+            thumbnail = self._thumbnails.read(line["thumbnail"][1])
+            if [zlib.crc32(data), zlib.crc32(thumbnail)] != line["crc32"]:
                 break
-            self.rows[row["file"]] = row
+            self._lines.append(line)
             end += len(thumbnail)
-        self._embeddings.seek(HEADER_BYTES + len(self.rows) * 2 * self.dim)
+            if line["file"] in files and self._is_unchanged(line):
+                self.rows[line["file"]] = row
+        self._embeddings.seek(HEADER_BYTES + len(self._lines) * 2 * self.dim)
         self._embeddings.truncate()
         self._thumbnails.seek(end)
         self._thumbnails.truncate()
 
-    def _is_unchanged(self, row: dict[str, Any]) -> bool:
-        stat = safe_path(self.root, row["file"]).stat()
-        return (stat.st_size, stat.st_mtime_ns) == (row["bytes"], row["mtime_ns"])
+    def _is_unchanged(self, line: dict[str, Any]) -> bool:
+        try:
+            stat = safe_path(self.root, line["file"]).stat()
+        except (OSError, ValueError):
+            return False
+        return (stat.st_size, stat.st_mtime_ns) == (line["bytes"], line["mtime_ns"])
 
 
-def new_generation() -> str:
+def new_word() -> str:
+    """What the names of new data files end with."""
     return secrets.token_hex(4)
 
 
@@ -160,8 +189,14 @@ def tensor_header(count: int, dim: int) -> bytes:
     return len(header).to_bytes(8, "little") + header
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The records up to the first line that was not written whole."""
+def sync(path: Path) -> None:
+    """Wait until a file's content is on the disk."""
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines up to the first that was not written whole."""
     if not path.exists():
         return
     with open(path, "rb") as file:

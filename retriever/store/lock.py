@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 LOCK = "build.lock"
+
+_HELD = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK}
+_HELD |= {getattr(errno, "EDEADLOCK", errno.EDEADLK)}
 
 
 @contextlib.contextmanager
@@ -17,11 +21,19 @@ def only_writer(folder: Path) -> Iterator[None]:
 
     Raises:
         BlockingIOError: another process writes it; the message names that process.
+        OSError: the file system has no locks, or the folder can't be written to.
     """
     with open(folder / LOCK, "a+b") as file:
         try:
             _lock(file)
         except OSError as error:
+            if error.errno not in _HELD:
+                raise OSError(
+                    error.errno,
+                    f"{folder} can't be locked ({error.strerror}), as on some network shares, so "
+                    "two builds could spoil each other's work: build on a local disk and copy the "
+                    "folder there. Searching needs no lock.",
+                ) from error
             file.seek(0)
             builder = file.read().decode("ascii", "replace") or "unknown"
             raise BlockingIOError(

@@ -1,26 +1,45 @@
-"""The manifest: which files make up an index, and what each of them is."""
+"""The manifest: the parts that make up an index, which of their rows are removed, and their files.
+
+    {"schema": 3, "generation": a random word, "count": garments, "kind": see Kind, "wanted": one of
+     KINDS, "catalogue": {name, path}, "encoder": {name, fingerprint, dim, ...},
+     "parts": [{"rows": removed ones included, "removed": see `encode_rows`,
+                "embeddings": FILE, "records": FILE, "thumbnails": [FILE, ...]}, ...],
+     "vectors": FILE with "rows", the rows of the leading parts that it was filled with, or null,
+     "rejects": [...], "left_out": [...], "sha256": of all of this}
+
+A FILE is {name, bytes, sha256}. The rows of an index are those of its parts, numbered through.
+"""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
-import os
-from collections.abc import Iterator
+import logging
+import zlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-INDEX_SCHEMA = 2
+import numpy as np
+
+from ...files import sha256_of_file, write_bytes
+from ..vectors.approximate import KINDS
+
+logger = logging.getLogger(__name__)
+
+INDEX_SCHEMA = 3
 MANIFEST = "manifest.json"
 HASHED_AT_OPEN = 4 << 20
-"""Files up to this many bytes are compared with their sha256 when the index is opened."""
+"""Of the smallest files, so many bytes are compared with their sha256 when an index is opened."""
 
 REMEDY = "Build the index again: `fashion-rag index build --overwrite`."
-
-_KINDS = ("embeddings", "garments", "thumbnails", "vectors")
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of the index in `folder`, checked for schema, shape and its own checksum.
+
+    One of schema 2, as version 0.1.0 wrote it, is given as one of a single part.
 
     Raises:
         FileNotFoundError: no index there.
@@ -37,95 +56,154 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         schema = manifest["schema"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} is not the manifest of an index ({error!r}). {REMEDY}") from error
-    if schema != INDEX_SCHEMA:
+    if schema not in (2, INDEX_SCHEMA):
         raise ValueError(
-            f"{path} has schema {schema!r}, this version reads schema {INDEX_SCHEMA}. Update the "
-            f"pack, or build the index again: `fashion-rag index build --overwrite`."
+            f"{path} has schema {schema!r}, this version reads schema 2 and {INDEX_SCHEMA}. Update "
+            "the pack, or build the index again: `fashion-rag index build --overwrite`."
         )
+    if manifest.get("sha256") != _checksum(manifest) and "sha256" in manifest:
+        raise ValueError(f"{path} was changed or damaged: its checksum differs. {REMEDY}")
+    try:
+        manifest = _of_schema_2(manifest, path) if schema == 2 else manifest
+    except (KeyError, TypeError, AttributeError):
+        manifest = {}
     if not _is_manifest(manifest):
         raise ValueError(f"{path} lacks parts of a manifest or has others. {REMEDY}")
-    if manifest["sha256"] != _checksum(manifest):
-        raise ValueError(f"{path} was changed or damaged: its checksum differs. {REMEDY}")
     return manifest
 
 
-def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Replace the manifest in one step: from here on, the index is what `manifest` names."""
     manifest = {**manifest, "schema": INDEX_SCHEMA}
     manifest["sha256"] = _checksum(manifest)
-    replace_file(Path(folder) / MANIFEST, json.dumps(manifest, indent=1).encode())
+    write_bytes(Path(folder) / MANIFEST, json.dumps(manifest, indent=1).encode())
 
 
-def data_files(manifest: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The kind and the entry (name, bytes, sha256) of every data file."""
-    for kind, entry in manifest["files"].items():
-        for one in entry if kind == "thumbnails" else [entry]:
-            yield kind, one
+def data_files(manifest: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The entries (name, bytes, sha256) of all data files."""
+    for part in manifest["parts"]:
+        yield from part_files(part)
+    if manifest.get("vectors"):
+        yield manifest["vectors"]
+
+
+def part_files(part: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The entries of a part's files."""
+    yield part["embeddings"]
+    yield part["records"]
+    yield from part["thumbnails"]
 
 
 def file_entry(path: Path) -> dict[str, Any]:
     """What the manifest says of a file; it is read whole."""
-    return {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)}
+    sha256 = sha256_of_file(path, read_anew=True)
+    return {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256}
 
 
-def check_file(folder: Path, entry: dict[str, Any], whole: bool = False) -> None:
-    """Compare a file with its entry: its size, and its content if it is small or `whole` is set.
+def check_files(folder: Path, manifest: Mapping[str, Any], whole: bool = False) -> None:
+    """Compare the files with their entries: sizes, and the content of small ones or of all.
 
     Raises:
-        FileNotFoundError: it is missing.
-        ValueError: its size or content differs.
+        FileNotFoundError: one is missing.
+        ValueError: a size or content differs.
     """
-    path = folder / entry["name"]
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing. {REMEDY}")
-    size = path.stat().st_size
-    if size != entry["bytes"]:
-        raise ValueError(
-            f"{path} has {size} bytes, {MANIFEST} says {entry['bytes']}: it is truncated or of "
-            f"another build. {REMEDY}"
+    hashed = 0
+    for entry in sorted(data_files(manifest), key=lambda entry: entry["bytes"]):
+        path = folder / entry["name"]
+        try:
+            size = path.stat().st_size
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{path} is missing. {REMEDY}") from error
+        if size != entry["bytes"]:
+            raise ValueError(
+                f"{path} has {size} bytes, {MANIFEST} says {entry['bytes']}: it is truncated or of "
+                f"another build. {REMEDY}"
+            )
+        hashed += size
+        if whole or hashed <= HASHED_AT_OPEN:
+            if sha256_of_file(path, read_anew=True) != entry["sha256"]:
+                raise ValueError(
+                    f"{path} is not what {MANIFEST} says: its sha256 differs. {REMEDY}"
+                )
+
+
+def encode_rows(rows: np.ndarray, count: int) -> str:
+    """Some of `count` rows as text: a bit for each, deflated, in base 64."""
+    bits = np.zeros(count, dtype=bool)
+    bits[rows] = True
+    return base64.b64encode(zlib.compress(np.packbits(bits).tobytes())).decode("ascii")
+
+
+def decode_rows(text: str, count: int) -> np.ndarray:
+    """What `encode_rows` encoded: int64, ascending.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    size = -(-count // 8)
+    try:
+        unpack = zlib.decompressobj()
+        data = unpack.decompress(base64.b64decode(text, validate=True), size)
+    except (ValueError, zlib.error) as error:
+        raise ValueError(f"{text[:40]!r} is no list of rows ({error}). {REMEDY}") from error
+    if len(data) != size:
+        raise ValueError(f"{text[:40]!r} lists rows of another count than {count}. {REMEDY}")
+    return np.flatnonzero(np.unpackbits(np.frombuffer(data, np.uint8), count=count))
+
+
+def removed_rows(part: Mapping[str, Any]) -> np.ndarray:
+    """The rows of a part, from 0, that are no longer there: int64, ascending."""
+    if not part.get("removed"):
+        return np.empty(0, np.int64)
+    return decode_rows(part["removed"], part["rows"])
+
+
+def _of_schema_2(manifest: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """One part, searched as it was if its kind is still one of KINDS."""
+    files, kind = manifest["files"], manifest["kind"]
+    count, wanted = manifest["count"], manifest["wanted"]["kind"]
+    logger.info("%s is of version 0.1.0: it is read as one part and left as it is.", path)
+    if kind["name"] not in KINDS:
+        logger.warning(
+            "%s: the kind %r is no longer there, the search is exact. `fashion-rag index tune "
+            "--kind ivf` makes it fast.",
+            path,
+            kind["name"],
         )
-    if (whole or size <= HASHED_AT_OPEN) and sha256(path) != entry["sha256"]:
-        raise ValueError(f"{path} is not what {MANIFEST} says: its sha256 differs. {REMEDY}")
+        kind, wanted = {"name": "exact"}, "auto"
+    part = {name: files[name] for name in ("embeddings", "thumbnails")}
+    part |= {"rows": count, "records": files["garments"]}
+    vectors = None if kind["name"] == "exact" else {**files["vectors"], "rows": count}
+    rest = {name: value for name, value in manifest.items() if name != "files"}
+    return {**rest, "kind": kind, "wanted": wanted, "parts": [part], "vectors": vectors}
 
 
-def sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file so that, whatever happens, the former or the new content is there, whole."""
-    temporary = path.with_suffix(".tmp")
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
-def _checksum(manifest: dict[str, Any]) -> str:
+def _checksum(manifest: Mapping[str, Any]) -> str:
     rest = {key: value for key, value in manifest.items() if key != "sha256"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
-def _is_manifest(manifest: dict[str, Any]) -> bool:
+def _is_manifest(manifest: Mapping[str, Any]) -> bool:
     match manifest:
         case {
             "sha256": str(),
             "generation": str(),
             "count": int(count),
             "kind": {"name": str()},
-            "wanted": {"kind": str(), "memory": int()},
+            "wanted": str(wanted),
             "catalogue": {"name": str(), "path": str()},
             "encoder": {"name": str(), "fingerprint": str(), "dim": int(dim)},
-            "files": {"embeddings": {}, "garments": {}, "thumbnails": [*_]} as files,
-        } if count > 0 and dim > 0:
-            return set(files) <= set(_KINDS) and all(
-                _is_file_entry(entry) for _, entry in data_files(manifest)
-            )
+            "parts": [_, *_] as parts,
+            "vectors": None | {"rows": int()},
+        } if count > 0 and dim > 0 and wanted in KINDS:
+            return all(map(_is_part, parts)) and all(map(_is_file_entry, data_files(manifest)))
+    return False
+
+
+def _is_part(part: Any) -> bool:
+    match part:
+        case {"rows": int(rows), "embeddings": {}, "records": {}, "thumbnails": [_, *_]}:
+            return 0 < rows < 1 << 40 and isinstance(part.get("removed", ""), str)
     return False
 
 

@@ -1,19 +1,21 @@
-"""The records of an index: one row a garment in an SQLite file, read on demand.
+"""The records of a part of an index: one row a garment in an SQLite file, read on demand.
 
-Rows are numbered as the embeddings are. Beside the record itself, a row holds every column of the
-catalogue's table twice, as text and, where the text is a number, as number, with indexes, so that
-filters (see filters.py) are answered without looking at each garment.
+Rows are numbered as the part's embeddings are; some may be missing. Beside the record itself, a row
+holds every column of the catalogue's table twice, as text and, where the text is a number, as
+number, with indexes, so that filters (see filters.py) are answered without looking at each garment.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import numpy as np
 
@@ -29,7 +31,7 @@ _BATCH = 4096
 
 
 class Place(NamedTuple):
-    """Where a thumbnail lies: the number of its file in the manifest, offset, length, CRC-32."""
+    """Where a thumbnail lies: the number of its file in the part, offset, length, CRC-32."""
 
     file: int
     offset: int
@@ -62,16 +64,34 @@ class Record:
 
 _PLAIN = ("metadata", "bytes", "mtime_ns", "content", *(f"thumbnail_{f}" for f in Place._fields))
 _RECORD = ", ".join([*(sql_column(name, False) for name in FIELDS), *_PLAIN])
+_LINE = ", ".join([*(sql_column(name, False) for name in FIELDS), *_PLAIN[:4]])
+
+
+class Line(NamedTuple):
+    """What an update compares: the columns of a row as they are stored."""
+
+    row: int
+    id: str | bytes
+    file: str | bytes
+    category: str | bytes | None
+    caption: str | bytes | None
+    metadata: str
+    bytes: int
+    mtime_ns: int
+    content: str
 
 
 class Records:
-    """The rows of an SQLite file, opened for reading; may be used from several threads."""
+    """The rows of an SQLite file, opened for reading; may be used from several threads.
+
+    end: the number after the last row. path: of the file; None in memory.
+    """
 
     def __init__(self, path: Path | None, connection: sqlite3.Connection):
-        self._path, self._connection = path, connection
+        self.path, self._connection = path, connection
         self._lock = threading.Lock()
         (last,) = self._one("SELECT max(row) FROM garments")
-        self._count = 0 if last is None else last + 1
+        self.end = 0 if last is None else last + 1
 
     @classmethod
     def open(cls, path: Path) -> Records:
@@ -82,7 +102,7 @@ class Records:
         """
         try:
             # Immutable: no lock files, so that a disk that can't be written to serves as well.
-            uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+            uri = sqlite_uri(path.absolute(), "mode=ro&immutable=1")
             connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
             for pragma in ("trusted_schema=OFF", "cell_size_check=ON", "mmap_size=1073741824"):
                 connection.execute(f"PRAGMA {pragma}")
@@ -108,9 +128,6 @@ class Records:
         with self._lock:
             self._connection.close()
 
-    def __len__(self) -> int:
-        return self._count
-
     def record(self, row: int) -> Record:
         """The record of a row.
 
@@ -120,99 +137,80 @@ class Records:
         """
         found = self._one(f"SELECT {_RECORD} FROM garments WHERE row = ?", [int(row)])
         if found is None:
-            raise IndexError(f"There is no row {row}: the index has {len(self)}.")
+            raise IndexError(f"{self.path} has no row {row}.")
         return self._record(row, found)
 
-    def __iter__(self) -> Iterator[Record]:
-        """All records in the order of the rows."""
-        start = 0
-        query = f"SELECT row, {_RECORD} FROM garments WHERE row >= ? ORDER BY row LIMIT {_BATCH}"
-        while found := self._all(query, [start]):
-            for row, *values in found:
-                yield self._record(row, values)
-            start = found[-1][0] + 1
+    def __iter__(self) -> Iterator[tuple[int, Record]]:
+        """All rows and their records, in order."""
+        for row, *values in self._in_order(_RECORD):
+            yield row, self._record(row, values)
 
-    def row_of(self, garment_id: str) -> int:
-        """The row of a garment.
+    def lines(self) -> Iterator[Line]:
+        """All rows in order, as they are stored: several times faster than records."""
+        return map(Line._make, self._in_order(_LINE))
 
-        Raises:
-            KeyError: there is no garment of that id.
-        """
+    def row_of(self, garment_id: str) -> int | None:
+        """The row of a garment, None if there is no garment of that id."""
         name = sql_column("id", False)
         found = self._one(f"SELECT row FROM garments WHERE {name} IS ?", [sql_value(garment_id)])
-        if found is None:
-            raise KeyError(garment_id)
-        return found[0]
+        return found and found[0]
 
-    def rows_where(self, condition: Filter | None) -> np.ndarray:
-        """The rows that a filter is true of, int64, ascending.
-
-        Raises:
-            ValueError: the filter names a column that the catalogue's table doesn't have.
-        """
-        if condition is None:
-            return np.arange(len(self))
-        known = self.columns()
-        if unknown := sorted(condition.columns() - set(known)):
-            raise ValueError(
-                f"The filter asks for the column {unknown[0]!r}; the garments have: "
-                f"{', '.join(known)}."
-            )
+    def rows_where(self, condition: Filter) -> np.ndarray:
+        """The rows that a filter is true of, int64, ascending; columns not here are empty."""
         sql, parameters = condition.to_sql()
+        missing = condition.columns() - set(self.columns())
+        empty = [f"NULL AS {sql_column(c, number)}" for c in missing for number in (False, True)]
+        table = f"(SELECT *, {', '.join(empty)} FROM garments)" if empty else "garments"
         # One text is fetched several times faster than as many rows.
-        (found,) = self._one(f"SELECT group_concat(row) FROM garments WHERE {sql}", parameters)
+        (found,) = self._one(f"SELECT group_concat(row) FROM {table} WHERE {sql}", parameters)
         return np.sort(np.fromstring(found or "", np.int64, sep=","))
 
-    def rows_also_in(self, other: Records) -> np.ndarray:
-        """The rows of garments whose ids, or files, another file of records has as well."""
-        name, file = sql_column("id", False), sql_column("file", False)
-        ids = {row for (row,) in other._all(f"SELECT {name} FROM garments")}
-        files = {row for (row,) in other._all(f"SELECT {file} FROM garments")}
-        found = [
-            row
-            for row, own, path in self._all(f"SELECT row, {name}, {file} FROM garments")
-            if own in ids or path in files
-        ]
-        return np.array(sorted(found), dtype=np.int64)
-
     def columns(self) -> list[str]:
-        """The columns that a filter may name."""
-        names = [_text(name) for (name,) in self._all("SELECT name FROM columns ORDER BY place")]
+        """The columns that the rows have."""
+        names = [text_of(name) for (name,) in self._all("SELECT name FROM columns ORDER BY place")]
         return [*FIELDS, *names]
 
-    def categories(self) -> dict[str, int]:
-        """The number of garments of each category that occurs, sorted; '' is 'none'."""
+    def categories(self, removed: np.ndarray) -> dict[str, int]:
+        """The number of garments of each category that occurs, without those of removed rows."""
         name = sql_column("category", False)
-        counts = self._all(f"SELECT {name}, count(*) FROM garments GROUP BY {name}")
-        return dict(sorted((_text(category or ""), count) for category, count in counts))
+        query = f"SELECT {name}, count(*) FROM garments"
+        counts = dict(self._all(f"{query} GROUP BY {name}"))
+        gone = f"{query} WHERE row IN (SELECT value FROM json_each(?)) GROUP BY {name}"
+        if len(removed):
+            for category, count in self._all(gone, [json.dumps(removed.tolist())]):
+                counts[category] -= count
+        return {text_of(category or ""): count for category, count in counts.items() if count}
 
-    def value_counts(self, column: str, most: int) -> dict[str, int] | None:
-        """The number of garments with each value of a column, sorted; None if there are more than
-        `most` values. Garments without a value are not counted.
-
-        Raises:
-            ValueError: there is no such column.
-        """
+    def value_counts(self, column: str, most: int, removed: np.ndarray) -> dict[str, int] | None:
+        """The number of garments with each value of a column, without those of removed rows; None
+        if there are more than `most` values. Garments without a value are not counted."""
         if column not in self.columns():
-            raise ValueError(f"There is no column {column!r}; there are {self.columns()}.")
+            return {}
         name = sql_column(column, False)
+        left, parameters = _without(removed)
         counts = self._all(
-            f"SELECT {name}, count(*) FROM garments WHERE {name} IS NOT NULL GROUP BY {name} "
-            f"LIMIT {most + 1}"
+            f"SELECT {name}, count(*) FROM garments WHERE {name} IS NOT NULL{left} "
+            f"GROUP BY {name} LIMIT {most + 1}",
+            parameters,
         )
-        if len(counts) > most:
-            return None
-        return dict(sorted((_text(value), count) for value, count in counts))
+        return None if len(counts) > most else {text_of(value): count for value, count in counts}
 
-    def values_of(self, column: str) -> ColumnValues:
-        """What a column of `columns` holds."""
+    def values_of(self, column: str, removed: np.ndarray) -> ColumnValues:
+        """What a column holds, without removed rows."""
+        if column not in self.columns():
+            return ColumnValues(0, 0, ())
         text, number = sql_column(column, False), sql_column(column, True)
-        texts, numbers = self._one(f"SELECT count({text}), count({number}) FROM garments")
-        most = self._all(
-            f"SELECT {text} FROM garments WHERE {text} IS NOT NULL GROUP BY {text} "
-            f"ORDER BY {number} IS NOT NULL, count(*) DESC, {text} LIMIT 3"
+        left, parameters = _without(removed)
+        counts = self._one(
+            f"SELECT count({text}), count({number}) FROM garments WHERE 1{left}", parameters
         )
-        return ColumnValues(texts, numbers, tuple(_text(value)[:60] for (value,) in most))
+        most = self._all(
+            f"SELECT {text} FROM garments WHERE {text} IS NOT NULL{left} GROUP BY {text} "
+            f"ORDER BY {number} IS NOT NULL, count(*) DESC, {text} LIMIT 3",
+            parameters,
+        )
+        texts, numbers = counts or (0, 0)
+        return ColumnValues(texts, numbers, tuple(text_of(value)[:60] for (value,) in most))
 
     def check(self) -> None:
         """Read everything.
@@ -221,23 +219,29 @@ class Records:
             ValueError: the file is damaged.
         """
         (verdict,) = self._one("PRAGMA integrity_check(1)")
-        (count,) = self._one("SELECT count(*) FROM garments NOT INDEXED")
-        if verdict != "ok" or count != len(self):
-            raise ValueError(f"{self._path} is damaged ({verdict}, {count} rows). {REMEDY}")
+        if verdict != "ok":
+            raise ValueError(f"{self.path} is damaged ({verdict}). {REMEDY}")
         for _ in self:
             pass
+
+    def _in_order(self, columns: str) -> Iterator[tuple]:
+        start = 0
+        query = f"SELECT row, {columns} FROM garments WHERE row >= ? ORDER BY row LIMIT {_BATCH}"
+        while found := self._all(query, [start]):
+            yield from found
+            start = found[-1][0] + 1
 
     def _record(self, row: int, values: Sequence[Any]) -> Record:
         try:
             *texts, metadata, size, mtime, content = values[:8]
-            garment = Garment(*(_text(text or "") for text in texts), json.loads(metadata))
+            garment = Garment(*(text_of(text or "") for text in texts), json.loads(metadata))
             record = Record(garment, size, mtime, content, Place(*values[8:]))
             if not _is_record(record):
                 raise ValueError("of other types")
             return record
         except (ValueError, TypeError) as error:
             raise ValueError(
-                f"{self._path} row {row} is not a garment record ({error}). {REMEDY}"
+                f"{self.path} row {row} is not a garment record ({error}). {REMEDY}"
             ) from error
 
     def _one(self, sql: str, parameters: Sequence[Any] = ()) -> tuple | None:
@@ -249,7 +253,7 @@ class Records:
             try:
                 return self._connection.execute(sql, parameters).fetchall()
             except sqlite3.DatabaseError as error:
-                raise ValueError(f"{self._path} is damaged ({error}). {REMEDY}") from error
+                raise ValueError(f"{self.path} is damaged ({error}). {REMEDY}") from error
 
 
 class RecordWriter:
@@ -277,7 +281,7 @@ class RecordWriter:
     @classmethod
     def create(cls, path: Path, columns: Iterable[str]) -> RecordWriter:
         path.unlink(missing_ok=True)
-        uri = path.absolute().as_uri()
+        uri = sqlite_uri(path.absolute())
         return cls(sqlite3.connect(uri, uri=True, isolation_level=None), columns)
 
     def put(self, records: Iterable[tuple[int, Record]]) -> None:
@@ -287,78 +291,6 @@ class RecordWriter:
         self._connection.execute("BEGIN")
         self._connection.executemany(sql, (self._line(row, record) for row, record in records))
         self._connection.execute("COMMIT")
-
-    def copy(self, source: Path, rows: np.ndarray, start: int, files: Sequence[int]) -> None:
-        """Copy `rows` (ascending) of another file of records; the first becomes row `start`.
-
-        files: the new numbers of the thumbnail files 0, 1, ... of the source.
-        """
-        run = self._connection.execute
-        run("ATTACH ? AS source", [f"{source.absolute().as_uri()}?mode=ro&immutable=1"])
-        try:
-            there = {name for _, name, *_ in run("PRAGMA source.table_info(garments)")}
-            names = [name for name in self._names if name.strip('"') in there]
-            into = ", ".join(["row", *_PLAIN, *names])
-            number = "CASE thumbnail_file " + " ".join(
-                f"WHEN {old} THEN {new}" for old, new in enumerate(files)
-            )
-            of = ", ".join(
-                [
-                    f"{number} END" if name == "thumbnail_file" else name
-                    for name in (*_PLAIN, *names)
-                ]
-            )
-            run("BEGIN")
-            for first, last, place in ranges(rows):
-                run(
-                    f"INSERT INTO garments ({into}) SELECT row + ?, {of} FROM source.garments "
-                    "WHERE row BETWEEN ? AND ? ORDER BY row",
-                    [start + place - first, first, last],
-                )
-            run("COMMIT")
-        finally:
-            run("DETACH source")
-
-    def thumbnail_bytes(self) -> dict[int, int]:
-        """How much of each thumbnail file the rows use, by its number."""
-        return dict(
-            self._connection.execute(
-                "SELECT thumbnail_file, sum(thumbnail_length) FROM garments GROUP BY thumbnail_file"
-            ).fetchall()
-        )
-
-    def move_thumbnails(
-        self,
-        files: Collection[int],
-        move: Callable[[int, int, int], int],
-        new_number: Mapping[int, int],
-        number: int,
-    ) -> None:
-        """Move the thumbnails of `files` to the file `number` and renumber those of the others.
-
-        move: takes file, offset and length, and returns the new offset.
-        """
-        run = self._connection.execute
-        run("BEGIN")
-        run("CREATE TEMP TABLE moved (row INTEGER PRIMARY KEY, place)")
-        places = run(
-            "SELECT row, thumbnail_file, thumbnail_offset, thumbnail_length FROM garments "
-            f"WHERE thumbnail_file IN ({', '.join(map(str, sorted(files)))}) ORDER BY row"
-        )
-        insert = self._connection.cursor()
-        insert.executemany(
-            "INSERT INTO moved VALUES (?, ?)", ((row, move(*place)) for row, *place in places)
-        )
-        cases = " ".join(f"WHEN {old} THEN {new}" for old, new in new_number.items())
-        if cases:
-            run(f"UPDATE garments SET thumbnail_file = CASE thumbnail_file {cases} ELSE -1 END")
-        run(
-            "UPDATE garments SET thumbnail_file = ?, thumbnail_offset = moved.place FROM moved "
-            "WHERE moved.row = garments.row",
-            [number],
-        )
-        run("DROP TABLE moved")
-        run("COMMIT")
 
     def finish(self) -> None:
         """Write the indexes. Columns of long texts are not indexed."""
@@ -376,7 +308,10 @@ class RecordWriter:
                 run(f"CREATE INDEX number_{number} ON garments ({value})")
         run("COMMIT")
 
-    def close(self) -> None:
+    def __enter__(self) -> RecordWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._connection.close()
 
     def _line(self, row: int, record: Record) -> list[Any]:
@@ -390,18 +325,27 @@ class RecordWriter:
         return line
 
 
-def ranges(rows: np.ndarray) -> Iterator[tuple[int, int, int]]:
-    """The runs of consecutive numbers in ascending `rows`: first, last, place of the first."""
-    starts = np.flatnonzero(np.diff(rows, prepend=rows[:1] - 2) != 1)
-    for start, end in zip(starts, [*starts[1:], len(rows)], strict=True):
-        yield int(rows[start]), int(rows[end - 1]), int(start)
+def sqlite_uri(path: PurePath, options: str = "") -> str:
+    """The URI of an absolute path as SQLite takes it: of a share (UNC) too, and of any name.
+
+    `Path.as_uri` names the share's server as the URI's authority, which SQLite refuses.
+    """
+    name = quote(os.fsencode(path.as_posix()), safe="/:")
+    return f"file://{'' if name.startswith('/') else '/'}{name}?{options}"
+
+
+def _without(removed: np.ndarray) -> tuple[str, list[str]]:
+    """A condition that leaves out removed rows, and its parameters."""
+    if not len(removed):
+        return "", []
+    return " AND row NOT IN (SELECT value FROM json_each(?))", [json.dumps(removed.tolist())]
 
 
 def of_category(category: str) -> Filter:
     return Comparison("category", "=", category)
 
 
-def _text(value: str | bytes) -> str:
+def text_of(value: str | bytes) -> str:
     return value.decode("utf-8", "surrogatepass") if isinstance(value, bytes) else value
 
 

@@ -14,11 +14,11 @@ from ..encoders.color_check import check_text_image_pair
 from ..encoders.open_clip import Encoder
 from ..photos.catalogue import Catalogue, Reject, read_catalogue
 from ..photos.reader import Photo, PhotoReader
-from ..store.generation import Fresh, commit, describe_encoder
+from ..store.commit import commit, describe_encoder
 from ..store.journal import Draft
 from ..store.lock import only_writer
 from ..store.manifest import MANIFEST
-from ..vectors.approximate import KINDS, MEMORY
+from ..vectors.approximate import KINDS
 
 Progress = Callable[[int, int], None]
 
@@ -69,7 +69,6 @@ def build_index(
     shard: tuple[int, int] = (1, 1),
     processes: int = 0,
     kind: str = "auto",
-    memory: int = MEMORY,
 ) -> BuildReport:
     """Encode every photo of a catalogue once and write the index `folder`.
 
@@ -82,8 +81,7 @@ def build_index(
             cancel the build: what is done is kept, and the next build goes on from there.
         shard: (3, 8) encodes the third eighth of the catalogue alone, for `merge_indexes`.
         processes: see PhotoReader; 0 is right inside another program.
-        kind: one of KINDS (see kinds.py); `auto` goes by the number of garments and `memory`, the
-            bytes that searching may hold.
+        kind: one of KINDS (see approximate.py); `auto` goes by the number of garments.
 
     Raises:
         FileExistsError: there is a finished index and `overwrite` is off.
@@ -108,8 +106,12 @@ def build_index(
     catalogue = _part(read_catalogue(catalogue_root), *shard)
     color_check = check_text_image_pair(encoder)
     folder.mkdir(parents=True, exist_ok=True)
-    files = [garment.file for garment in catalogue.garments]
-    with only_writer(folder), Draft(folder, encoder, catalogue.root, files) as draft:
+    garment_of = {garment.file: garment for garment in catalogue.garments}
+    files = list(garment_of)
+    with (
+        only_writer(folder),
+        Draft(folder, encoder.fingerprint, encoder.dim, catalogue.root, files) as draft,
+    ):
         resumed = len(draft.rows)
         encode_started = time.perf_counter()
         left_out = encode_missing(files, draft, encoder, batch_size, progress, processes)
@@ -120,13 +122,12 @@ def build_index(
             raise ValueError(f"No photo of the catalogue {catalogue.root} can be read:{listed}")
         commit(
             folder,
-            [Fresh(draft, {garment.file: garment for garment in catalogue.garments})],
+            [draft.finish(garment_of)],
             encoder=describe_encoder(encoder, color_check),
             catalogue_root=catalogue.root,
             rejects=rejects,
             kind=kind,
-            memory=memory,
-            tick=lambda: progress and progress(len(files), len(files)),
+            progress=lambda *_: progress and progress(len(files), len(files)),
             extra={"shard": list(shard)} if shard[1] > 1 else None,
         )
     return BuildReport(
@@ -152,7 +153,8 @@ def encode_missing(
     progress = progress or _silent
     left_out: list[Reject] = []
     missing = [file for file in files if file not in draft.rows]
-    progress(len(draft.rows), len(files))
+    done = len(files) - len(missing)
+    progress(done, len(files))
     photos: list[Photo] = []
     pixels = 0
     prepare = getattr(encoder, "prepare", None)
@@ -167,7 +169,7 @@ def encode_missing(
                 if photos:
                     draft.append(photos, _encode(encoder, photos))
                 photos, pixels = [], 0
-                progress(len(draft.rows) + len(left_out), len(files))
+                progress(done + number, len(files))
     return left_out
 
 

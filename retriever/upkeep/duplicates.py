@@ -31,9 +31,9 @@ def find_duplicates(
     groups: dict[int, list[int]] = {}
     grouped: set[int] = set()
     for start in range(0, len(index), _QUERIES):
-        block = index.embeddings[start : start + _QUERIES].float()
-        block = torch.nn.functional.normalize(block, dim=1)
-        for row, near in enumerate(_above(index, block, threshold), start):
+        rows = index.rows[start : start + _QUERIES]
+        block = torch.nn.functional.normalize(index.vectors.at(rows).float(), dim=1)
+        for row, near in zip(rows.tolist(), _above(index, block, threshold), strict=True):
             if row not in grouped:
                 members = [other for other in near if other > row and other not in grouped]
                 if members:

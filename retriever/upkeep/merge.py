@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..photos.catalogue import Reject
-from ..store.generation import Kept, commit
+from ..store.commit import commit, garments_in
 from ..store.index import GarmentIndex
+from ..store.journal import new_word, sync
 from ..store.lock import only_writer
-from ..store.manifest import MANIFEST
-from ..vectors.approximate import MEMORY
+from ..store.manifest import MANIFEST, encode_rows
+from ..store.part import Part
 
 
 @dataclass(frozen=True)
@@ -38,15 +42,15 @@ def merge_indexes(
     *,
     overwrite: bool = False,
     kind: str = "auto",
-    memory: int = MEMORY,
 ) -> MergeReport:
     """Join indexes into a new one, in the order given; shards in the order of their numbers.
 
-    The sources stay as they are. Their thumbnails are hard-linked where the file system can.
+    The sources stay as they are. Their parts become parts of the new index: their files are
+    hard-linked where the file system can, else copied.
 
     Args:
         catalogue_root: where the whole catalogue is; None takes that of the first source.
-        kind, memory: see `build_index`.
+        kind: see `build_index`.
 
     Raises:
         FileExistsError: `folder` holds a finished index and `overwrite` is off.
@@ -70,8 +74,11 @@ def merge_indexes(
         indexes = _in_order(indexes)
         folder.mkdir(parents=True, exist_ok=True)
         stack.enter_context(only_writer(folder))
+        seen: set[tuple[str, str | bytes]] = set()
         parts = [
-            Kept(index, _not_in(index, indexes[:number])) for number, index in enumerate(indexes)
+            _bring(index.folder, _without_seen(part, seen), folder)
+            for index in indexes
+            for part in index.parts
         ]
         rejects = {
             (entry["file"], entry["reason"]): Reject(**entry)
@@ -82,15 +89,14 @@ def merge_indexes(
         first = indexes[0].manifest
         commit(
             folder,
-            [part for part in parts if len(part)],
+            parts,
             encoder=first["encoder"],
             catalogue_root=Path(catalogue_root or first["catalogue"]["path"]),
             rejects=list(rejects.values()),
             kind=kind,
-            memory=memory,
             extra={"left_out": left_out} if left_out else None,
         )
-    count = sum(map(len, parts))
+    count = sum(map(garments_in, parts))
     return MergeReport(count, sum(map(len, indexes)) - count)
 
 
@@ -121,10 +127,36 @@ def _in_order(indexes: list[GarmentIndex]) -> list[GarmentIndex]:
     return sorted(indexes, key=lambda index: index.manifest["shard"][0])
 
 
-def _not_in(index: GarmentIndex, before: Sequence[GarmentIndex]) -> np.ndarray:
-    repeated = [index.records.rows_also_in(other.records) for other in before]
-    return (
-        np.setdiff1d(np.arange(len(index)), np.concatenate(repeated))
-        if repeated
-        else (np.arange(len(index)))
-    )
+def _without_seen(part: Part, seen: set[tuple[str, str | bytes]]) -> dict[str, Any]:
+    """A part as the manifest names it, without the garments whose id or file was seen before."""
+    repeated = [
+        line.row
+        for line in part.records.lines()
+        if ("id", line.id) in seen or ("file", line.file) in seen
+    ]
+    for line in part.records.lines():
+        if part.has(line.row):
+            seen.update((("id", line.id), ("file", line.file)))
+    removed, rows = np.union1d(part.removed, repeated).astype(np.int64), len(part.embeddings)
+    return {**part.entry, "removed": encode_rows(removed, rows)} if len(removed) else part.entry
+
+
+def _bring(source: Path, part: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A part of another index, its files under new names in `folder`."""
+
+    def bring(entry: dict[str, Any]) -> dict[str, Any]:
+        stem, suffix = entry["name"].split("-")[0], Path(entry["name"]).suffix
+        name = f"{stem}-{new_word()}{suffix}"
+        try:
+            os.link(source / entry["name"], folder / name)
+        except OSError:
+            shutil.copyfile(source / entry["name"], folder / name)
+            sync(folder / name)
+        return {**entry, "name": name}
+
+    return {
+        **part,
+        "embeddings": bring(part["embeddings"]),
+        "records": bring(part["records"]),
+        "thumbnails": [bring(entry) for entry in part["thumbnails"]],
+    }

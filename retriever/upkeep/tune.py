@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from ..search import nearest
-from ..store.generation import remove_others, save_vectors
+from ..store.commit import remove_others, save_vectors
 from ..store.index import GarmentIndex
 from ..store.lock import only_writer
 from ..store.manifest import write_manifest
@@ -93,7 +94,7 @@ def tune_index(
         try:
             manifest = dict(index.manifest)
             if kind is not None:
-                _change_kind(index, manifest, kind, progress)
+                manifest |= _of_kind(index, kind, progress)
             if index.kind.name == "exact":
                 _write(index, manifest)
                 return None
@@ -118,12 +119,11 @@ def made_up_queries(index: GarmentIndex, count: int = _QUERIES) -> torch.Tensor:
     to what it describes is small. Each query is a mixture of how two garments differ from the mean,
     without the mean, which all garments share and no text has.
     """
-    generator = np.random.default_rng(0)
-    rows = generator.choice(len(index), (2, min(count, len(index))))
-    mean = index.embeddings[: 1 << 14].float().mean(dim=0)
+    vectors, generator = index.vectors, np.random.default_rng(0)
+    rows = index.rows[generator.choice(len(index), (2, min(count, len(index))))]
+    mean = vectors.at(index.rows[: 1 << 14]).float().mean(dim=0)
     one, other = (
-        torch.nn.functional.normalize(index.embeddings[torch.from_numpy(r)].float() - mean, dim=1)
-        for r in rows
+        torch.nn.functional.normalize(vectors.at(some).float() - mean, dim=1) for some in rows
     )
     return torch.nn.functional.normalize(one + 0.7 * other, dim=1)
 
@@ -138,7 +138,7 @@ def _measure(
     index: GarmentIndex, queries: torch.Tensor, recall: float, k: int
 ) -> tuple[list[Setting], Setting]:
     k = min(k, len(index))
-    truth = exact_search(index.embeddings, queries, k)[1]
+    truth = exact_search(index.vectors, queries, k)[1]
     settings: list[Setting] = []
     for effort in _efforts(index):
         for candidates in _CANDIDATES:
@@ -153,8 +153,7 @@ def _measure(
 
 
 def _efforts(index: GarmentIndex) -> list[int]:
-    kind = index.kind
-    most = min(kind.cells, 4096) if kind.cells else 2048
+    most = min(index.kind.cells, 4096)
     return [effort for effort in (2**n for n in range(12)) if effort < most] + [most]
 
 
@@ -169,18 +168,17 @@ def _milliseconds(index: GarmentIndex, queries: torch.Tensor, k: int) -> float:
     return float(np.median(times)) * 1000
 
 
-def _change_kind(index: GarmentIndex, manifest: dict, kind: str, progress: Progress | None) -> None:
-    count, dim = index.embeddings.shape
-    manifest["wanted"] = {**manifest["wanted"], "kind": kind}
-    name = choose_kind(count, dim, manifest["wanted"]["memory"]) if kind == "auto" else kind
-    files = {key: entry for key, entry in manifest["files"].items() if key != "vectors"}
+def _of_kind(index: GarmentIndex, kind: str, progress: Progress | None) -> dict[str, Any]:
+    """What the manifest says of an index that is made one of `kind`."""
+    name = choose_kind(len(index)) if kind == "auto" else kind
+    vectors = None
     if name == "exact":
         index.kind = Kind("exact")
     else:
-        made = Approximate.build(index.embeddings, name, progress)
-        files["vectors"] = save_vectors(index.folder, made)
-        index.kind, index.approximate = made.kind, made
-    manifest["kind"], manifest["files"] = index.kind.record(), files
+        index.approximate = Approximate.build(index.vectors, progress)
+        index.kind = index.approximate.kind
+        vectors = save_vectors(index.folder, index.approximate)
+    return {"wanted": kind, "kind": index.kind.record(), "vectors": vectors}
 
 
 def _write(index: GarmentIndex, manifest: dict) -> None:

@@ -1,28 +1,34 @@
-"""Bringing an index up to date with its catalogue: only what changed is encoded.
-
-A photo is the same while its size and time are, or else its sha256. One whose name is gone and
-whose content appears under another name was renamed: it keeps its id, and is not encoded again.
-"""
+"""Bringing an index up to date with its catalogue: only what changed is encoded, and written."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..encoders.open_clip import Encoder
-from ..photos.catalogue import Catalogue, Garment, Reject, read_catalogue, safe_path
-from ..store.generation import Fresh, Kept, commit, remove_others
+from ..photos.catalogue import Catalogue, Reject, read_catalogue
+from ..photos.reader import Photo
+from ..store.commit import commit, garments_in, remove_others
 from ..store.index import GarmentIndex
-from ..store.journal import Draft
+from ..store.journal import Draft, new_word, sync
 from ..store.lock import only_writer
-from ..store.manifest import sha256
-from ..store.records import Place, Record
+from ..store.manifest import encode_rows, file_entry
+from ..store.part import Part
+from ..store.records import FIELDS, Record, RecordWriter
 from .build import Progress, encode_missing
+from .compare import Plan, State, compare
+
+MOST_PARTS = 16
+"""An index of more parts has its small ones joined by the next update."""
+
+_FEW = 0.25  # of a part: if no more get another record, these are copied to another part
+_COPIED = 256  # garments at a time
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,9 @@ def update_index(
     """Make the index `folder` that of its catalogue as it is now.
 
     Readers go on with what they opened; a crash leaves the index as it was, and the next update
-    goes on with what was encoded. Rows may get other numbers; ids stay.
+    goes on with what was encoded. Only what is new is written, as a further part; where there are
+    many parts, or most of one is removed, these are joined with it. Ids stay; rows too, but for
+    those of parts that are joined and those after them.
 
     Args:
         catalogue_root: where the catalogue is; None takes the place recorded in the manifest.
@@ -98,7 +106,7 @@ def update_index(
             index.check_encoder(encoder)
             catalogue = read_catalogue(index.catalogue_root)
             left_out = [] if restore else index.manifest.get("left_out", [])
-            plan = _plan(index, catalogue, left_out, check_content)
+            plan = compare(index, catalogue, left_out, check_content)
             report = _carry_out(plan, index, catalogue, encoder, batch_size, progress, processes)
         finally:
             index.close()
@@ -120,135 +128,24 @@ def remove_garments(folder: Path, ids: Iterable[str], reason: str = "removed") -
         index = GarmentIndex.open(folder)
         try:
             rows = sorted({index.row_of(name) for name in ids})
-            records = [index.records.record(row) for row in rows]
+            records = [index.record(row) for row in rows]
             left_out = index.manifest.get("left_out", []) + [
                 {"file": record.garment.file, "content": record.content, "reason": reason}
                 for record in records
             ]
-            keep = np.delete(np.arange(len(index)), rows)
-            if not len(keep):
+            if len(rows) == len(index):
                 raise ValueError(f"All garments of {folder} would be removed: delete the folder.")
             if rows:
-                _commit(index, [Kept(index, keep)], left_out, index.manifest["rejects"])
+                rejects = [Reject(**reject) for reject in index.manifest["rejects"]]
+                plan = Plan(gone=rows, left_out=left_out)
+                _write(index, plan, index.catalogue_root, rejects)
+            return len(index) - len(rows)
         finally:
             index.close()
-    return len(keep)
-
-
-@dataclass
-class _Plan:
-    keep: list[int] = field(default_factory=list)
-    changed: dict[int, Record] = field(default_factory=dict)
-    encode: dict[str, Garment] = field(default_factory=dict)
-    left_out: list[dict[str, Any]] = field(default_factory=list)
-    rejects: list[Reject] = field(default_factory=list)
-    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_COUNTED, 0))
-
-
-_COUNTED = ("added", "changed", "renamed", "described", "removed")
-
-
-def _plan(
-    index: GarmentIndex,
-    catalogue: Catalogue,
-    left_out: Collection[Mapping[str, Any]],
-    check_content: bool,
-) -> _Plan:
-    plan = _Plan()
-    old = {record.garment.file: (row, record) for row, record in enumerate(index.records)}
-    files = {garment.file for garment in catalogue.garments}
-    gone = {file: entry for file, entry in old.items() if file not in files}
-    taken = {""}
-    for file in [file for file in gone if _is_below(file, catalogue.unread)]:
-        row, record = gone.pop(file)  # not gone, as far as anyone can see
-        plan.keep.append(row)
-        taken.add(record.garment.id)
-    gone_by_content = {record.content: (row, record) for row, record in gone.values()}
-    stays_out = {entry["content"]: entry for entry in left_out}
-    kept: list[tuple[int, Record, Record, Garment]] = []
-    fresh: list[tuple[Garment, str, str]] = []
-    for garment in catalogue.garments:
-        row, record = old.get(garment.file, (-1, None))
-        state = _state(catalogue.root, garment, record, check_content)
-        if state is None:
-            plan.rejects.append(Reject(garment.file, "can't be read at the moment"))
-            state = record
-            if record is None:
-                continue
-        if record is not None and state.content == record.content:
-            kept.append((row, record, state, garment))
-        elif state.content in stays_out:
-            plan.left_out.append({**stays_out[state.content], "file": garment.file})
-        elif record is None and state.content in gone_by_content:
-            row, record = gone_by_content.pop(state.content)
-            del gone[record.garment.file]
-            kept.append((row, record, state, garment))
-            plan.counts["renamed"] += 1
-        else:
-            former = "" if record is None else record.garment.id
-            fresh.append((garment, former, state.content))
-            plan.counts["added" if record is None else "changed"] += 1
-    _name(plan, kept, fresh, taken)
-    plan.counts["removed"] = len(gone)
-    plan.keep.sort()
-    return plan
-
-
-def _name(
-    plan: _Plan,
-    kept: list[tuple[int, Record, Record, Garment]],
-    fresh: list[tuple[Garment, str, str]],
-    taken: set[str],
-) -> None:
-    """Give every garment its id: that of the catalogue's table, else the one it had."""
-    garments = [*(garment for *_, garment in kept), *(garment for garment, *_ in fresh)]
-    former = [*(record.garment.id for _, record, _, _ in kept), *(name for _, name, _ in fresh)]
-    content = [*(state.content for _, _, state, _ in kept), *(digest for *_, digest in fresh)]
-    # Without an id of its own in the table, a garment goes by its file.
-    names = ["" if garment.id == garment.file else garment.id for garment in garments]
-    taken.update(names)
-    for choice in (
-        former,
-        [garment.file for garment in garments],
-        [
-            f"{garment.file}#{digest[:16]}"
-            for garment, digest in zip(garments, content, strict=True)
-        ],
-    ):
-        for place, name in enumerate(choice):
-            if not names[place] and name not in taken:
-                names[place] = name
-                taken.add(name)
-    named = [replace(garment, id=name) for garment, name in zip(garments, names, strict=True)]
-    for (row, record, state, _), garment in zip(kept, named, strict=False):
-        plan.keep.append(row)
-        after = replace(state, garment=garment, thumbnail=record.thumbnail)
-        if after != record:
-            plan.changed[row] = after
-        if after.garment.file == record.garment.file and after.garment != record.garment:
-            plan.counts["described"] += 1
-    plan.encode = {garment.file: garment for garment in named[len(kept) :]}
-
-
-def _state(
-    root: Path, garment: Garment, record: Record | None, check_content: bool
-) -> Record | None:
-    """What the garment's photo is now; None where it can't be read at the moment."""
-    path = safe_path(root, garment.file)
-    try:
-        stat = path.stat()
-        now = (stat.st_size, stat.st_mtime_ns)
-        if record is not None and not check_content and now == (record.bytes, record.mtime_ns):
-            content = record.content
-        else:
-            content = sha256(path)
-    except OSError:
-        return None
-    return Record(garment, *now, content, Place(0, 0, 0, 0))
 
 
 def _carry_out(
-    plan: _Plan,
+    plan: Plan,
     index: GarmentIndex,
     catalogue: Catalogue,
     encoder: Encoder,
@@ -256,45 +153,135 @@ def _carry_out(
     progress: Progress | None,
     processes: int,
 ) -> UpdateReport:
-    rejects = (*catalogue.rejects, *plan.rejects)
-    kept = Kept(index, np.array(plan.keep, dtype=np.int64), plan.changed)
+    rejects = [*catalogue.rejects, *plan.rejects]
     before = index.manifest.get("left_out", [])
-    same = len(kept) == len(index) and not plan.changed and plan.left_out == before
-    if same and not plan.encode:
+    if not plan.gone and not plan.encoded and plan.left_out == before:
         remove_others(index.folder, index.manifest)  # what a killed writer may have left
-        return UpdateReport(len(index), left_out=len(before), rejects=rejects, **plan.counts)
-    files = list(plan.encode)
-    base = index.manifest["generation"]
-    with Draft(index.folder, encoder, catalogue.root, files, base) as draft:
-        rejects += tuple(encode_missing(files, draft, encoder, batch_size, progress, processes))
-        parts = [part for part in (kept, Fresh(draft, plan.encode)) if len(part)]
-        if not parts:
-            raise ValueError(
-                f"No photo of the catalogue {catalogue.root} can be read: {index.folder} is left "
-                "as it was."
-            )
-        _commit(index, parts, plan.left_out, [asdict(reject) for reject in rejects])
-    plan.counts["added"] -= len(files) - len(draft.rows)
-    count = sum(map(len, parts))
-    return UpdateReport(count, left_out=len(plan.left_out), rejects=rejects, **plan.counts)
+        return UpdateReport(len(index), left_out=len(before), rejects=tuple(rejects), **plan.counts)
+
+    def encode(draft: Draft) -> None:
+        left = encode_missing(plan.encoded, draft, encoder, batch_size, progress, processes)
+        plan.counts["added"] -= len(left)
+        rejects.extend(left)
+
+    count = _write(index, plan, catalogue.root, rejects, encode)
+    return UpdateReport(count, left_out=len(plan.left_out), rejects=tuple(rejects), **plan.counts)
 
 
-def _commit(
+def _write(
     index: GarmentIndex,
-    parts: list[Kept | Fresh],
-    left_out: list[dict[str, Any]],
-    rejects: list[dict[str, str]],
-) -> None:
-    commit(
+    plan: Plan,
+    root: Path,
+    rejects: list[Reject],
+    encode: Callable[[Draft], None] | None = None,
+) -> int:
+    """Write a part of what is copied and encoded, and the manifest; returns how many there are."""
+    gone = np.zeros(index.vectors.end, dtype=bool)
+    gone[plan.gone] = True
+    parts = [
+        _without(_described(index, number, plan, gone), part, gone[start:])
+        for number, (start, part) in enumerate(index.started_parts())
+    ]
+    joined = _joined(parts, len(plan.copied) + len(plan.encoded))
+    joined -= {
+        number
+        for number, part in enumerate(parts)
+        if part["records"] != index.parts[number].entry["records"]
+    }
+    for number in joined:
+        start, part = index.started_parts()[number]
+        for row, record in part.records:
+            if part.has(row) and not gone[start + row]:
+                file = record.garment.file
+                plan.garment_of[file] = record.garment
+                plan.copied[file] = (start + row, (record.bytes, record.mtime_ns, record.content))
+    parts = [part for number, part in enumerate(parts) if number not in joined]
+    encoder = index.manifest["encoder"]
+    files = [*plan.copied, *plan.encoded]
+    if files:
+        with Draft(index.folder, encoder["fingerprint"], encoder["dim"], root, files) as draft:
+            _copy(index, plan.copied, draft)
+            if encode is not None:
+                encode(draft)
+            if draft.rows:
+                parts.append(draft.finish(plan.garment_of))
+    if not sum(map(garments_in, parts)):
+        raise ValueError(
+            f"No photo of the catalogue {root} can be read: {index.folder} is left as it was."
+        )
+    manifest = commit(
         index.folder,
         parts,
-        encoder=index.manifest["encoder"],
+        encoder=encoder,
         catalogue_root=index.catalogue_root,
-        rejects=[Reject(**reject) for reject in rejects],
-        **index.manifest["wanted"],
-        extra={"left_out": left_out} if left_out else None,
+        rejects=rejects,
+        kind=index.manifest["wanted"],
+        former=index,
+        extra={"left_out": plan.left_out} if plan.left_out else None,
     )
+    return manifest["count"]
 
 
-def _is_below(file: str, folders: Collection[str]) -> bool:
-    return any(not folder or file.startswith(f"{folder}/") for folder in folders)
+def _described(index: GarmentIndex, number: int, plan: Plan, gone: np.ndarray) -> Mapping[str, Any]:
+    """A part as the manifest names it, with new records where most of its garments get one.
+
+    These then needn't be copied to another part: they are taken out of the plan and of `gone`.
+    """
+    start, part = index.started_parts()[number]
+    end = start + len(part.embeddings)
+    files = {row - start: f for f, (row, _) in plan.copied.items() if start <= row < end}
+    if len(files) <= _FEW * len(part):
+        return part.entry
+    changed = {}
+    for row, file in files.items():
+        state = plan.copied.pop(file)[1]
+        thumbnail = part.records.record(row).thumbnail
+        changed[row] = Record(plan.garment_of[file], *state, thumbnail)
+        gone[start + row] = False
+    records = ((row, changed.get(row, old)) for row, old in part.records if not gone[start + row])
+    path = index.folder / f"garments-{new_word()}.sqlite"
+    metadata = {name for record in changed.values() for name in record.garment.metadata}
+    columns = metadata.union(part.records.columns()).difference(FIELDS)
+    with RecordWriter.create(path, columns) as writer:
+        writer.put((row, record) for row, record in records if part.has(row))
+        writer.finish()
+    sync(path)
+    return {**part.entry, "records": file_entry(path)}
+
+
+def _without(entry: Mapping[str, Any], part: Part, gone: np.ndarray) -> Mapping[str, Any]:
+    """A part as the manifest names it, with the rows removed that `gone` is true of."""
+    removed = np.union1d(part.removed, np.flatnonzero(gone[: len(part.embeddings)]))
+    rows = len(part.embeddings)
+    return {**entry, "removed": encode_rows(removed, rows)} if len(removed) else entry
+
+
+def _joined(parts: Sequence[Mapping[str, Any]], added: int) -> set[int]:
+    """The numbers of the parts whose garments are to be written anew, into the new part.
+
+    Those that are mostly removed; and where there are too many, the last ones that aren't much
+    larger than all that follow them: so that a garment is written anew seldom, however many updates
+    there are.
+    """
+    garments = [garments_in(part) for part in parts]
+    joined = {n for n, part in enumerate(parts) if 0 < 2 * garments[n] < part["rows"]}
+    if len(parts) - len(joined) >= MOST_PARTS:
+        for number in reversed(range(len(parts))):
+            if number not in joined:
+                if garments[number] > 2 * max(added, 1):
+                    break
+                joined.add(number)
+            added += garments[number]
+    return joined
+
+
+def _copy(index: GarmentIndex, copied: Mapping[str, tuple[int, State]], draft: Draft) -> None:
+    """Write the vectors and thumbnails of rows, under the photos' files, unless they are there."""
+    missing = [(file, *entry) for file, entry in copied.items() if file not in draft.rows]
+    for start in range(0, len(missing), _COPIED):
+        some = missing[start : start + _COPIED]
+        photos = [
+            Photo(file, *state, index.thumbnail_file(row), torch.empty(0))
+            for file, row, state in some
+        ]
+        draft.append(photos, index.vectors.at(np.array([row for _, row, _ in some])))

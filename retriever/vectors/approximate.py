@@ -3,12 +3,13 @@
     exact   every garment is scored, straight from the embeddings (exact.py)
     ivf     an inverted file: garments in cells, of which those nearest to the query are looked at;
             8 bits a dimension
-    ivfpq   the same with product quantisation: half the memory and less precise
-    hnsw    a graph of neighbours; slow to build
 
-All but `exact` go by the embeddings' leading principal components and find candidates, which are
-then scored exactly from the memory-mapped embeddings. They are derived: without faiss, or without
-their file, the index is searched exactly.
+`ivf` goes by the embeddings' leading principal components and finds candidates, which are then
+scored exactly from the memory-mapped embeddings. Its file is derived: without faiss, or without
+the file, the index is searched exactly.
+
+Rows keep their numbers in it. Rows that were removed since it was written are masked, and those
+that were added since are few and scored exactly (search.py).
 """
 
 from __future__ import annotations
@@ -17,33 +18,35 @@ import logging
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 
+from .blocks import Vectors
+
 logger = logging.getLogger(__name__)
 
-KINDS = ("auto", "exact", "ivf", "ivfpq", "hnsw")
+KINDS = ("auto", "exact", "ivf")
 
 EXACT_ROWS = 100_000
 """Up to this many garments `auto` is exact: 150 MB of ViT-L-14, some 10 ms a query."""
 
-MEMORY = 4 << 30
-"""Bytes that the search may hold in memory, unless told otherwise."""
+MOST_ADDED = 5_000
+"""Up to this many rows are scored exactly beside an inverted file, before they are added to it."""
 
 _SEED = 1
 _VARIANCE = 0.92  # of the embeddings that the principal components keep
 _MOST_DIMENSIONS = 256
 _DISTANCE = 2.0  # of a query from the garments' mean, in units of theirs
-_LINKS = 32  # of a garment in the graph
 _FEWEST = 256  # as many as a byte has values
 # The nearest of the garments that a filter wants lie further off: the effort grows by this power of
-# how many garments there are for each wanted one. A graph collects nodes, wanted or not.
-_FILTERED = {"ivf": 0.5, "ivfpq": 0.5, "hnsw": 1.0}
+# how many garments there are for each wanted one.
+_FILTERED = 0.5
+_CLUSTERING = {"niter": 8, "seed": _SEED, "max_points_per_centroid": 64}
+_CLUSTERING["min_points_per_centroid"] = 1  # fewer are no fault of the user's
 _BLOCK = 1 << 15  # garments at a time while building
-_STALE = 0.25  # of the garments: above, an update trains anew
+_STALE = 0.75, 4.0  # garments for each that was trained on: outside, it is trained anew
 
 Progress = Callable[[int, int], None]
 
@@ -54,8 +57,7 @@ class Kind:
 
     dimensions: principal components that are kept. cells: of the inverted file.
     trained_on: garments there were when the kind was trained.
-    effort: what `tune` sets: cells looked at for a query (ivf, ivfpq), or the length of the list
-    of nearest nodes (hnsw). candidates: garments scored exactly.
+    effort: what `tune` sets: cells looked at for a query. candidates: garments scored exactly.
     """
 
     name: str
@@ -84,15 +86,18 @@ class Kind:
             raise ValueError(f"The index is of an unknown kind: {entry}.")
         return kind
 
+    def is_stale(self, count: int) -> bool:
+        """Whether `count` garments are so many fewer or more than the kind was trained on."""
+        fewest, most = _STALE
+        return not fewest <= count / max(1, self.trained_on) <= most
+
     def record(self) -> dict[str, Any]:
         return {name: value for name, value in asdict(self).items() if value}
 
 
-def choose_kind(count: int, dim: int, memory: int = MEMORY) -> str:
-    """The kind that `auto` is for `count` garments of dimension `dim` in `memory` bytes."""
-    if count <= EXACT_ROWS or not faiss_is_usable():
-        return "exact"
-    return "ivf" if count * (min(dim, _MOST_DIMENSIONS) + 8) <= memory else "ivfpq"
+def choose_kind(count: int) -> str:
+    """The kind that `auto` is for `count` garments."""
+    return "exact" if count <= EXACT_ROWS or not faiss_is_usable() else "ivf"
 
 
 def faiss_is_usable() -> bool:
@@ -107,20 +112,20 @@ def faiss_is_usable() -> bool:
 
 
 class Approximate:
-    """A searchable structure over the embeddings of an index; made by `build` or `load`."""
+    """An inverted file over the rows of an index; made by `build` or `load`.
 
-    def __init__(self, vectors: Any, kind: Kind, count: int):
-        self._vectors, self.kind, self.count = vectors, kind, count
+    end: the number after the last row that it was filled with. filed: rows that are in it.
+    """
+
+    def __init__(self, vectors: Any, kind: Kind, end: int):
+        self._vectors, self.kind, self.end = vectors, kind, end
         self._last_bits: tuple[np.ndarray, np.ndarray] | None = None
 
     @classmethod
-    def build(
-        cls, embeddings: torch.Tensor, name: str, progress: Progress | None = None
-    ) -> Approximate:
-        """Train and fill a structure.
+    def build(cls, vectors: Vectors, progress: Progress | None = None) -> Approximate:
+        """Train an inverted file and fill it with all rows.
 
         Args:
-            embeddings: (n, dim) float16 unit vectors. name: one of KINDS, not `auto` or `exact`.
             progress: called with (done, total) garments; it may raise to cancel.
 
         Raises:
@@ -129,42 +134,35 @@ class Approximate:
         """
         import faiss
 
-        count, dim = embeddings.shape
+        count = len(vectors)
         if count < _FEWEST:
             raise ValueError(
-                f"An index of {count} garments is searched exactly: the kind {name!r} needs "
-                f"{_FEWEST}."
+                f"An index of {count} garments is searched exactly: the kind 'ivf' needs {_FEWEST}."
             )
         cells = _cells(count)
-        sample = _sample(embeddings, max(50_000, 40 * cells))
+        sample = _sample(vectors, max(50_000, 40 * cells))
         mean, components = _principal_components(sample)
         components /= np.linalg.norm((sample - mean) @ components.T, axis=1).mean() + 1e-12
-        transform = faiss.LinearTransform(dim, len(components), True)
+        dimensions = len(components)
+        transform = faiss.LinearTransform(vectors.dim, dimensions, True)
         faiss.copy_array_to_vector(components.ravel(), transform.A)
         faiss.copy_array_to_vector(-components @ mean, transform.b)
         transform.is_trained = True
-        reduced = transform.apply(sample)
-        if name == "hnsw":
-            base = faiss.IndexHNSWSQ(
-                len(components), faiss.ScalarQuantizer.QT_8bit, _LINKS, faiss.METRIC_L2
-            )
-            base.train(reduced)
-            base = faiss.IndexIDMap(base)
-            kind = Kind(name, len(components), 0, count, effort=64, candidates=100)
-        else:
-            base = _inverted_file(reduced, name, cells)
-            kind = Kind(name, len(components), cells, count, max(1, min(cells, 32)), candidates=200)
-        vectors = faiss.IndexPreTransform(transform, base)
-        made = cls(vectors, kind, 0)
-        made.add(embeddings, progress)
+        base = faiss.index_factory(dimensions, f"IVF{cells},SQ8")
+        for name, value in _CLUSTERING.items():
+            setattr(base.cp, name, value)
+        base.train(transform.apply(sample))
+        kind = Kind("ivf", dimensions, cells, count, max(1, min(cells, 32)), candidates=200)
+        made = cls(faiss.IndexPreTransform(transform, base), kind, vectors.first)
+        made.add(vectors, progress)
         return made
 
     @classmethod
-    def load(cls, file: BinaryIO, name: str, kind: Kind, count: int, dim: int) -> Approximate:
+    def load(cls, file: BinaryIO, name: str, kind: Kind, end: int, dim: int) -> Approximate:
         """Read what `save` wrote.
 
         Args:
-            name: of the file, for messages. count, dim: of the embeddings it belongs to.
+            name: of the file, for messages. end, dim: of the rows that it was filled with.
 
         Raises:
             ImportError: faiss is missing.
@@ -175,69 +173,58 @@ class Approximate:
         try:
             file.seek(0)
             vectors = faiss.read_index(faiss.PyCallbackIOReader(file.read))
-            made = cls(faiss.downcast_index(vectors), kind, count)
+            made = cls(faiss.downcast_index(vectors), kind, end)
             made._owner = vectors  # the downcast one is freed with it
-            fits = vectors.d == dim and made._base.ntotal >= count
+            fits = vectors.d == dim and made.filed <= end and made._base.nlist == kind.cells
         except (RuntimeError, AttributeError) as error:
             raise ValueError(
-                f"{name} is damaged ({error}): run `fashion-rag index tune`."
+                f"{name} is damaged ({error}): run `fashion-rag index tune --kind ivf`."
             ) from error
         if not fits:
             raise ValueError(
                 f"{name} holds {vectors.ntotal} vectors of dimension {vectors.d}, the embeddings "
-                f"are {(count, dim)}: run `fashion-rag index tune --rebuild`."
+                f"are {(end, dim)}: run `fashion-rag index tune --kind ivf`."
             )
         return made
 
-    def save(self, path: Path) -> None:
+    def save(self, file: BinaryIO) -> None:
+        """Write it to an open file: faiss itself opens no path of other than ASCII on Windows."""
         import faiss
 
-        faiss.write_index(self._vectors, str(path))
+        faiss.write_index(self._vectors, faiss.PyCallbackIOWriter(file.write))
 
-    def add(self, embeddings: torch.Tensor, progress: Progress | None = None) -> None:
-        """Append rows: (n, dim) float16."""
+    @property
+    def filed(self) -> int:
+        return self._base.ntotal
+
+    def add(self, vectors: Vectors, progress: Progress | None = None) -> None:
+        """Add rows under their numbers."""
         self._last_bits = None
         done = 0
-        for block in embeddings.split(_BLOCK):
+        for rows, block in vectors.copied(_BLOCK):
             reduced = self._vectors.chain.at(0).apply(block.float().numpy())
-            ids = np.arange(self.count, self.count + len(block))
-            self._base.add_with_ids(reduced, ids)
-            self.count += len(block)
-            self._vectors.ntotal = self._base.ntotal
-            done += len(block)
+            self._base.add_with_ids(reduced, rows)
+            done += len(rows)
             if progress:
-                progress(done, len(embeddings))
+                progress(done, len(vectors))
+        self.end = vectors.end
+        self._vectors.ntotal = self._base.ntotal
 
-    def keep(self, rows: np.ndarray) -> bool:
-        """Drop all rows but these (ascending), which are then numbered from 0.
-
-        Returns:
-            False where so much is gone that the structure should be built anew.
-        """
+    def renumber(self, new: np.ndarray, end: int) -> None:
+        """Give row n the number new[n], int64, below `end`; -1 drops it."""
         import faiss
 
         self._last_bits = None
-        new = np.full(self.count, -1)
-        new[rows] = np.arange(len(rows))
-        if self.kind.name == "hnsw":
-            # A graph can't lose nodes: they stay without a garment.
-            ids = faiss.vector_to_array(self._base.id_map)
-            ids = np.where(ids < 0, -1, new[ids])
-            faiss.copy_array_to_vector(ids, self._base.id_map)
-            live = len(rows) / len(ids)
-        else:
-            gone = np.flatnonzero(new < 0)
-            if len(gone):
-                self._base.remove_ids(faiss.IDSelectorBatch(gone))
-            lists = self._base.invlists
-            for cell in range(self.kind.cells):
-                if size := lists.list_size(cell):
-                    ids = faiss.rev_swig_ptr(lists.get_ids(cell), size)
-                    ids[:] = new[ids]
-            live = len(rows) / max(1, self.kind.trained_on)
-        self.count = len(rows)
+        gone = np.flatnonzero(new < 0)
+        if len(gone):
+            self._base.remove_ids(faiss.IDSelectorBatch(gone))
+        lists = self._base.invlists
+        for cell in range(self.kind.cells):
+            if size := lists.list_size(cell):
+                ids = faiss.rev_swig_ptr(lists.get_ids(cell), size)
+                ids[:] = new[ids]
+        self.end = end
         self._vectors.ntotal = self._base.ntotal
-        return live >= 1 - _STALE
 
     def candidates(
         self, queries: torch.Tensor, count: int, kind: Kind, rows: np.ndarray | None = None
@@ -246,23 +233,17 @@ class Approximate:
 
         Args:
             queries: (q, dim) float32. kind: with the effort to make.
-            rows: the rows to search among, ascending; None: all.
+            rows: the rows to search among, ascending, not none of them; None: all that are filed.
         """
         import faiss
 
         effort = kind.effort
         options: dict[str, Any] = {}
-        dead = self._base.ntotal > self.count
-        if rows is not None or dead:
+        if rows is not None:
             bits = self._bits(rows)
             options["sel"] = faiss.IDSelectorBitmap(bits)
-            wanted = self.count if rows is None else max(1, len(rows))
-            effort = int(effort * (self._base.ntotal / wanted) ** _FILTERED[kind.name])
-        if kind.name == "hnsw":
-            effort = min(max(effort, count), self._base.ntotal)
-            parameters = faiss.SearchParametersHNSW(efSearch=effort, **options)
-        else:
-            parameters = faiss.SearchParametersIVF(nprobe=min(effort, kind.cells), **options)
+            effort = int(effort * max(1.0, self.filed / len(rows)) ** _FILTERED)
+        parameters = faiss.SearchParametersIVF(nprobe=min(effort, kind.cells), **options)
         threads = faiss.omp_get_max_threads()
         if len(queries) == 1:
             faiss.omp_set_num_threads(1)  # one query is one task: others would only be woken
@@ -271,14 +252,14 @@ class Approximate:
         finally:
             faiss.omp_set_num_threads(threads)
 
-    def _bits(self, rows: np.ndarray | None) -> np.ndarray:
+    def _bits(self, rows: np.ndarray) -> np.ndarray:
         """A bit for every row, set for those of `rows`; the last ones are kept."""
         if self._last_bits is not None and self._last_bits[0] is rows:
             return self._last_bits[1]
-        wanted = np.zeros(self.count, dtype=bool)
-        wanted[slice(None) if rows is None else rows] = True
+        wanted = np.zeros(max(self.end, int(rows[-1]) + 1), dtype=bool)
+        wanted[rows] = True
         bits = np.packbits(wanted, bitorder="little")
-        if rows is not None and not rows.flags.writeable:
+        if not rows.flags.writeable:
             self._last_bits = rows, bits
         return bits
 
@@ -286,7 +267,7 @@ class Approximate:
         """The queries as points among the garments, which are at a distance of about 1 from 0.
 
         Only a query's direction tells garments apart, in which it is moved out of their midst: the
-        nearest cells and nodes to such a point are those of the highest scores, also for texts,
+        nearest cells to such a point are those of the highest scores, also for texts,
         which lie apart from all garments.
         """
         import faiss
@@ -309,12 +290,12 @@ def _cells(count: int) -> int:
     return 1 << max(0, round(np.log2(max(1, wanted))))
 
 
-def _sample(embeddings: torch.Tensor, count: int) -> np.ndarray:
+def _sample(vectors: Vectors, count: int) -> np.ndarray:
     """Some rows in float32, the same ones each time."""
-    if count >= len(embeddings):
-        return embeddings.float().numpy()
-    rows = np.random.default_rng(_SEED).choice(len(embeddings), count, replace=False)
-    return embeddings[torch.from_numpy(np.sort(rows))].float().numpy()
+    rows = vectors.rows()
+    if count < len(rows):
+        rows = np.sort(np.random.default_rng(_SEED).choice(rows, count, replace=False))
+    return vectors.at(rows).float().numpy()
 
 
 def _principal_components(sample: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -324,35 +305,6 @@ def _principal_components(sample: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     values, vectors = torch.linalg.eigh(centred.T @ centred)
     share = values.flip(0).clamp(min=0).cumsum(0) / values.clamp(min=0).sum().clamp(min=1e-30)
     needed = int((share < _VARIANCE).sum()) + 1
-    # Multiples of 16 suit the processor's vectors and the parts of product quantisation.
+    # Multiples of 16 suit the processor's vectors.
     kept = min(len(mean), _MOST_DIMENSIONS, -(-max(needed, 16) // 16) * 16)
     return mean, np.ascontiguousarray(vectors.flip(1).T[:kept].numpy())
-
-
-def _inverted_file(sample: np.ndarray, name: str, cells: int) -> Any:
-    import faiss
-
-    dimensions = sample.shape[1]
-    means = faiss.Kmeans(
-        dimensions,
-        cells,
-        niter=8,
-        seed=_SEED,
-        max_points_per_centroid=64,
-        min_points_per_centroid=1,
-    )
-    means.train(sample)
-    quantizer = faiss.IndexFlatL2(dimensions)
-    quantizer.add(means.centroids)
-    if name == "ivf":
-        base = faiss.IndexIVFScalarQuantizer(
-            quantizer, dimensions, cells, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_L2
-        )
-    else:
-        parts = dimensions // 2 if dimensions % 2 == 0 else dimensions
-        base = faiss.IndexIVFPQ(quantizer, dimensions, cells, parts, 8, faiss.METRIC_L2)
-        base.pq.cp.min_points_per_centroid = 1  # fewer are no fault of the user's
-    quantizer.this.disown()
-    base.own_fields = True
-    base.train(sample)
-    return base

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from .blocks import Vectors
 from .exact import rerank
 
 FEWEST, MOST = 5_000, 250_000
@@ -23,19 +24,19 @@ _SUMMING = 1e-4  # a bound on the rounding of the float32 sums
 
 
 class EightBit:
-    """Rows of (n, dim) float16 unit vectors, 8 bits a number, shared among the threads.
+    """Rows of float16 unit vectors, 8 bits a number, shared among the threads.
 
     Raises:
         ImportError: faiss is missing.
     """
 
-    def __init__(self, embeddings: torch.Tensor):
+    def __init__(self, vectors: Vectors):
         import faiss
 
-        count, dim = embeddings.shape
-        self._embeddings = embeddings
-        blocks = embeddings.split(_BLOCK)
-        largest = torch.stack([block.abs().amax(dim=0) for block in blocks]).amax(dim=0).float()
+        dim = vectors.dim
+        self._vectors = vectors
+        blocks = [block.abs().amax(dim=0) for _, block in vectors.copied(_BLOCK)]
+        largest = torch.stack(blocks).amax(dim=0).float()
         self._scale = largest.clamp(min=1e-6) / 127
         left_out = 0.0
         # Of faiss's 8-bit kinds the fastest that leaves the query as it is: the direct ones round
@@ -51,11 +52,10 @@ class EightBit:
         self._index.is_trained = True
         # All lists are read for every query, each by a thread.
         self._index.nprobe, self._index.parallel_mode = lists, 1
-        for first in range(0, count, _BLOCK):
-            single = embeddings[first : first + _BLOCK].float()
+        for rows, block in vectors.copied(_BLOCK):
+            single = block.float()
             codes = (single / self._scale).round()
-            rows = np.arange(first, first + len(codes))
-            of_list = rows * lists // count
+            of_list = (rows - vectors.first) * lists // (vectors.end - vectors.first)
             self._index.add_core(len(rows), *map(faiss.swig_ptr, (codes.numpy(), rows, of_list)))
             rest = torch.linalg.vector_norm(single - codes * self._scale, dim=1)
             left_out = max(left_out, float(rest.max()))
@@ -65,7 +65,7 @@ class EightBit:
         """The k best scores and rows for one query (dim,), ties by row; None if not proven."""
         scaled = (query * self._scale)[None].numpy()
         bound = float(query.norm()) * self._left_out + _SUMMING
-        count = len(self._embeddings)
+        count = len(self._vectors)
         taken = min(count, k + _SPARE)
         while taken <= max(_CANDIDATES, k):
             scores, rows = (found[0] for found in self._index.search(scaled, taken))
@@ -77,4 +77,4 @@ class EightBit:
         return None
 
     def _rank(self, query: torch.Tensor, rows: np.ndarray, k: int):
-        return rerank(self._embeddings, query, torch.from_numpy(np.sort(rows)), k)
+        return rerank(self._vectors, query, np.sort(rows), k)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from .blocks import Vectors
+
 FEW_QUERIES = 6
 """Up to this many are scored one by one in half precision; more share a float32 copy of blocks."""
 
@@ -25,37 +27,33 @@ Found = tuple[torch.Tensor, torch.Tensor]
 
 
 def exact_search(
-    embeddings: torch.Tensor, queries: torch.Tensor, k: int, rows: torch.Tensor | None = None
+    vectors: Vectors, queries: torch.Tensor, k: int, rows: np.ndarray | None = None
 ) -> Found:
     """The `k` rows of the highest cosine similarity for every query, best first.
 
     Args:
-        embeddings: (n, dim) float16 unit vectors.
         queries: (q, dim) float32 unit vectors, on the CPU.
-        rows: the rows to search among, int64, ascending, at least `k` of them; None: all.
+        k: at most the number of rows to search among.
+        rows: the rows to search among, int64, ascending, none of them removed; None: all.
 
     Returns:
         (q, k) float32 scores and (q, k) int64 rows.
     """
-    found = [_search(embeddings, part, k, rows) for part in queries.split(_QUERIES) if len(part)]
+    found = [_search(vectors, part, k, rows) for part in queries.split(_QUERIES) if len(part)]
     return torch.cat([scores for scores, _ in found]), torch.cat([near for _, near in found])
 
 
-def _search(
-    embeddings: torch.Tensor, queries: torch.Tensor, k: int, rows: torch.Tensor | None
-) -> Found:
-    """Part by part of the garments, so that they are read once and few scores are held."""
-    count = len(embeddings) if rows is None else len(rows)
-    part = max(_ROWS, _SCORES // len(queries))
+def _search(vectors: Vectors, queries: torch.Tensor, k: int, rows: np.ndarray | None) -> Found:
+    """Block by block of the garments, so that they are read once and few scores are held."""
+    size = max(_ROWS, _SCORES // len(queries))
     scores, near = [], []
-    for start in range(0, count, part):
-        if rows is None:
-            best = _search_part(embeddings[start : start + part], queries, k, None)
-            best = best[0], best[1] + start
-        else:
-            best = _search_part(embeddings, queries, k, rows[start : start + part])
-        scores.append(best[0])
-        near.append(best[1])
+    for start, block, local in vectors.blocks(size) if rows is None else vectors.chosen(rows, size):
+        there = len(block) - len(local) if rows is None else len(local)
+        if there:
+            wanted, removed = (None, local) if rows is None else (torch.from_numpy(local), None)
+            best = _search_block(block, queries, min(k, there), wanted, removed)
+            scores.append(best[0])
+            near.append(best[1] + start)
     if len(scores) == 1:
         return scores[0], near[0]
     joined = torch.cat(scores, dim=1)  # equal scores are in the order of the rows already
@@ -63,33 +61,35 @@ def _search(
     return joined.gather(1, order), torch.cat(near, dim=1).gather(1, order)
 
 
-def _search_part(
-    embeddings: torch.Tensor, queries: torch.Tensor, k: int, rows: torch.Tensor | None
+def _search_block(
+    embeddings: torch.Tensor,
+    queries: torch.Tensor,
+    k: int,
+    rows: torch.Tensor | None,
+    removed: np.ndarray | None,
 ) -> Found:
-    k = min(k, len(embeddings) if rows is None else len(rows))
     few = len(queries) <= FEW_QUERIES
     scores = (_half_scores if few else _single_scores)(embeddings, queries, rows)
-    found = _best(embeddings, queries, scores, k, rows, _HALF_ERROR if few else _SINGLE_ERROR)
+    error = _HALF_ERROR if few else _SINGLE_ERROR
+    found = _best(embeddings, queries, scores, k, rows, removed, error)
     return torch.stack([s for s, _ in found]), torch.stack([r for _, r in found])
 
 
-def rerank(
-    embeddings: torch.Tensor, query: torch.Tensor, candidates: torch.Tensor, k: int
-) -> Found:
+def rerank(vectors: Vectors, query: torch.Tensor, candidates: np.ndarray, k: int) -> Found:
     """The `k` best of the candidate rows (int64, ascending) for one query (dim,), exactly."""
-    exact = exact_scores(embeddings, query, candidates)
+    exact = exact_scores(vectors, query, candidates)
     order = exact.argsort(descending=True, stable=True)[:k]
-    return exact[order], candidates[order]
+    return exact[order], torch.from_numpy(candidates)[order]
 
 
-def exact_scores(embeddings: torch.Tensor, query: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+def exact_scores(vectors: Vectors, query: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
     """Cosine similarities of rows to one query, float32, the same whatever the other rows are."""
     # By numpy, on one thread: torch would wake the others for a fraction of a millisecond's work.
     scores = [np.empty(0, np.float32)]
-    for part in rows.split(_GATHERED):
-        vectors = embeddings.numpy()[part.numpy()].astype(np.float64)
-        vectors *= query.double().numpy()
-        scores.append(vectors.sum(axis=1).astype(np.float32))
+    for start in range(0, len(rows), _GATHERED):
+        gathered = vectors.at(rows[start : start + _GATHERED]).numpy().astype(np.float64)
+        gathered *= query.double().numpy()
+        scores.append(gathered.sum(axis=1).astype(np.float32))
     return torch.from_numpy(np.concatenate(scores))
 
 
@@ -99,9 +99,12 @@ def _best(
     scores: torch.Tensor,
     k: int,
     rows: torch.Tensor | None,
+    removed: np.ndarray | None,
     error: float,
 ) -> list[Found]:
     found = []
+    if removed is not None and len(removed):
+        scores[:, torch.from_numpy(removed)] = -torch.inf
     top = scores.topk(min(scores.shape[1], k + _SPARE), dim=1)
     worst = top.values[:, k - 1].float() - 2 * error
     for number, query in enumerate(queries):
@@ -110,15 +113,15 @@ def _best(
             near = top.indices[number][values >= worst[number]].sort().values
         else:
             near = (scores[number] >= worst[number]).nonzero().squeeze(1)
-        exact = exact_scores(embeddings, query, near if rows is None else rows[near])
-        if error == _HALF_ERROR and (exact - scores[number, near]).abs().max() > error:
+        rough, near = scores[number, near], (near if rows is None else rows[near])
+        exact = exact_scores(Vectors([embeddings]), query, near.numpy())
+        if error == _HALF_ERROR and (exact - rough).abs().max() > error:
             # A processor that also adds up in half precision: its scores choose nothing.
             precise = _single_scores(embeddings, query[None], rows)
-            found += _best(embeddings, query[None], precise, k, rows, _SINGLE_ERROR)
+            found += _best(embeddings, query[None], precise, k, rows, removed, _SINGLE_ERROR)
             continue
         order = exact.argsort(descending=True, stable=True)[:k]
-        near = near[order]
-        found.append((exact[order], near if rows is None else rows[near]))
+        found.append((exact[order], near[order]))
     return found
 
 
@@ -139,7 +142,3 @@ def _single_scores(
     else:
         blocks = (embeddings.index_select(0, part) for part in rows.split(_ROWS))
     return torch.cat([queries @ block.float().T for block in blocks], dim=1)
-
-
-def as_tensor(rows: np.ndarray | None) -> torch.Tensor | None:
-    return None if rows is None else torch.from_numpy(rows if rows.flags.writeable else rows.copy())

@@ -46,7 +46,7 @@ def catalogue(server):
     return folder
 
 
-@pytest.mark.parametrize("kind", ["exact", "ivf", "hnsw"])
+@pytest.mark.parametrize("kind", ["exact", "ivf"])
 def test_a_big_index_finds_in_comfyui_what_it_finds_outside(server, encoder, catalogue, kind):
     folder = server.store / "indexes" / f"thousands {kind}"
     build_index(catalogue, folder, Scattered(encoder), kind=kind, batch_size=256)

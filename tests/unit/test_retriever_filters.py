@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from fashion_rag.retriever.photos.catalogue import Garment
 from fashion_rag.retriever.store.filters import (
     And,
@@ -14,6 +15,7 @@ from fashion_rag.retriever.store.filters import (
     number_of,
     parse_filter,
 )
+from fashion_rag.retriever.store.index import GarmentIndex
 from fashion_rag.retriever.store.records import Records
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -121,8 +123,10 @@ def test_values_never_become_sql():
     assert records.rows_where(Comparison(evil, "=", evil)).tolist() == [0]
     assert records.rows_where(Membership(evil, (evil, 3))).tolist() == [0]
     assert records.rows_where(parse_filter("Price = 1 and price = 2")).tolist() == [0]
+    index = GarmentIndex.in_memory([Garment("a", "a.jpg")], torch.ones(1, 2))
     with pytest.raises(ValueError, match="column 'row'"):
-        records.rows_where(parse_filter("row = 0"))
+        index.rows_where(parse_filter("row = 0"))
+    assert records.rows_where(parse_filter("row = 0 or bytes = 0 or metadata != ''")).size == 0
 
 
 COLUMNS = ("brand", "Brand", "price", "sleeve length", "category", "id")

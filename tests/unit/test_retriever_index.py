@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import errno
+import hashlib
 import json
 import os
 import shutil
 import sqlite3
-from pathlib import Path
+import zlib
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from zlib import crc32
 
+import numpy as np
 import pytest
 import torch
+from fashion_rag.files import sha256_of_file
+from fashion_rag.retriever.search import nearest
+from fashion_rag.retriever.store import lock
 from fashion_rag.retriever.store.filters import parse_filter
 from fashion_rag.retriever.store.index import GarmentIndex
-from fashion_rag.retriever.store.manifest import read_manifest, sha256, write_manifest
+from fashion_rag.retriever.store.manifest import encode_rows, read_manifest, write_manifest
+from fashion_rag.retriever.store.records import sqlite_uri
 from fashion_rag.retriever.upkeep.build import build_index
+from fashion_rag.retriever.upkeep.update import update_index
 from PIL import Image
 from safetensors.torch import save_file
 
 from .retriever_fakes import ColourEncoder, draw_catalogue
 
 torch.set_num_threads(1)
-KINDS = ("embeddings", "garments", "thumbnails")
+KINDS = ("embeddings", "records", "thumbnails")
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +48,7 @@ def folder(built, tmp_path) -> Path:
 
 
 def path_of(folder: Path, kind: str) -> Path:
-    entry = read_manifest(folder)["files"][kind]
+    entry = read_manifest(folder)["parts"][0][kind]
     return folder / (entry[0] if kind == "thumbnails" else entry)["name"]
 
 
@@ -49,18 +60,18 @@ def edit(folder: Path, **changes) -> None:
 def accept(folder: Path, kind: str) -> None:
     """Make the manifest agree with a file that was tampered with."""
     path = path_of(folder, kind)
-    files = read_manifest(folder)["files"]
-    entry = {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)}
-    edit(folder, files=files | {kind: [entry] if kind == "thumbnails" else entry})
+    (part,) = read_manifest(folder)["parts"]
+    entry = {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256_of_file(path)}
+    edit(folder, parts=[part | {kind: [entry] if kind == "thumbnails" else entry}])
 
 
 def change_record(folder: Path, **columns) -> None:
     """Tamper with the first record."""
-    with sqlite3.connect(path_of(folder, "garments")) as connection:
+    with sqlite3.connect(path_of(folder, "records")) as connection:
         for name, value in columns.items():
             connection.execute(f'UPDATE garments SET "{name}" = ? WHERE row = 0', [value])
     connection.close()
-    accept(folder, "garments")
+    accept(folder, "records")
 
 
 def test_no_index(tmp_path):
@@ -76,11 +87,13 @@ def test_manifest_that_is_none(folder, content):
         GarmentIndex.open(folder)
 
 
-@pytest.mark.parametrize("schema", [0, 1, 999, "2", None])
+@pytest.mark.parametrize("schema", [0, 1, 999, "3", None])
 def test_another_schema(folder, schema):
     path = folder / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": schema}))
-    with pytest.raises(ValueError, match=f"manifest.json has schema {schema!r}.* reads schema 2"):
+    with pytest.raises(
+        ValueError, match=f"manifest.json has schema {schema!r}.* reads schema 2 and"
+    ):
         GarmentIndex.open(folder)
 
 
@@ -120,7 +133,11 @@ def test_flipped_bit(folder, kind, place):
 
 def test_count_and_dimension(folder):
     edit(folder, count=11)
-    with pytest.raises(ValueError, match=r"manifest.json says 11 garments.*12 records.*\(12, 8\)"):
+    with pytest.raises(ValueError, match=r"manifest\.json says 11 garments, its parts hold 12"):
+        GarmentIndex.open(folder)
+    (part,) = read_manifest(folder)["parts"]
+    edit(folder, count=11, parts=[part | {"rows": 11}])
+    with pytest.raises(ValueError, match=r"says 11 rows of dimension 8.*12 records.*\(12, 8\)"):
         GarmentIndex.open(folder)
 
 
@@ -143,9 +160,9 @@ def test_embeddings_are_mapped_not_read(folder):
 
 @pytest.mark.parametrize("name", ["../manifest.json", "/etc/passwd", "a\\b", "C:x", "", ".."])
 def test_files_outside_the_folder(folder, name):
-    files = read_manifest(folder)["files"]
-    files["thumbnails"][0]["name"] = name
-    edit(folder, files=files)
+    (part,) = read_manifest(folder)["parts"]
+    part["thumbnails"][0]["name"] = name
+    edit(folder, parts=[part])
     with pytest.raises(ValueError, match="lacks parts of a manifest"):
         GarmentIndex.open(folder)
 
@@ -228,18 +245,18 @@ def test_hostile_places_of_thumbnails(folder, change, message):
     ],
 )
 def test_records_that_hold_more_than_tables(folder, statement):
-    with sqlite3.connect(path_of(folder, "garments")) as connection:
+    with sqlite3.connect(path_of(folder, "records")) as connection:
         connection.execute(statement)
     connection.close()
-    accept(folder, "garments")
+    accept(folder, "records")
     with pytest.raises(ValueError, match="garments-.* holds more than tables"):
         GarmentIndex.open(folder)
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 5000, b"SQLite format 3\0" + bytes(9000)])
 def test_records_that_are_no_database(folder, content):
-    path_of(folder, "garments").write_bytes(content)
-    accept(folder, "garments")
+    path_of(folder, "records").write_bytes(content)
+    accept(folder, "records")
     with pytest.raises(ValueError, match=r"garments-.*is damaged.*--overwrite"):
         GarmentIndex.open(folder)
 
@@ -307,7 +324,7 @@ def test_categories(tmp_path):
     build_index(root, tmp_path / "index", ColourEncoder())
     index = GarmentIndex.open(tmp_path / "index")
     assert index.categories() == ["coats", "hats"]
-    assert index.rows_of("coats").tolist() == [2]
+    assert index.rows_where(None, "coats").tolist() == [2]
 
 
 def test_rows_where(tmp_path):
@@ -334,7 +351,7 @@ def test_rows_where(tmp_path):
             assert found.dtype == "int64" and found.tolist() == rows, text
     assert index.rows_where(None, "coats").tolist() == [2, 3]
     assert index.rows_where(None).tolist() == list(range(6))
-    assert index.records.columns() == ["id", "file", "category", "caption", "brand", "price"]
+    assert index.columns() == ["id", "file", "category", "caption", "brand", "price"]
     assert index.row_of("c") == 2 and index.garment(2).metadata == {"price": "", "brand": "x"}
     with pytest.raises(KeyError):
         index.row_of("002.png")
@@ -366,3 +383,113 @@ def test_an_open_index_outlives_its_files(folder):
     assert torch.equal(index.embeddings, before)
     assert index.thumbnail(index.garment(3)).size == (24, 32)
     assert index.rows_where(parse_filter("id = '003.png'")).tolist() == [3]
+
+
+def test_removed_rows_that_are_none(folder):
+    """What the manifest says of removed rows is checked, also where it unpacks to gigabytes."""
+    (part,) = read_manifest(folder)["parts"]
+    bomb = base64.b64encode(zlib.compress(bytes(1 << 24))).decode()
+    short = base64.b64encode(zlib.compress(b"")).decode()
+    for text, count, message in (("?", 12, "no list"), (short, 12, "another"), (bomb, 12, "12")):
+        edit(folder, count=count, parts=[part | {"removed": text}])
+        if text != bomb:
+            with pytest.raises(ValueError, match=message):
+                GarmentIndex.open(folder)
+        else:
+            assert len(GarmentIndex.open(folder)) == 12
+    edit(folder, count=10, parts=[part | {"removed": encode_rows(np.array([3, 11]), 12)}])
+    index = GarmentIndex.open(folder)
+    assert [g.id for g in index.garments[2:5]] == ["002.png", "004.png", "005.png"]
+    assert len(index) == len(index.embeddings) == 10
+
+
+OLD = Path(__file__).parent.parent / "data" / "index_0_1_0"
+
+
+def test_an_index_of_version_0_1_0(tmp_path, caplog):
+    """It opens as it is, with all that it holds; the next update adds to it and keeps its files."""
+    shutil.copytree(OLD, tmp_path / "old")
+    folder, catalogue = tmp_path / "old" / "index", tmp_path / "old" / "photos"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with caplog.at_level("INFO"):
+        index = GarmentIndex.open(folder, catalogue)
+    assert "manifest.json is of version 0.1.0: it is read as one part" in caplog.text
+    index.verify()
+    held = json.loads((OLD / "holds.json").read_text())
+    assert held == [
+        [g.id, g.file, g.category, g.caption, dict(g.metadata), vector.tolist()]
+        for g, vector in zip(index.garments, index.embeddings, strict=True)
+    ]
+    assert index.thumbnail(index.garment(index.row_of("new.png"))).getpixel((9, 9)) == (0, 0, 254)
+    assert index.rows_where(parse_filter("price <= 20.5")).tolist() == [0, 1]
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    Image.new("RGB", (24, 32), "red").save(catalogue / "red.png")
+    encoder = ColourEncoder()
+    report = update_index(folder, encoder, catalogue)
+    assert (report.count, report.added, report.left_out, encoder.photos_seen) == (12, 1, 1, 1)
+    index = GarmentIndex.open(folder)
+    index.verify()
+    assert index.manifest["schema"] == 3
+    assert {garment.id for garment in index.garments} == {row[0] for row in held} | {"red.png"}
+
+
+@pytest.mark.parametrize("kind", ["hnsw", "ivfpq"])
+def test_kinds_that_are_no_longer_there(tmp_path, caplog, kind):
+    """An index of such a kind is searched exactly, and says so once."""
+    folder = shutil.copytree(OLD / "index", tmp_path / "index")
+    former = json.loads((folder / "manifest.json").read_text())
+    (folder / "vectors-00000000.faiss").write_bytes(b"a graph")
+    entry = {"name": "vectors-00000000.faiss", "bytes": 7, "sha256": ""}
+    former |= {"kind": {"name": kind, "effort": 64}, "wanted": {"kind": kind, "memory": 1}}
+    former["files"]["vectors"] = entry
+    del former["sha256"]
+    text = json.dumps(former, sort_keys=True).encode()
+    former["sha256"] = hashlib.sha256(text).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(former))
+    index = GarmentIndex.open(folder)
+    assert index.kind.name == "exact" and index.manifest["wanted"] == "auto"
+    assert caplog.text.count(f"the kind '{kind}' is no longer there") == 1
+    assert nearest(index, index.embeddings[4:5].float(), 1)[1].tolist() == [[4]]
+
+
+@pytest.mark.parametrize(
+    ("path", "uri"),
+    [
+        (
+            PureWindowsPath(r"\\NAS\models\my index\g.sqlite"),
+            "file:////NAS/models/my%20index/g.sqlite?",
+        ),
+        (PureWindowsPath(r"C:\Räume\a#b.sqlite"), "file:///C:/R%C3%A4ume/a%23b.sqlite?"),
+        (PurePosixPath("/tmp/50%?/g.sqlite"), "file:///tmp/50%25%3F/g.sqlite?"),
+    ],
+)
+def test_uris_as_sqlite_takes_them(path, uri):
+    """Of a Windows share too, whose server `as_uri` makes an authority that SQLite refuses."""
+    assert sqlite_uri(path) == uri
+
+
+def test_a_path_that_starts_as_a_share_does(folder):
+    """SQLite opens what the URI of a share names: on POSIX two slashes are the root as well."""
+    index = GarmentIndex.open(Path(f"/{folder}"))
+    uri = sqlite_uri(PurePosixPath(f"/{path_of(folder, 'records')}"), "mode=ro")
+    assert uri.startswith("file:////") and len(index) == 12
+    with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
+        assert connection.execute("SELECT count(*) FROM garments").fetchone() == (12,)
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL])
+def test_a_share_without_locks(folder, monkeypatch, number):
+    """It is told as that; a lock that is held is told as another build."""
+
+    numbers = [number]
+
+    def refuse(file):
+        raise OSError(numbers[0], os.strerror(numbers[0]))
+
+    monkeypatch.setattr(lock, "_lock", refuse)
+    with pytest.raises(OSError, match="can't be locked .* network shares.*local disk") as error:
+        update_index(folder, ColourEncoder(), folder.parent / "photos")
+    assert not isinstance(error.value, BlockingIOError) and error.value.errno == number
+    for numbers[0] in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
+        with pytest.raises(BlockingIOError, match=r"is being built by process \d+"):
+            update_index(folder, ColourEncoder(), folder.parent / "photos")

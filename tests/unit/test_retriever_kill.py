@@ -1,4 +1,6 @@
-"""kill -9 at random moments of build, update and merge: the former index or the next one, whole.
+"""kill -9 at random moments of build, update, merge and the joining of parts: nothing is lost.
+
+What is found is the former index or the next one, whole.
 
 FASHION_RAG_KILLS=200 kills so often; the usual run has fewer.
 """
@@ -26,6 +28,7 @@ from .retriever_fakes import ColourEncoder, draw_catalogue
 torch.set_num_threads(1)
 KILLS = int(os.environ.get("FASHION_RAG_KILLS", "18"))
 COUNT = 24
+JOBS = ("build", "update", "merge", "join")
 
 # One interpreter that imports once and forks a process for every job that it is asked for.
 FORKER = """
@@ -36,12 +39,14 @@ torch.set_num_threads(1)
 from retriever_fakes import ColourEncoder
 from fashion_rag.retriever.upkeep.build import build_index
 from fashion_rag.retriever.upkeep.merge import merge_indexes
+from fashion_rag.retriever.upkeep import update
 from fashion_rag.retriever.upkeep.update import update_index
 
 def work(job, folder, *sources):
     if job == "build":
         build_index(sources[0], folder, ColourEncoder(), overwrite=True, batch_size=2, kind="exact")
-    elif job == "update":
+    elif job in ("update", "join"):
+        update.MOST_PARTS = 1 if job == "join" else 99
         update_index(folder, ColourEncoder(), batch_size=2)
     else:
         merge_indexes(sources, folder, overwrite=True)
@@ -68,8 +73,8 @@ def state_of(folder: Path) -> State:
     index = GarmentIndex.open(folder)
     index.verify()
     found = {
-        garment.file: (index.embeddings[row].numpy().tobytes(), index.thumbnail_file(row)[1])
-        for row, garment in enumerate(index.garments)
+        garment.file: (index.vectors.at(row[None])[0].numpy().tobytes(), index.thumbnail_file(row))
+        for row, garment in zip(index.rows, index.garments, strict=True)
     }
     index.close()
     return found
@@ -137,7 +142,7 @@ def change(catalogue: Path, number: int) -> None:
 def test_kill_9(tmp_path, killer):
     moments = random.Random(4)
     catalogue = draw_catalogue(tmp_path / "photos", COUNT)
-    folders = {job: tmp_path / job for job in ("build", "update", "merge")}
+    folders = {job: tmp_path / job for job in JOBS}
     parts = [tmp_path / f"part {number}" for number in range(3)]
     for number, part in enumerate(parts):
         few = draw_catalogue(tmp_path / str(number) / "photos", 6 + number)
@@ -151,17 +156,19 @@ def test_kill_9(tmp_path, killer):
     ]
     for job, sources in (("build", [catalogue]), ("build", [catalogue]), ("merge", parts[:2])):
         killer.run(job, folders[job], *sources)
-    build_index(catalogue, folders["update"], ColourEncoder())
+    for job in ("update", "join"):
+        build_index(catalogue, folders[job], ColourEncoder())
     change(catalogue, 1000)
-    killer.run("update", folders["update"])
+    for job in ("update", "join"):
+        killer.run(job, folders[job])
 
     finished = {job: state_of(folder) for job, folder in folders.items()}
     round_number = 0
     while killer.killed < KILLS:
-        job = ("build", "update", "merge")[round_number % 3]
+        job = JOBS[round_number % len(JOBS)]
         folder = folders[job]
         if job == "merge":
-            *sources, expected = merges[round_number // 3 % 2]
+            *sources, expected = merges[round_number // len(JOBS) % 2]
         else:
             change(catalogue, round_number)
             sources, expected = [catalogue], state_for(catalogue)
@@ -173,7 +180,8 @@ def test_kill_9(tmp_path, killer):
         finished[job] = state_of(folder)
         assert finished[job] == expected
         index = GarmentIndex.open(folder)
-        named = {entry["name"] for _, entry in data_files(index.manifest)}
+        assert job != "join" or len(index.parts) <= 2
+        named = {entry["name"] for entry in data_files(index.manifest)}
         assert {path.name for path in folder.iterdir()} == named | {"manifest.json", "build.lock"}
         index.close()
         round_number += 1

@@ -13,17 +13,18 @@ import torch
 from fashion_rag.retriever import search as search_module
 from fashion_rag.retriever.photos.catalogue import Garment
 from fashion_rag.retriever.search import nearest
+from fashion_rag.retriever.store import commit
 from fashion_rag.retriever.store.index import GarmentIndex
 from fashion_rag.retriever.upkeep.build import build_index
 from fashion_rag.retriever.upkeep.tune import made_up_queries, recall_of, tune_index
 from fashion_rag.retriever.upkeep.update import update_index
 from fashion_rag.retriever.vectors.approximate import Approximate, Kind, choose_kind
+from fashion_rag.retriever.vectors.blocks import Vectors
 from fashion_rag.retriever.vectors.exact import exact_search
 
 from .retriever_fakes import ColourEncoder, draw_catalogue
 
 torch.set_num_threads(1)
-NAMES = ("ivf", "ivfpq", "hnsw")
 COUNT, DIM = 4000, 48
 
 
@@ -44,17 +45,18 @@ def index_of(embeddings: torch.Tensor, made: Approximate) -> GarmentIndex:
     return index
 
 
-@pytest.fixture(scope="module", params=NAMES)
-def made(request) -> GarmentIndex:
+@pytest.fixture(scope="module")
+def made() -> GarmentIndex:
     embeddings = garments(COUNT)
-    return index_of(embeddings, Approximate.build(embeddings, request.param))
+    return index_of(embeddings, Approximate.build(Vectors([embeddings])))
 
 
 def recall(index: GarmentIndex, rows: np.ndarray | None = None, k: int = 10) -> float:
     queries = made_up_queries(index, 60)
-    truth = exact_search(index.embeddings, queries, k, rows if rows is None else torch.tensor(rows))
+    truth = exact_search(index.vectors, queries, k, rows)
     scores, found = nearest(index, queries, k, rows)
-    exact = (index.embeddings[found].double() * queries[:, None].double()).sum(dim=2)
+    vectors = index.vectors.at(found.flatten().numpy()).view(*found.shape, -1)
+    exact = (vectors.double() * queries[:, None].double()).sum(dim=2)
     assert (scores - exact).abs().max() < 1e-6
     assert (scores.diff(dim=1) <= 0).all()
     assert rows is None or np.isin(found.numpy(), rows).all()
@@ -84,49 +86,68 @@ def test_more_than_the_cells_hold(made, monkeypatch):
     assert recall(made, k=200) > 0.2
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_rows_come_and_go(name):
-    """After removals and additions, what is found is what a new structure finds."""
+def test_rows_come_and_go():
+    """Removed rows are masked, added ones scored beside; then both are made part of the file."""
+    first, added = garments(COUNT), garments(500, seed=5)
+    made = Approximate.build(Vectors([first]))
+    gone = np.flatnonzero(np.random.default_rng(1).random(COUNT) < 0.1)
+    vectors = Vectors([first, added], [gone, np.array([7])])
+    index = index_of(first, made)
+    index.vectors, index.parts = vectors, ()
+    index.rows = vectors.rows()
+    for filled in (False, True):
+        if filled:
+            new = np.arange(COUNT)
+            new[gone] = -1
+            made.renumber(new, COUNT)
+            made.add(vectors.later(COUNT))
+        assert made.filed == (len(vectors) if filled else COUNT)
+        assert recall(index) > 0.95
+        there = np.delete(np.arange(500), 7)
+        found = nearest(index, added[there].float(), 1)[1].squeeze(1)
+        assert (found == torch.from_numpy(COUNT + there)).float().mean() > 0.99
+        assert recall(index, index.rows[::2]) > 0.9
+        later = index.rows[index.rows >= COUNT - 20]
+        assert recall(index, later) == 1
+    assert made.kind.is_stale(1000) and made.kind.is_stale(20 * COUNT)
+    assert not made.kind.is_stale(len(vectors))
+
+
+def test_rows_get_other_numbers():
+    """Those of a part that is gone leave, those after it move up."""
     embeddings = garments(COUNT)
-    made = Approximate.build(embeddings, name)
-    keep = np.flatnonzero(np.random.default_rng(1).random(COUNT) < 0.9)
-    assert made.keep(keep)
-    added = garments(500, seed=5)
-    made.add(added)
-    now = torch.cat([embeddings[torch.from_numpy(keep)], added])
-    index = index_of(now, made)
-    assert made.count == len(now) and recall(index) > 0.95
-    found = nearest(index, added.float(), 1)[1].squeeze(1)
-    assert (found == torch.arange(len(keep), len(now))).float().mean() > 0.99
-    assert recall(index, np.arange(1, len(now), 2)) > 0.9
-    assert not made.keep(np.arange(1000)), "so much is gone that it should be built anew"
+    made = Approximate.build(Vectors([embeddings]))
+    new = np.concatenate([np.full(1000, -1), np.arange(COUNT - 1000)])
+    made.renumber(new, COUNT - 1000)
+    assert recall(index_of(embeddings[1000:], made)) > 0.95
 
 
 def test_files(made, tmp_path):
     path = tmp_path / "vectors"
-    made.approximate.save(path)
+    with open(path, "wb") as file:
+        made.approximate.save(file)
     with open(path, "rb") as file:
         again = Approximate.load(file, "vectors", made.kind, COUNT, DIM)
     queries = made_up_queries(made, 20)
     same = [a.candidates(queries, 20, made.kind) for a in (made.approximate, again)]
     assert np.array_equal(*same)
-    with open(path, "rb") as file, pytest.raises(ValueError, match=r"vectors holds .*\(9999, 48\)"):
-        Approximate.load(file, "vectors", made.kind, 9999, DIM)
+    with open(path, "rb") as file, pytest.raises(ValueError, match=r"vectors holds .*\(3999, 48\)"):
+        Approximate.load(file, "vectors", made.kind, 3999, DIM)
     for content in (b"", b"x" * 99, path.read_bytes()[:5000]):
         with pytest.raises(ValueError, match="vectors is damaged.*index tune"):
             Approximate.load(io.BytesIO(content), "vectors", made.kind, COUNT, DIM)
 
 
-def test_choice():
-    assert choose_kind(1000, 768) == choose_kind(100_000, 768) == "exact"
-    assert choose_kind(1_000_000, 768) == "ivf"
-    assert choose_kind(1_000_000, 768, memory=100_000_000) == "ivfpq"
-    assert choose_kind(50_000_000, 768) == "ivfpq"
+def test_choice(monkeypatch):
+    assert choose_kind(1000) == choose_kind(100_000) == "exact"
+    assert choose_kind(1_000_000) == "ivf"
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    assert choose_kind(1_000_000) == "exact"
 
 
 def test_too_few_to_train_on():
     with pytest.raises(ValueError, match="12 garments is searched exactly.*'ivf' needs 256"):
-        Approximate.build(garments(12), "ivf")
+        Approximate.build(Vectors([garments(12)]))
 
 
 @pytest.mark.parametrize("entry", [{}, {"name": "lsh"}, {"name": "ivf", "cells": -1}, {"name": 3}])
@@ -142,14 +163,13 @@ def shop(tmp_path_factory) -> Path:
     return base
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_an_index_on_disk(shop, tmp_path, monkeypatch, name):
+def test_an_index_on_disk(shop, tmp_path, monkeypatch):
     """Built, searched, updated, tuned to another kind, and searched without faiss."""
     catalogue, folder, encoder = shop / "photos", tmp_path / "index", ColourEncoder()
-    build_index(catalogue, folder, encoder, kind=name)
+    build_index(catalogue, folder, encoder, kind="ivf")
     index = GarmentIndex.open(folder)
     index.verify()
-    assert index.kind.name == name and index.manifest["kind"]["trained_on"] == 400
+    assert index.kind.name == "ivf" and index.manifest["kind"]["trained_on"] == 400
     queries = encoder.encode_texts(["red", "green", "blue"])
     hits = nearest(index, queries, 5)
     assert (hits[0] >= nearest(index, queries, 5, backend="exact")[0] - 0.02).all()
@@ -166,22 +186,40 @@ def test_an_index_on_disk(shop, tmp_path, monkeypatch, name):
     assert update_index(folder, encoder).added == 1
     updated = GarmentIndex.open(folder)
     updated.verify()
-    assert updated.kind.name == name and len(updated) == 400
+    assert updated.manifest["vectors"] == index.manifest["vectors"], "written once"
+    assert updated.kind.name == "ivf" and len(updated) == 400
     (found,) = nearest(updated, updated.embeddings[-1:].float(), 1)[1]
     assert updated.garment(int(found)).file == "200.png"
+    monkeypatch.setattr(commit, "MOST_ADDED", 0)
+    (catalogue / "201.png").rename(catalogue / "201 moved.png")
+    assert update_index(folder, encoder).renamed == 1
+    filled = GarmentIndex.open(folder)
+    assert filled.approximate.filed == 400 and filled.approximate.end == filled.vectors.end == 402
+    assert filled.kind == index.kind
+    found = nearest(filled, filled.vectors.at(filled.rows[:250:40]).float(), 1)[1]
+    assert found.squeeze(1).tolist() == filled.rows[:250:40].tolist()
+    (catalogue / "201 moved.png").rename(photo.with_name("201.png"))
 
     report = tune_index(folder, 0.9, 5)
     assert report.chosen.recall >= 0.9 and report.chosen is report.settings[-1]
     assert GarmentIndex.open(folder).kind == report.chosen.kind
     assert "recall@5" in report.summary() and "<-" in report.summary()
-    other = NAMES[NAMES.index(name) - 1]
-    tune_index(folder, 0.5, 5, kind=other)
-    assert GarmentIndex.open(folder).kind.name == other
     assert tune_index(folder, kind="exact") is None
     index = GarmentIndex.open(folder)
     index.verify()
-    assert index.kind == Kind("exact") and "vectors" not in index.manifest["files"]
+    assert index.kind == Kind("exact") and index.manifest["vectors"] is None
     assert not list(folder.glob("vectors*"))
+    tune_index(folder, 0.5, 5, kind="ivf")
+    assert GarmentIndex.open(folder).kind.name == "ivf"
+
+
+def test_folders_of_other_than_ascii(shop, tmp_path):
+    """What faiss writes and reads goes through open files: its own opening fails on Windows."""
+    folder = tmp_path / "衣服 é%41?#"
+    build_index(shop / "photos", folder, ColourEncoder(), kind="ivf")
+    index = GarmentIndex.open(folder)
+    index.verify()
+    assert index.approximate.filed == 400
 
 
 def test_a_damaged_file_of_vectors(shop, tmp_path):

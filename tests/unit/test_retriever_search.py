@@ -73,7 +73,7 @@ def test_larger_than_a_block(queries):
     index = index_of(torch.nn.functional.normalize(embeddings, dim=1), list("abcdefg" * 715)[:5000])
     query = unit(queries, 96, seed=1)
     for category in (None, "c"):
-        rows = list(range(5000)) if category is None else index.rows_of(category).tolist()
+        rows = list(range(5000)) if category is None else index.rows_where(None, category).tolist()
         for row, hits in zip(query, search(index, query, 20, category), strict=True):
             check(index, row, hits, rows, 20)
 
@@ -113,7 +113,7 @@ def test_eight_bits_are_exact(count, dim, distinct, k, spread, seed):
     near = unit(1, dim, seed=seed + 2) + spread * unit(distinct, dim, seed=seed)
     near = torch.nn.functional.normalize(near, dim=1)
     index = index_of(near[generator.integers(0, distinct, count)])
-    index.eight_bit = eightbit.EightBit(index.embeddings)
+    index.eight_bit = eightbit.EightBit(index.vectors)
     query = unit(2, dim, seed=seed + 1)
     for row, hits in zip(query, search(index, query, k), strict=True):
         check(index, row, hits, list(range(count)), k)
@@ -121,7 +121,7 @@ def test_eight_bits_are_exact(count, dim, distinct, k, spread, seed):
 
 def test_eight_bits_that_prove_nothing(monkeypatch):
     index = index_of(unit(400, 16))
-    index.eight_bit = eightbit.EightBit(index.embeddings)
+    index.eight_bit = eightbit.EightBit(index.vectors)
     monkeypatch.setattr(eightbit, "_CANDIDATES", 0)
     query = unit(1, 16, seed=1)
     assert index.eight_bit.search(query[0], 3) is None

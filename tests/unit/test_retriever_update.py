@@ -15,10 +15,10 @@ import pytest
 import torch
 from fashion_rag.retriever.photos.reader import PhotoReader, read_photo, thumbnail_of
 from fashion_rag.retriever.search import nearest
-from fashion_rag.retriever.store import generation
 from fashion_rag.retriever.store.filters import parse_filter
 from fashion_rag.retriever.store.index import GarmentIndex
 from fashion_rag.retriever.store.manifest import data_files
+from fashion_rag.retriever.upkeep import update as update_module
 from fashion_rag.retriever.upkeep.build import build_index
 from fashion_rag.retriever.upkeep.duplicates import find_duplicates
 from fashion_rag.retriever.upkeep.merge import merge_indexes
@@ -51,7 +51,7 @@ def paint(path: Path, colour: object) -> None:
 def opened(folder: Path) -> GarmentIndex:
     index = GarmentIndex.open(folder)
     index.verify()
-    named = {entry["name"] for _, entry in data_files(index.manifest)}
+    named = {entry["name"] for entry in data_files(index.manifest)}
     assert {p.name for p in folder.iterdir()} == named | {"manifest.json", "build.lock"}
     return index
 
@@ -63,8 +63,8 @@ def check(folder: Path, catalogue: Path, encoder: ColourEncoder) -> GarmentIndex
     assert len(index) == len({g.id for g in index.garments})
     photos = [Image.open(catalogue / g.file) for g in index.garments]
     assert torch.equal(index.embeddings, encoder.encode_images(photos).half())
-    for row, photo in enumerate(photos):
-        assert index.thumbnail_file(row)[1] == thumbnail_of(photo)
+    for row, photo in zip(index.rows, photos, strict=True):
+        assert index.thumbnail_file(row) == thumbnail_of(photo)
         assert index.row_of(index.garment(row).id) == row
     return index
 
@@ -211,18 +211,42 @@ def test_removed_garments_stay_out(catalogue, folder):
         remove_garments(folder, [g.id for g in GarmentIndex.open(folder).garments])
 
 
-def test_many_updates_leave_few_files(catalogue, folder, monkeypatch):
-    monkeypatch.setattr(generation, "MOST_THUMBNAIL_FILES", 4)
-    for number in range(12):
+def test_an_update_adds_a_part(catalogue, folder):
+    """What is there is left as it is, and rows keep their numbers."""
+    before = {p.name: (p.stat().st_ino, p.read_bytes()) for p in folder.iterdir()}
+    del before["manifest.json"], before["build.lock"]
+    for number in range(3):
         paint(catalogue / f"x{number}.png", (number, 9, 99))
+        paint(catalogue / f"{number:03}.png", (number, 99, 9))
         update_index(folder, ColourEncoder())
-        assert len(opened(folder).manifest["files"]["thumbnails"]) <= 5
-    for number in range(12):
-        (catalogue / f"{number:03}.png").unlink()
+    remove_garments(folder, ["011.png"])
+    for name, content in before.items():
+        assert ((folder / name).stat().st_ino, (folder / name).read_bytes()) == content
+    index = opened(folder)
+    assert [len(part.embeddings) for part in index.parts] == [12, 2, 2, 2]
+    assert index.rows.tolist() == [3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 14, 15, 16, 17]
+    assert index.garment(7).id == index.garments[4].id == "007.png"
+    assert index.categories() == [] and index.category_counts == {"": 14}
+    for row in (0, 11, 18, -1):
+        with pytest.raises(IndexError, match=f"no row {row}: .* has 14 garments"):
+            index.garment(row)
+
+
+def test_many_updates_leave_few_parts(catalogue, folder, monkeypatch):
+    """The small ones are joined; those of which most is removed are written anew."""
+    monkeypatch.setattr(update_module, "MOST_PARTS", 4)
+    for number in range(20):
+        paint(catalogue / f"x{number:02}.png", (number, 9, 99))
+        update_index(folder, ColourEncoder())
+        index = opened(folder)
+        assert len(index.parts) <= 4
+    check(folder, catalogue, ColourEncoder())
+    assert [garment.file for garment in index.garments[12:]] == [f"x{n:02}.png" for n in range(20)]
+    for path in sorted(catalogue.iterdir())[:18]:
+        path.unlink()
     update_index(folder, ColourEncoder())
     index = check(folder, catalogue, ColourEncoder())
-    used = sum(index.records.record(row).thumbnail.length for row in range(len(index)))
-    assert sum(e["bytes"] for e in index.manifest["files"]["thumbnails"]) < 2 * used
+    assert sum(len(part.embeddings) for part in index.parts) == len(index)
 
 
 def test_duplicates(tmp_path):
@@ -254,8 +278,9 @@ def test_shards_merge_to_the_whole(catalogue, tmp_path, shards):
     whole, merged = opened(tmp_path / "whole"), opened(tmp_path / "merged")
     assert list(whole.garments) == list(merged.garments)
     assert torch.equal(whole.embeddings, merged.embeddings)
-    assert [whole.thumbnail_file(r)[1] for r in range(12)] == [
-        merged.thumbnail_file(r)[1] for r in range(12)
+    assert len(merged.parts) == shards
+    assert [whole.thumbnail_file(r) for r in range(12)] == [
+        merged.thumbnail_file(r) for r in range(12)
     ]
     assert merged.manifest["rejects"] == whole.manifest["rejects"]
     assert "shard" not in merged.manifest
@@ -313,11 +338,11 @@ def test_two_read_while_one_writes(catalogue, folder):
         while not done.is_set():
             index = GarmentIndex.open(folder)
             files = [garment.file for garment in index.garments]
-            photos = [Image.open(io.BytesIO(index.thumbnail_file(r)[1])) for r in range(len(index))]
+            photos = [Image.open(io.BytesIO(index.thumbnail_file(r))) for r in index.rows]
             assert len(files) == len(photos) == len(index.embeddings)
             query = index.embeddings[-1:].float()
             found = nearest(index, query, len(index))[1][0].tolist()
-            assert sorted(found) == list(range(len(index)))
+            assert sorted(found) == index.rows.tolist()
             seen.append(len(index))
             index.close()
 
@@ -434,13 +459,34 @@ def test_any_history_against_a_model(tmp_path_factory, steps):
                 photos = [Image.new("RGB", (24, 32), indexed[file]) for file in files]
                 exact = encoder.encode_images(photos).half()
                 assert torch.equal(index.embeddings, exact)
-                cheap = [r for r, f in enumerate(files) if int(prices.get(f) or 9) < 2]
-                rows = index.rows_where(parse_filter("price < 2")) if lines else []
-                assert list(rows) == cheap
+                cheap = [n for n, f in enumerate(files) if int(prices.get(f) or 9) < 2]
+                rows = index.rows_where(parse_filter("price < 2")) if lines else index.rows[:0]
+                assert rows.tolist() == index.rows[cheap].tolist()
                 query = encoder.encode_texts(["green"])
                 scores = exact.double() @ query[0].double()
-                if cheap:
-                    found = nearest(index, query, 2, rows)[1][0].tolist()
-                    best = sorted(cheap, key=lambda r: (-float(scores[r].float()), r))[:2]
-                    assert found[: len(best)] == best
+                for some, those in ((cheap, rows), (range(len(files)), None)):
+                    found = nearest(index, query, 2, those)[1][0].tolist()
+                    best = sorted(some, key=lambda n: (-float(scores[n].float()), n))[:2]
+                    assert found[: len(best)] == index.rows[best].tolist()
     shutil.rmtree(base)
+
+
+def test_most_garments_are_described_anew(catalogue, folder, monkeypatch):
+    """Their records alone are written; vectors, thumbnails and rows stay."""
+    before = GarmentIndex.open(folder).manifest["parts"][0]
+    lines = [f"{number:03}.png,{number}" for number in range(11)]
+    (catalogue / "garments.csv").write_text("\n".join(["file,price", *lines]))
+    (catalogue / "011.png").unlink()
+    encoder = ColourEncoder()
+    report = update_index(folder, encoder)
+    assert (report.described, report.removed, encoder.photos_seen) == (11, 1, 0)
+    index = check(folder, catalogue, encoder)
+    (part,) = index.manifest["parts"]
+    assert {name for name in before if part[name] != before[name]} == {"records"}
+    assert index.rows_where(parse_filter("price >= 9")).tolist() == [9, 10]
+    monkeypatch.setattr(update_module, "MOST_PARTS", 0)
+    lines[3:] = [f"{line}0" for line in lines[3:]]
+    (catalogue / "garments.csv").write_text("\n".join(["file,price", *lines]))
+    assert update_index(folder, ColourEncoder()).described == 8
+    index = check(folder, catalogue, ColourEncoder())
+    assert index.rows_where(parse_filter("price >= 9")).tolist() == list(range(3, 11))

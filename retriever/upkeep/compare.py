@@ -1,0 +1,154 @@
+"""What differs between an index and its catalogue: what an update has to do."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ...files import sha256_of_file
+from ..photos.catalogue import Catalogue, Garment, Reject, safe_path
+from ..store.index import GarmentIndex
+from ..store.records import Line, text_of
+
+State = tuple[int, int, str]
+"""Of a photo's file: bytes, mtime_ns, and the sha256 of its content."""
+
+COUNTED = ("added", "changed", "renamed", "described", "removed")
+
+
+@dataclass
+class Plan:
+    """What an update is to do.
+
+    gone: rows to be removed; the garments of some come again, in new rows.
+    copied: garments with new records whose vectors and thumbnails are those of a row: by file, the
+    row and the photo's state. encoded: those to be encoded, by file.
+    """
+
+    gone: list[int] = field(default_factory=list)
+    copied: dict[str, tuple[int, State]] = field(default_factory=dict)
+    encoded: list[str] = field(default_factory=list)
+    garment_of: dict[str, Garment] = field(default_factory=dict)
+    left_out: list[dict[str, Any]] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTED, 0))
+
+
+def compare(
+    index: GarmentIndex,
+    catalogue: Catalogue,
+    left_out: Collection[Mapping[str, Any]],
+    check_content: bool,
+) -> Plan:
+    """Plan an update of an index to its catalogue as it is now.
+
+    A photo is the same while its size and time are, or else its sha256. One whose name is gone and
+    whose content appears under another name was renamed: it keeps its id and is not encoded again.
+
+    Args:
+        left_out: the manifest's: photos that stay out. check_content: read every photo.
+    """
+    plan = Plan()
+    old = {text_of(line.file): line for line in index.lines()}
+    files = {garment.file for garment in catalogue.garments}
+    gone = {file: line for file, line in old.items() if file not in files}
+    taken = {""}
+    for file in [file for file in gone if _is_below(file, catalogue.unread)]:
+        taken.add(text_of(gone.pop(file).id))  # not gone, as far as anyone can see
+    gone_by_content = {line.content: line for line in gone.values()}
+    stays_out = {entry["content"]: entry for entry in left_out}
+    kept: list[tuple[Garment, State, Line]] = []
+    fresh: list[tuple[Garment, State, Line | None]] = []
+    for garment in catalogue.garments:
+        line = old.get(garment.file)
+        state = _state(catalogue.root, garment.file, line, check_content)
+        if state is None:
+            plan.rejects.append(Reject(garment.file, "can't be read at the moment"))
+            if line is None:
+                continue
+            state = line.bytes, line.mtime_ns, line.content
+        content = state[2]
+        if line is not None and content == line.content:
+            kept.append((garment, state, line))
+        elif content in stays_out:
+            plan.left_out.append({**stays_out[content], "file": garment.file})
+            plan.gone += [] if line is None else [line.row]
+        elif line is None and content in gone_by_content:
+            line = gone_by_content.pop(content)
+            del gone[text_of(line.file)]
+            kept.append((garment, state, line))
+            plan.counts["renamed"] += 1
+        else:
+            fresh.append((garment, state, line))
+            plan.gone += [] if line is None else [line.row]
+            plan.counts["added" if line is None else "changed"] += 1
+    plan.gone += [line.row for line in gone.values()]
+    plan.counts["removed"] = len(gone)
+    _name(plan, kept, fresh, taken)
+    return plan
+
+
+def _name(
+    plan: Plan,
+    kept: Sequence[tuple[Garment, State, Line]],
+    fresh: Sequence[tuple[Garment, State, Line | None]],
+    taken: set[str],
+) -> None:
+    """Give every garment its id: that of the catalogue's table, else the one it had."""
+    everything = [*kept, *fresh]
+    # Without an id of its own in the table, a garment goes by its file.
+    names = [garment.id if garment.id != garment.file else "" for garment, *_ in everything]
+    taken.update(names)
+    unnamed = [place for place, name in enumerate(names) if not name]
+    for choice in (
+        lambda garment, state, line: "" if line is None else text_of(line.id),
+        lambda garment, state, line: garment.file,
+        lambda garment, state, line: f"{garment.file}#{state[2][:16]}",
+    ):
+        for place in unnamed:
+            if (name := choice(*everything[place])) not in taken:
+                names[place] = name
+                taken.add(name)
+        unnamed = [place for place in unnamed if not names[place]]
+    for (garment, state, line), name in zip(kept, names, strict=False):
+        described = _is_described_anew(garment, name, line)
+        moved = text_of(line.file) != garment.file
+        if described or moved or state[:2] != (line.bytes, line.mtime_ns):
+            plan.gone.append(line.row)
+            plan.copied[garment.file] = (line.row, state)
+            plan.garment_of[garment.file] = replace(garment, id=name)
+        plan.counts["described"] += described and not moved
+    for (garment, _, _), name in zip(fresh, names[len(kept) :], strict=True):
+        plan.encoded.append(garment.file)
+        plan.garment_of[garment.file] = replace(garment, id=name)
+
+
+def _is_described_anew(garment: Garment, name: str, line: Line) -> bool:
+    told = (name, garment.category, garment.caption)
+    if told != tuple(text_of(text or "") for text in (line.id, line.category, line.caption)):
+        return True
+    return (
+        json.loads(line.metadata) != garment.metadata
+        if len(line.metadata) > 2
+        else bool(garment.metadata)
+    )
+
+
+def _state(root: Path, file: str, line: Line | None, check_content: bool) -> State | None:
+    """What a photo is now; None where it can't be read at the moment."""
+    try:
+        stat = os.stat(os.path.join(root, file))
+        now = (stat.st_size, stat.st_mtime_ns)
+        if line is not None and not check_content and now == (line.bytes, line.mtime_ns):
+            return *now, line.content
+        return *now, sha256_of_file(safe_path(root, file), read_anew=True)
+    except OSError:
+        return None
+
+
+def _is_below(file: str, folders: Collection[str]) -> bool:
+    return any(not folder or file.startswith(f"{folder}/") for folder in folders)

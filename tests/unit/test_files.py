@@ -1,0 +1,61 @@
+"""Names that are fit for files on every system, and writing that is tried again."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from fashion_rag import files
+from fashion_rag.files import check_file_name, write_bytes
+
+
+@pytest.mark.parametrize(
+    "name", ["shop", "my garments", "衣服", "robe d'été", "console", "com10", "a.b", "lpt", "null"]
+)
+def test_names_that_are_fit(name):
+    assert check_file_name(name, "name") == name
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        *((name, "device on Windows") for name in ("CON", "nul.txt", "Aux .a.b", "com1", "LPT³.x")),
+        ("", "1 to 120"),
+        (" a", "1 to 120"),
+        ("a.", "1 to 120"),
+        ("é" * 61, "1 to 120"),
+        ("a/b", "'/'"),
+        ("a\\b:c", "':' '"),
+        ("a\x00", r"'\\x00'"),
+        ("photo\u202egpj.exe", r"'\\u202e'"),
+        ("\u200fa", r"'\\u200f'"),
+    ],
+)
+def test_names_that_are_refused(name, reason):
+    with pytest.raises(ValueError, match=f"name .*{reason}") as error:
+        check_file_name(name, "name")
+    assert "\u202e" not in str(error.value)
+
+
+def test_a_file_that_another_process_holds(tmp_path, monkeypatch):
+    """The rename is tried again; what is held for long is an error, and nothing is left behind."""
+    replace, tries = os.replace, []
+
+    def held(source, target):
+        tries.append(source)
+        if len(tries) < 4:
+            raise PermissionError(13, "in use", str(target))
+        replace(source, target)
+
+    monkeypatch.setattr(files, "_PAUSE", 0)
+    monkeypatch.setattr(files.os, "replace", held)
+    write_bytes(tmp_path / "manifest.json", b"new")
+    assert len(tries) == 4 and (tmp_path / "manifest.json").read_bytes() == b"new"
+
+    def always_held(source, target):
+        raise PermissionError(13, "in use", str(target))
+
+    monkeypatch.setattr(files.os, "replace", always_held)
+    with pytest.raises(PermissionError):
+        write_bytes(tmp_path / "manifest.json", b"newer")
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
