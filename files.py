@@ -78,11 +78,11 @@ def write_text(path: Path, content: str) -> None:
 
 
 def replace_file(source: Path, target: Path) -> None:
-    """Rename a file over another. On Windows a virus scanner or a reader may hold the target for a
-    moment: the rename is tried again for two seconds.
+    """Rename a file over another, or a folder to a new name. On Windows a virus scanner or a reader
+    may hold one of them for a moment: the rename is tried again for two seconds.
 
     Raises:
-        PermissionError: another process still holds the target, or it can't be written.
+        PermissionError: another process still holds one of them, or it can't be written.
         OSError: any other failure, at once.
     """
     for attempt in range(_RETRIES):

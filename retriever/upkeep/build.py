@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
+from ...progress import Progress, silent
 from ..encoders.batches import in_smaller_batches
 from ..encoders.color_check import check_text_image_pair
 from ..encoders.open_clip import Encoder
@@ -19,8 +20,6 @@ from ..store.journal import Draft
 from ..store.lock import only_writer
 from ..store.manifest import MANIFEST
 from ..vectors.approximate import KINDS
-
-Progress = Callable[[int, int], None]
 
 BATCH_PIXELS = 64_000_000
 """A batch is closed early when its photos hold this many pixels (about 200 MB)."""
@@ -150,7 +149,7 @@ def encode_missing(
     processes: int = 0,
 ) -> list[Reject]:
     """Encode those of `files` that the draft lacks into it; returns those that can't be read."""
-    progress = progress or _silent
+    progress = progress or silent
     left_out: list[Reject] = []
     missing = [file for file in files if file not in draft.rows]
     done = len(files) - len(missing)
@@ -196,7 +195,3 @@ def _encode(encoder: Encoder, photos: Sequence[Photo]) -> torch.Tensor:
             f"{(len(photos), encoder.dim)}. In half precision, try full precision."
         )
     return embeddings.to(torch.float16)
-
-
-def _silent(done: int, total: int) -> None:
-    """Report to nobody."""

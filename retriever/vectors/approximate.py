@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 
+from ...progress import Progress
 from .blocks import Vectors
 
 logger = logging.getLogger(__name__)
@@ -47,8 +48,6 @@ _CLUSTERING = {"niter": 8, "seed": _SEED, "max_points_per_centroid": 64}
 _CLUSTERING["min_points_per_centroid"] = 1  # fewer are no fault of the user's
 _BLOCK = 1 << 15  # garments at a time while building
 _STALE = 0.75, 4.0  # garments for each that was trained on: outside, it is trained anew
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
