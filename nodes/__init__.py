@@ -7,6 +7,7 @@ from comfy_api.latest import ComfyExtension, io
 from .inpaint import FashionComposite, FashionInpaintConditioning
 from .models import FashionPromptDepth, FashionRAGLoader, FashionUNetLoader
 from .person import FashionPersonLoader
+from .references import GarmentReferences, ReferenceLatents
 from .retrieve import GarmentIndexBuild, GarmentIndexLoader, TextGarmentRetrieve
 from .textual_inversion import GarmentTextualInversion, GarmentTokensSave, InversionAdapterLoader
 
@@ -26,4 +27,6 @@ class FashionRAGExtension(ComfyExtension):
             FashionPromptDepth,
             FashionComposite,
             FashionRAGLoader,
+            GarmentReferences,
+            ReferenceLatents,
         ]

@@ -13,10 +13,12 @@ from PIL import Image
 from ..adapter.garment.garment_images import photos_to_batch
 from ..pictures.contact_sheet import contact_sheet
 from ..pictures.photos import to_rgb_on_white
+from ..pictures.references import shrink
 from ..retriever.backends import LocalBackend
 from ..retriever.encoders.open_clip import Encoder, load_encoder
 from ..retriever.open_index import open_index, state_of_index
 from ..retriever.photos.catalogue import CATEGORIES, Garment
+from ..retriever.photos.cutouts import with_cutout
 from ..retriever.query import CHUNKS, MAX_POOL, Query, retrieve
 from ..retriever.store.filters import parse_filter
 from ..retriever.store.index import GarmentIndex
@@ -419,11 +421,18 @@ class TextGarmentRetrieve(io.ComfyNode):
             raise ValueError(f"Nothing is found. {result.note}")
         hits = result.hits
         photos = [index.index.photo(hit.garment) for hit in hits]
+        root = index.index.catalogue_root
+        kept = [
+            kept_photo(*with_cutout(root, hit.garment, photo))
+            for hit, photo in zip(hits, photos, strict=True)
+        ]
         garments = sockets.RetrievedGarments(
             records=tuple(hit.garment for hit in hits),
             scores=tuple(hit.score for hit in hits),
             strengths=tuple(strength_of(hit.garment) for hit in hits),
             images=photos_to_batch(photos),
+            photos=tuple(photo for photo, _ in kept),
+            masks=tuple(mask for _, mask in kept),
         )
         lines = [f"{h.score:.4f}  {h.garment.file}  {h.garment.caption}".rstrip() for h in hits]
         lines += [result.note] if result.note else []
@@ -443,6 +452,14 @@ def pictures(images: torch.Tensor) -> tuple[Image.Image, ...]:
     """(n, H, W, 3 or 4) float in 0..1 -> n RGB pictures, transparency on white."""
     pixels = (images.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
     return tuple(to_rgb_on_white(Image.fromarray(picture)) for picture in pixels)
+
+
+def kept_photo(
+    photo: Image.Image, mask: Image.Image | None
+) -> tuple[Image.Image, Image.Image | None]:
+    """What travels of a photo and its mask: both of at most KEPT_MEGAPIXELS."""
+    limit = sockets.KEPT_MEGAPIXELS
+    return shrink(photo, limit), None if mask is None else shrink(mask, limit)
 
 
 def lines_of(text: str) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,13 @@ _UPRIGHT = {
 }
 
 
-def open_photo(path: Path) -> Image.Image:
+def open_photo(
+    path: Path, convert: Callable[[Image.Image], Image.Image] | None = None
+) -> Image.Image:
     """The photo at `path` as RGB on white, upright, at its full size.
+
+    Args:
+        convert: makes something else of the opened picture than `to_rgb_on_white` does.
 
     Raises:
         FileNotFoundError, PermissionError: from the file system.
@@ -39,7 +45,7 @@ def open_photo(path: Path) -> Image.Image:
             image = Image.open(file, formats=_FORMATS)
             pixels = image.width * image.height
             if pixels <= MAX_PIXELS:
-                return to_rgb_on_white(image)
+                return (convert or to_rgb_on_white)(image)
         except Image.DecompressionBombError as error:
             raise ValueError(f"{path}: {error} Save it smaller.") from error
         except Image.UnidentifiedImageError as error:
@@ -54,9 +60,7 @@ def open_photo(path: Path) -> Image.Image:
 
 def to_rgb_on_white(image: Image.Image) -> Image.Image:
     """A new RGB picture: EXIF rotation applied, transparency on white, 16 bit scaled to 8."""
-    upright = _UPRIGHT.get(_orientation(image))
-    if upright is not None:
-        image = image.transpose(upright)
+    image = _upright(image)
     if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion clips it to white
         values = np.asarray(image, dtype=np.float64)
         image = Image.fromarray((values / 257).round().clip(0, 255).astype(np.uint8))
@@ -66,6 +70,27 @@ def to_rgb_on_white(image: Image.Image) -> Image.Image:
     rgb = image.convert("RGB")
     rgb.info.clear()  # it still tells the orientation, which must not be applied again
     return rgb
+
+
+def to_alpha(image: Image.Image) -> Image.Image:
+    """The opacity of an upright picture, L: 255 is opaque, everywhere where it has no alpha."""
+    image = _upright(image)
+    if not image.has_transparency_data:
+        return Image.new("L", image.size, 255)
+    return image.convert("RGBA").getchannel("A")
+
+
+def to_mask(image: Image.Image) -> Image.Image:
+    """A mask picture as L, upright: its alpha where anything is transparent, else its grey."""
+    alpha = to_alpha(image)
+    if alpha.getextrema()[0] < 255:
+        return alpha
+    return to_rgb_on_white(image).convert("L")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    transpose = _UPRIGHT.get(_orientation(image))
+    return image if transpose is None else image.transpose(transpose)
 
 
 def _orientation(image: Image.Image) -> int | None:
