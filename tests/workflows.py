@@ -9,6 +9,7 @@ from typing import Any
 from fashion_rag.comfyui_server.installations import PACK
 
 FOLDER = PACK / "workflows"
+SUBGRAPHS = PACK / "subgraphs"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
 FOLDERS = {
     "CLIPLoader": "text_encoders",
@@ -50,6 +51,11 @@ _OUTPUTS = {
 def read(name: str) -> dict[str, Any]:
     """A shipped workflow in the format of the page."""
     return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def read_subgraph(name: str) -> dict[str, Any]:
+    """A shipped subgraph blueprint in the format of the page."""
+    return json.loads((SUBGRAPHS / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def files_of(node: dict[str, Any]) -> list[str]:
