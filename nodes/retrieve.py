@@ -359,7 +359,9 @@ class TextGarmentRetrieve(io.ComfyNode):
                     display_name="garments", tooltip="The garments, for Garment Textual Inversion."
                 ),
                 io.Image.Output(
-                    display_name="images", tooltip="Their photos as one batch on white."
+                    display_name="images",
+                    tooltip="Their photos as one batch on white, for previews, IP-Adapter and "
+                    "Redux. Image editors see its first picture alone: use Garment References.",
                 ),
                 io.String.Output(
                     display_name="scores",
