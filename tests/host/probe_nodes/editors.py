@@ -155,14 +155,29 @@ class TinyQwenTE(comfy.text_encoders.qwen_image.QwenImageTEModel):
         )
 
 
+class TinyKleinModel(comfy.text_encoders.flux.Qwen3_4BModel):
+    """Reads the layers 0, 1 and 2 in place of 9, 18 and 27."""
+
+    def __init__(self, **options):
+        super().__init__(layer=[0, 1, 2], **options)
+
+
+class TinyKleinTE(comfy.text_encoders.flux.Flux2TEModel):
+    def __init__(self, device="cpu", dtype=None, model_options=None):
+        super().__init__(
+            device=device,
+            dtype=dtype,
+            name="qwen3_4b",
+            clip_model=TinyKleinModel,
+            model_options=model_options or {},
+        )
+
+
 def text_encoder(kind: str):
     """A CLIP of few and narrow layers with the tokenizer of its kind."""
-    if kind == "klein":  # reads the layers 9, 18 and 27
-        clip, tokenizer = (
-            comfy.text_encoders.flux.klein_te(),
-            comfy.text_encoders.flux.KleinTokenizer,
-        )
-        name, layers = "qwen3_4b", 28
+    if kind == "klein":
+        clip, tokenizer = TinyKleinTE, comfy.text_encoders.flux.KleinTokenizer
+        name, layers = "qwen3_4b", 3
     else:
         clip, tokenizer = TinyQwenTE, comfy.text_encoders.qwen_image.QwenImageTokenizer
         name, layers = "qwen25_7b", 2
