@@ -8,6 +8,7 @@ from .host.gallery_routes import add_routes
 from .inpaint import FashionComposite, FashionInpaintConditioning
 from .models import FashionPromptDepth, FashionRAGLoader, FashionUNetLoader
 from .person import FashionPersonLoader
+from .references import GarmentReferences, ReferenceLatents
 from .retrieve import GarmentIndexBuild, GarmentIndexLoader, TextGarmentRetrieve
 from .textual_inversion import GarmentTextualInversion, GarmentTokensSave, InversionAdapterLoader
 
@@ -30,4 +31,6 @@ class FashionRAGExtension(ComfyExtension):
             FashionPromptDepth,
             FashionComposite,
             FashionRAGLoader,
+            GarmentReferences,
+            ReferenceLatents,
         ]

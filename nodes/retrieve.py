@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 
 from comfy_api.latest import io, ui
+from PIL import Image
 
 from ..adapter.garment.garment_images import photos_to_batch
 from ..categories import CATEGORIES
 from ..files import check_file_name
+from ..pictures.references import shrink
 from ..pictures.tensors import to_pictures
 from ..retriever import gallery
 from ..retriever.backends import LocalBackend
 from ..retriever.open_index import categories_of_index, open_index, state_of_index
 from ..retriever.photos.catalogue import Garment, strength_of
+from ..retriever.photos.cutouts import with_cutout
 from ..retriever.query import CHUNKS, MAX_POOL, Query, read_filter, retrieve
 from ..retriever.store.index import GarmentIndex
 from ..retriever.upkeep.build import build_index
@@ -347,7 +350,9 @@ class TextGarmentRetrieve(io.ComfyNode):
                     display_name="garments", tooltip="The garments, for Garment Textual Inversion."
                 ),
                 io.Image.Output(
-                    display_name="images", tooltip="Their photos as one batch on white."
+                    display_name="images",
+                    tooltip="Their photos as one batch on white, for previews, IP-Adapter and "
+                    "Redux. Image editors see its first picture alone: use Garment References.",
                 ),
                 io.String.Output(
                     display_name="scores",
@@ -409,16 +414,31 @@ class TextGarmentRetrieve(io.ComfyNode):
             raise ValueError(f"Nothing is found. {result.note}")
         hits = result.hits
         photos = [index.index.photo(hit.garment) for hit in hits]
+        root = index.index.catalogue_root
+        kept = [
+            kept_photo(*with_cutout(root, hit.garment, photo))
+            for hit, photo in zip(hits, photos, strict=True)
+        ]
         garments = sockets.RetrievedGarments(
             records=tuple(hit.garment for hit in hits),
             scores=tuple(hit.score for hit in hits),
             strengths=tuple(own_strength(hit.garment) for hit in hits),
             images=photos_to_batch(photos),
+            photos=tuple(photo for photo, _ in kept),
+            masks=tuple(mask for _, mask in kept),
         )
         lines = [f"{h.score:.4f}  {h.garment.file}  {h.garment.caption}".rstrip() for h in hits]
         lines += result.note.splitlines()
         shown = {"garments": gallery.shown(result)["hits"], "index": [index.name]}
         return io.NodeOutput(garments, garments.images, "\n".join(lines), ui=shown)
+
+
+def kept_photo(
+    photo: Image.Image, mask: Image.Image | None
+) -> tuple[Image.Image, Image.Image | None]:
+    """What travels of a photo and its mask: both of at most KEPT_MEGAPIXELS."""
+    limit = sockets.KEPT_MEGAPIXELS
+    return shrink(photo, limit), None if mask is None else shrink(mask, limit)
 
 
 def lines_of(text: str) -> tuple[str, ...]:

@@ -141,4 +141,35 @@ NODES = {
             ("adapter", ADAPTER),
         ],
     },
+    "GarmentReferences": {
+        "required": [
+            ("garments", GARMENTS, {}),
+            ("dialect", "COMBO", {"default": "qwen"}),
+            ("megapixels", "FLOAT", {"default": 1.0, "min": 0.1, "max": 4.0}),
+            ("empty_slots", "COMBO", {"default": "stop"}),
+        ],
+        "outputs": [
+            ("image_1", "IMAGE"),
+            ("image_2", "IMAGE"),
+            ("image_3", "IMAGE"),
+            ("image_4", "IMAGE"),
+            ("image_list", "IMAGE"),
+            ("board", "IMAGE"),
+            ("masks", "MASK"),
+            ("captions", "STRING"),
+            ("prompt", "STRING"),
+            ("prompt_list", "STRING"),
+        ],
+    },
+    "ReferenceLatents": {
+        "required": [
+            ("positive", "CONDITIONING", {}),
+            ("negative", "CONDITIONING", {}),
+            ("vae", "VAE", {}),
+            ("garments", GARMENTS, {}),
+            ("megapixels", "FLOAT", {"default": 1.0, "min": 0.1, "max": 4.0}),
+        ],
+        "optional": [("person", "IMAGE", {})],
+        "outputs": [("positive", "CONDITIONING"), ("negative", "CONDITIONING")],
+    },
 }
