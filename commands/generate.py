@@ -18,6 +18,7 @@ from ..adapter.garment.garment_images import PREPROCESS
 from ..adapter.garment.prompts import PAPER_PROMPT
 from ..adapter.headless.depth import parse_levels
 from ..adapter.headless.pipeline import FashionRAGPipeline
+from ..adapter.person.cut_out import CONTEXT
 from ..adapter.person.pose import photo_keypoints
 from ..pictures.photos import open_photo
 from ..retriever.encoders.open_clip import load_encoder
@@ -68,6 +69,19 @@ def add_commands(commands: Any) -> None:
     add("--width", type=int, default=384, help="likewise (default 384)")
     add("--seed", type=int, default=0, help="of the noise (default 0)")
     add("--feather", type=int, default=8, help="pixels of transition, inwards (default 8)")
+    add(
+        "--whole-photo",
+        action="store_true",
+        help="scale the whole photo to the canvas, as in the paper, instead of cutting the person "
+        "out of it",
+    )
+    add(
+        "--context",
+        type=float,
+        default=CONTEXT,
+        metavar="SHARE",
+        help=f"margin around the mask that is cut out with it, of its size (default {CONTEXT:g})",
+    )
     add("--whole", action="store_true", help="do not paste back: the model's whole picture")
     add("--device", help="cpu, cuda, mps (default: cuda where there is one)")
     add("--out", type=Path, required=True, metavar="FILE", help="the picture to write")
@@ -120,6 +134,7 @@ def _generate(args: argparse.Namespace) -> None:
         guidance_scale=args.guidance_scale,
         height=args.height,
         width=args.width,
+        context=None if args.whole_photo else args.context,
         seed=args.seed,
         feather=None if args.whole else args.feather,
         callback=_show_progress,
