@@ -19,7 +19,6 @@ import argparse
 import json
 import random
 import tempfile
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -42,6 +41,7 @@ from ..adapter.person.inpainting import CELL
 from ..adapter.person.masks import inpainting_mask
 from ..evaluation.dresscode import garment_region, inner_region
 from ..evaluation.measures import colour_error
+from ..files import write_text
 from ..miniature.draw import FRAME, draw_garment, draw_model
 from ..miniature.examples import SEED
 from ..miniature.trained import GUIDANCE, SIZE, STEPS, model_folder
@@ -197,26 +197,33 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=60)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    cases = [make_case(number) for number in range(FIRST, FIRST + args.people)]
-    figures, shown = {}, {}
     with tempfile.TemporaryDirectory() as folder:
         pipeline = FashionRAGPipeline.from_pretrained(model_folder(Path(folder) / "miniature"))
-    for column in COLUMNS:
-        started = time.perf_counter()
-        shown[column] = paint(pipeline, cases, column)
-        rows = [measure(*both) for both in zip(cases, shown[column], strict=True)]
-        errors = np.array([error for error, _ in rows])
-        figures[column] = {
-            "colour error": round(float(errors.mean()), 3),
-            **{
-                category: round(float(np.mean(errors[[c.category == category for c in cases]])), 3)
-                for category in CATEGORIES
-            },
-            "changed outside": sum(changed for _, changed in rows),
-            "seconds": round(time.perf_counter() - started, 1),
-        }
-    (args.out / "framing.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    _save_sheet(cases[:9], shown, args.out / "framing.jpg")
+    rows: dict[str, list[tuple[str, float, int]]] = {column: [] for column in COLUMNS}
+    for start in range(0, args.people, BATCH):
+        numbers = range(FIRST + start, FIRST + min(start + BATCH, args.people))
+        cases = [make_case(number) for number in numbers]
+        shown = {column: paint(pipeline, cases, column) for column in COLUMNS}
+        for column, pictures in shown.items():
+            for case, picture in zip(cases, pictures, strict=True):
+                rows[column].append((case.category, *measure(case, picture)))
+        figures = {column: summary(found) for column, found in rows.items()}
+        write_text(args.out / "framing.json", json.dumps(figures, indent=1) + "\n")
+        if start == 0:
+            _save_sheet(cases, shown, args.out / "framing.jpg")
+
+
+def summary(rows: list[tuple[str, float, int]]) -> dict[str, float]:
+    """Mean colour errors, of all and by category, and the pixels that changed outside."""
+    by_category = {
+        name: [error for category, error, _ in rows if category == name] for name in CATEGORIES
+    }
+    return {
+        "people": len(rows),
+        "colour error": round(float(np.mean([error for _, error, _ in rows])), 3),
+        **{name: round(float(np.mean(found)), 3) for name, found in by_category.items() if found},
+        "changed outside": sum(changed for *_, changed in rows),
+    }
 
 
 def _save_sheet(cases: list[Case], shown: dict, path: Path) -> None:

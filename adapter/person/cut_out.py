@@ -159,7 +159,7 @@ def find_frames(
         size = tuple(hard.shape)
         wanted = _with_margin(_bounds(hard), context)
         if joints is not None:
-            wanted = _around([wanted, *_head_and_feet(joints)])
+            wanted = _around([wanted, *_head_and_feet(joints, size)])
         found = Frame(size, canvas, _fitted(_on_photo(wanted, size), size, canvas))
         if found.scale > _SOFT:
             logger.warning(
@@ -253,7 +253,7 @@ def paste_back(
         return result
     first_column, first_row, last_column, last_row = _bounds(hard)
     # The pixels around the mask tell how deep inside it one lies.
-    columns = slice(max(first_column - 1, 0), last_column + 1)
+    columns = slice(max(first_column - 1, 0), min(last_column + 1, frame.photo[1]))
     rows_of = _Enlarged(generated[..., :3], frame)
     for start in range(first_row, last_row, _STRIP):
         stop = min(start + _STRIP, last_row)
@@ -329,9 +329,11 @@ def _on_photo(box: Box, photo: Size) -> Box:
     return max(left, 0), max(top, 0), min(right, width), min(bottom, height)
 
 
-def _head_and_feet(keypoints: np.ndarray) -> list[Box]:
-    """Boxes that hold the head and the feet, of those joints (18, 3) that are known."""
-    there, places = present(keypoints), keypoints[:, :2]
+def _head_and_feet(keypoints: np.ndarray, photo: Size) -> list[Box]:
+    """Boxes that hold the head and the feet, of those joints (18, 3) that lie on the photo."""
+    places = keypoints[:, :2]
+    on_photo = ((places >= 0) & (places <= (photo[1], photo[0]))).all(axis=1)
+    there = present(keypoints) & on_photo
     boxes = []
     head = [joint for joint in _HEAD if there[joint]]
     if head:
@@ -372,7 +374,7 @@ def _placed(start: float, length: float, limit: int) -> int:
 
 
 def _as_float(pixels: torch.Tensor) -> torch.Tensor:
-    return pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels.float()
+    return pixels.float().div_(255) if pixels.dtype == torch.uint8 else pixels.float()
 
 
 def _on_canvas(values: torch.Tensor, frame: Frame, mode: str) -> torch.Tensor:
