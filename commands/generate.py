@@ -13,6 +13,7 @@ from ..adapter.garment.garment_images import PREPROCESS
 from ..adapter.garment.prompts import PAPER_PROMPT, refuse_embeddings, split_prompt
 from ..adapter.headless.depth import parse_levels
 from ..adapter.headless.pipeline import FashionRAGPipeline
+from ..adapter.person.cut_out import CONTEXT
 from ..adapter.person.inpainting import CELL
 from ..adapter.person.mask_files import read_mask
 from ..adapter.person.pose import photo_keypoints
@@ -119,6 +120,19 @@ def add_commands(commands: Any) -> None:
         default=8,
         help="pixels of transition, inwards (default 8)",
     )
+    add(
+        "--whole-photo",
+        action="store_true",
+        help="scale the whole photo to the canvas, as in the paper, instead of cutting the person "
+        "out of it",
+    )
+    add(
+        "--context",
+        type=number(0, 10),
+        default=CONTEXT,
+        metavar="SHARE",
+        help=f"margin around the mask that is cut out with it, of its size (default {CONTEXT:g})",
+    )
     add("--whole", action="store_true", help="do not paste back: the model's whole picture")
     add_device_option(parser)
     add("--out", type=Path, required=True, metavar="FILE", help="the picture to write")
@@ -178,6 +192,7 @@ def _generate(args: argparse.Namespace) -> None:
         guidance_scale=args.guidance_scale,
         height=args.height,
         width=args.width,
+        context=None if args.whole_photo else args.context,
         seed=args.seed,
         feather=None if args.whole else args.feather,
         callback=lambda done, steps: tell_progress(f"{done}/{steps} steps", done == steps),

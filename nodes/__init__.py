@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
+from .framing import FashionComposite, FashionFrame
 from .host.gallery_routes import add_routes
-from .inpaint import FashionComposite, FashionInpaintConditioning
+from .inpaint import FashionInpaintConditioning
 from .models import FashionPromptDepth, FashionRAGLoader, FashionUNetLoader
 from .person import FashionPersonLoader
 from .references import GarmentReferences, ReferenceLatents
@@ -27,6 +28,7 @@ class FashionRAGExtension(ComfyExtension):
             GarmentTokensSave,
             FashionUNetLoader,
             FashionPersonLoader,
+            FashionFrame,
             FashionInpaintConditioning,
             FashionPromptDepth,
             FashionComposite,

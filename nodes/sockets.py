@@ -16,6 +16,8 @@ Index = io.Custom("FASHIONRAG_INDEX")
 Garments = io.Custom("FASHIONRAG_GARMENTS")
 Adapter = io.Custom("FASHIONRAG_ADAPTER")
 Tokens = io.Custom("FASHIONRAG_TOKENS")
+Frame = io.Custom("FASHIONRAG_FRAME")
+"""On it travels one `adapter.person.cut_out.Frame` a photo, as a tuple."""
 
 
 KEPT_MEGAPIXELS = 4.0

@@ -38,7 +38,8 @@ from ..garment.prompts import (
     windows,
 )
 from ..garment.text_encoder import encode_vectors, token_table
-from ..person.framing import frame, to_picture, unframe
+from ..person.cut_out import CONTEXT, CutOut, cut_out
+from ..person.framing import Framed, frame, to_picture, unframe
 from ..person.inpainting import CELL, prepare_inpainting
 from ..person.pose import pose_map
 from .depth import context_at, cross_attentions
@@ -200,6 +201,7 @@ class FashionRAGPipeline:
         guidance_scale: float = 7.5,
         height: int = 512,
         width: int = 384,
+        context: float | None = CONTEXT,
         seed: int = 0,
         feather: int | None = 8,
         callback: Progress | None = None,
@@ -208,7 +210,7 @@ class FashionRAGPipeline:
         """Dress the person in the garments; the defaults are the official sampling.
 
         Args:
-            person: a photo of any size; it is fitted to the canvas and put back.
+            person: a photo of any size; the person is cut out of it, painted and put back.
             mask: white (1) is repainted; see `frame`.
             garments: photos on white, best first.
             category: of all garments, a catalogue category; "" for mixed or unknown ones.
@@ -222,6 +224,8 @@ class FashionRAGPipeline:
                 pseudo-words, the others the paper's caption prompt. None: all read them.
             guidance_scale: classifier-free guidance; at most 1 is without.
             height, width: of the canvas in pixels, multiples of 8.
+            context: the canvas holds the mask with this margin, a fraction of its size on each side
+                (see `find_frames`); None: the whole photo, scaled to fit, as the official code.
             seed: of the starting noise, drawn on the CPU and so the same on every device.
             feather: width of the inward transition where the picture is pasted into the photo;
                 None returns the model's whole picture (height x width), as the official code does.
@@ -246,7 +250,10 @@ class FashionRAGPipeline:
         if levels is not None:
             plain = self.encode_prompt(split_prompt(DEPTH_PROMPT, words, caption))
 
-        framed = frame(person, mask, keypoints, (height, width))
+        if context is None:
+            framed: Framed | CutOut = frame(person, mask, keypoints, (height, width))
+        else:
+            framed = cut_out(person, mask, keypoints, (height, width), context)
         noise = torch.randn(
             (1, self.vae.config.latent_channels, height // CELL, width // CELL),
             generator=torch.Generator().manual_seed(seed),
@@ -267,6 +274,8 @@ class FashionRAGPipeline:
         picture = self.decode(latents)
         if feather is None:
             return to_picture(picture)
+        if isinstance(framed, CutOut):
+            return framed.paste(picture[0], feather)
         return unframe(picture, framed.box, person, mask, feather)
 
     def pseudo_words(

@@ -128,7 +128,7 @@ def test_build_an_index_and_dress_a_person(page, request):
     dressing = workflows.read("text_to_outfit_inpainting")
     workflows.set_widgets(dressing, "GarmentIndexLoader", index_name=index)
     workflows.set_widgets(dressing, "LoadImage", image="person.png")
-    workflows.set_widgets(dressing, "ImageScaleToTotalPixels", megapixels=0.03)
+    workflows.set_widgets(dressing, "FashionFrame", width=144, height=192)
     workflows.set_widgets(dressing, "KSampler", steps=2)
     dressing = workflows.on_model_folder(dressing, "standin")
     drop(page, dressing)

@@ -9,6 +9,7 @@ from __future__ import annotations
 PAPER_PROMPT = "a photo of a model wearing {category} made of {garments}"
 INDEX, GARMENTS = "FASHIONRAG_INDEX", "FASHIONRAG_GARMENTS"
 ADAPTER, TOKENS = "FASHIONRAG_ADAPTER", "FASHIONRAG_TOKENS"
+FRAME = "FASHIONRAG_FRAME"
 HOST_PAIR = [("clip", "CLIP", {}), ("clip_vision", "CLIP_VISION", {})]
 
 NODES = {
@@ -95,6 +96,23 @@ NODES = {
         "required": [("person_name", "COMBO", {})],
         "outputs": [("image", "IMAGE"), ("mask", "MASK"), ("pose", "POSE_KEYPOINT")],
     },
+    "FashionFrame": {
+        "required": [
+            ("image", "IMAGE", {}),
+            ("mask", "MASK", {}),
+            ("width", "INT", {"default": 384, "min": 64, "max": 4096, "step": 8}),
+            ("height", "INT", {"default": 512, "min": 64, "max": 4096, "step": 8}),
+            ("context", "FLOAT", {"default": 0.25, "min": 0.0, "max": 4.0}),
+            ("person", "INT", {"default": 0, "min": 0}),
+        ],
+        "optional": [("pose", "POSE_KEYPOINT", {})],
+        "outputs": [
+            ("image", "IMAGE"),
+            ("mask", "MASK"),
+            ("pose", "POSE_KEYPOINT"),
+            ("frame", FRAME),
+        ],
+    },
     "FashionInpaintConditioning": {
         "required": [
             ("positive", "CONDITIONING", {}),
@@ -129,6 +147,7 @@ NODES = {
             ("mask", "MASK", {}),
             ("feather", "INT", {"default": 8, "min": 0}),
         ],
+        "optional": [("frame", FRAME, {})],
         "outputs": [("image", "IMAGE")],
     },
     "FashionRAGLoader": {

@@ -213,7 +213,7 @@ def test_main_workflow_runs_on_the_standin(server, index):
     workflow = workflows.read("text_to_outfit_inpainting")
     workflows.set_widgets(workflow, "GarmentIndexLoader", index_name=index)
     workflows.set_widgets(workflow, "LoadImage", image=painted(server))
-    workflows.set_widgets(workflow, "ImageScaleToTotalPixels", megapixels=0.03)
+    workflows.set_widgets(workflow, "FashionFrame", width=144, height=192)
     workflows.set_widgets(workflow, "KSampler", steps=2)
     workflow = workflows.on_model_folder(workflow, "standin")
     graph = Graph(convert_ui_to_api(workflow, server.client.json("/object_info")))
