@@ -8,6 +8,7 @@ from .framing import FashionComposite, FashionFrame
 from .host.gallery_routes import add_routes
 from .inpaint import FashionInpaintConditioning
 from .models import FashionPromptDepth, FashionRAGLoader, FashionUNetLoader
+from .outfit import OutfitRetrieve
 from .person import FashionPersonLoader
 from .retrieve import GarmentIndexBuild, GarmentIndexLoader, TextGarmentRetrieve
 from .textual_inversion import GarmentTextualInversion, GarmentTokensSave, InversionAdapterLoader
@@ -22,6 +23,7 @@ class FashionRAGExtension(ComfyExtension):
             GarmentIndexBuild,
             GarmentIndexLoader,
             TextGarmentRetrieve,
+            OutfitRetrieve,
             InversionAdapterLoader,
             GarmentTextualInversion,
             GarmentTokensSave,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 import comfy.model_management
 import torch
@@ -17,6 +18,7 @@ from ..retriever.encoders.open_clip import Encoder, load_encoder
 from ..retriever.open_index import open_index, state_of_index
 from ..retriever.photos.catalogue import CATEGORIES, Garment
 from ..retriever.query import CHUNKS, MAX_POOL, Query, retrieve
+from ..retriever.search import Hit
 from ..retriever.store.filters import parse_filter
 from ..retriever.store.index import GarmentIndex
 from ..retriever.upkeep.build import build_index
@@ -186,7 +188,7 @@ class GarmentIndexLoader(io.ComfyNode):
         return io.NodeOutput(sockets.LoadedIndex(index, encoder, index_name))
 
 
-_QUERY_OPTIONS = [
+QUERY_OPTIONS = [
     io.Image.Input(
         "reference_images",
         optional=True,
@@ -349,7 +351,7 @@ class TextGarmentRetrieve(io.ComfyNode):
                     max=64,
                     tooltip="How many garments to take, best first. The paper uses 1 to 3.",
                 ),
-                *_QUERY_OPTIONS,
+                *QUERY_OPTIONS,
             ],
             outputs=[
                 sockets.Garments.Output(
@@ -417,17 +419,21 @@ class TextGarmentRetrieve(io.ComfyNode):
         if not result.hits:
             raise ValueError(f"Nothing is found. {result.note}")
         hits = result.hits
-        photos = [index.index.photo(hit.garment) for hit in hits]
-        garments = sockets.RetrievedGarments(
-            records=tuple(hit.garment for hit in hits),
-            scores=tuple(hit.score for hit in hits),
-            strengths=tuple(strength_of(hit.garment) for hit in hits),
-            images=photos_to_batch(photos),
-        )
+        garments = garments_of(index, hits)
         lines = [f"{h.score:.4f}  {h.garment.file}  {h.garment.caption}".rstrip() for h in hits]
         lines += [result.note] if result.note else []
         shown = {"garments": gallery.shown(result)["hits"], "index": [index.name]}
         return io.NodeOutput(garments, garments.images, "\n".join(lines), ui=shown)
+
+
+def garments_of(index: sockets.LoadedIndex, hits: Sequence[Hit]) -> sockets.RetrievedGarments:
+    """What was found, with its photos from the catalogue."""
+    return sockets.RetrievedGarments(
+        records=tuple(hit.garment for hit in hits),
+        scores=tuple(hit.score for hit in hits),
+        strengths=tuple(strength_of(hit.garment) for hit in hits),
+        images=photos_to_batch([index.index.photo(hit.garment) for hit in hits]),
+    )
 
 
 def pictures(images: torch.Tensor) -> tuple[Image.Image, ...]:
