@@ -8,6 +8,7 @@ from .framing import FashionComposite, FashionFrame
 from .host.gallery_routes import add_routes
 from .inpaint import FashionInpaintConditioning
 from .models import FashionPromptDepth, FashionRAGLoader, FashionUNetLoader
+from .outfit import OutfitRetrieve
 from .person import FashionPersonLoader
 from .references import GarmentReferences, ReferenceLatents
 from .retrieve import GarmentIndexBuild, GarmentIndexLoader, TextGarmentRetrieve
@@ -23,6 +24,7 @@ class FashionRAGExtension(ComfyExtension):
             GarmentIndexBuild,
             GarmentIndexLoader,
             TextGarmentRetrieve,
+            OutfitRetrieve,
             InversionAdapterLoader,
             GarmentTextualInversion,
             GarmentTokensSave,
