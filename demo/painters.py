@@ -12,6 +12,7 @@ from PIL import Image
 
 from ..adapter.garment.prompts import PAPER_PROMPT
 from ..adapter.headless.pipeline import FashionRAGPipeline
+from ..adapter.person.cut_out import CONTEXT
 from ..adapter.person.mask_files import read_mask
 from ..adapter.person.pose import photo_keypoints
 from ..comfyui_server.client import RUN_SECONDS, Graph, Node
@@ -147,7 +148,7 @@ class InComfyUI:
         categories = {garment.category for garment in worn}
         category = categories.pop() if len(categories) == 1 else None
         graph = DemoGraph(self.models, text, category, len(worn))
-        saved = graph.paint(photo_of(person).size)
+        saved = graph.paint()
         (picture,) = self.client.images(self.client.run(graph, self.seconds), saved)
         return Image.fromarray(picture)
 
@@ -177,9 +178,8 @@ class DemoGraph(Graph):
             top_k=count,
         )
 
-    def paint(self, size: tuple[int, int]) -> Node:
-        """Everything after the search, for a photo of `size` (width, height); returns the node
-        that saves."""
+    def paint(self) -> Node:
+        """Everything after the search; returns the node that saves."""
         models = self.models
         words = self.add(
             "GarmentTextualInversion",
@@ -192,25 +192,27 @@ class DemoGraph(Graph):
             garments=self.found[0],
         )
         person = self.add("FashionPersonLoader", person_name=NAME)
-        width, height = fitted(size, self.sampling.size)
-        small = self.add(
-            "ImageScale",
+        width, height = self.sampling.size
+        framed = self.add(
+            "FashionFrame",
             image=person[0],
-            upscale_method="lanczos",
+            mask=person[1],
             width=width,
             height=height,
-            crop="disabled",
+            context=CONTEXT,
+            person=0,
+            pose=person[2],
         )
         inputs = self.add(
             "FashionInpaintConditioning",
             positive=words[0],
             negative=self.add("CLIPTextEncode", clip=models[1], text=""),
             vae=models[2],
-            image=small,
-            mask=person[1],
+            image=framed[0],
+            mask=framed[1],
             noise_mask=False,
             person=0,
-            pose=person[2],
+            pose=framed[2],
         )
         latents = self.add(
             "KSampler",
@@ -231,14 +233,9 @@ class DemoGraph(Graph):
             generated=self.add("VAEDecode", samples=latents, vae=models[2]),
             mask=person[1],
             feather=FEATHER,
+            frame=framed[3],
         )
         return self.add("SaveImage", images=picture, filename_prefix=NAME)
-
-
-def fitted(size: tuple[int, int], canvas: tuple[int, int]) -> tuple[int, int]:
-    """Width and height, multiples of 8, at which a photo of `size` fits into the canvas."""
-    scale = min(canvas[0] / size[0], canvas[1] / size[1])
-    return tuple(max(8, 8 * round(side * scale / 8)) for side in size)
 
 
 def _found(garment: Garment, score: float) -> Found:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
+from .framing import FashionComposite, FashionFrame
 from .host.gallery_routes import add_routes
-from .inpaint import FashionComposite, FashionInpaintConditioning
+from .inpaint import FashionInpaintConditioning
 from .models import FashionPromptDepth, FashionRAGLoader, FashionUNetLoader
+from .outfit import OutfitRetrieve
 from .person import FashionPersonLoader
+from .references import GarmentReferences, ReferenceLatents
 from .retrieve import GarmentIndexBuild, GarmentIndexLoader, TextGarmentRetrieve
 from .textual_inversion import GarmentTextualInversion, GarmentTokensSave, InversionAdapterLoader
 
@@ -21,13 +24,17 @@ class FashionRAGExtension(ComfyExtension):
             GarmentIndexBuild,
             GarmentIndexLoader,
             TextGarmentRetrieve,
+            OutfitRetrieve,
             InversionAdapterLoader,
             GarmentTextualInversion,
             GarmentTokensSave,
             FashionUNetLoader,
             FashionPersonLoader,
+            FashionFrame,
             FashionInpaintConditioning,
             FashionPromptDepth,
             FashionComposite,
             FashionRAGLoader,
+            GarmentReferences,
+            ReferenceLatents,
         ]

@@ -1,4 +1,4 @@
-"""Nodes of the third stage: the person's photo, mask and pose as conditioning, and back again."""
+"""Nodes of the third stage: the person's photo, mask and pose as conditioning."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import node_helpers
 import torch
 from comfy_api.latest import io
 
-from ..adapter.person.inpainting import CELL, composite, prepare_inpainting, repeat_batch
+from ..adapter.person.inpainting import CELL, prepare_inpainting, repeat_batch
 from ..adapter.person.pose import POSE_CHANNELS, pose_map, pose_of_frame
 from .host.unet import POSE_KEY, check_control_width
 
@@ -143,35 +143,3 @@ def frames_of(pose: list | dict) -> list[dict | None]:
     for entry in pose:
         frames += frames_of(entry) if isinstance(entry, (list, tuple)) else [entry]
     return frames
-
-
-class FashionComposite(io.ComfyNode):
-    """Pastes the repainted region back into the photo."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="FashionComposite",
-            display_name="Fashion Composite",
-            category=CATEGORY,
-            description="Paste what was repainted back into the photo: outside the mask every "
-            "pixel is the original's.",
-            search_aliases=["paste back", "image composite masked", "stitch", "feather"],
-            inputs=[
-                io.Image.Input("original", tooltip="The person's photo."),
-                io.Image.Input("generated", tooltip="From VAE Decode."),
-                io.Mask.Input("mask", tooltip="The inpainting mask: 1 = repainted."),
-                io.Int.Input(
-                    "feather",
-                    default=8,
-                    min=0,
-                    max=256,
-                    tooltip="Width of the soft edge in pixels, inside the mask.",
-                ),
-            ],
-            outputs=[io.Image.Output(display_name="image", tooltip="The finished picture.")],
-        )
-
-    @classmethod
-    def execute(cls, original, generated, mask, feather) -> io.NodeOutput:
-        return io.NodeOutput(composite(original, generated, mask, feather))

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from comfy_api.latest import io, ui
+from PIL import Image
 
 from ..adapter.garment.garment_images import photos_to_batch
 from ..categories import CATEGORIES
 from ..files import check_file_name
+from ..pictures.references import shrink
 from ..pictures.tensors import to_pictures
 from ..retriever import gallery
 from ..retriever.backends import LocalBackend
 from ..retriever.open_index import categories_of_index, open_index, state_of_index
 from ..retriever.photos.catalogue import Garment, strength_of
+from ..retriever.photos.cutouts import with_cutout
 from ..retriever.query import CHUNKS, MAX_POOL, Query, read_filter, retrieve
+from ..retriever.search import Hit
 from ..retriever.store.index import GarmentIndex
 from ..retriever.upkeep.build import build_index
 from . import sockets
@@ -174,7 +179,7 @@ class GarmentIndexLoader(io.ComfyNode):
         return io.NodeOutput(sockets.LoadedIndex(index, encoder, index_name))
 
 
-_QUERY_OPTIONS = [
+QUERY_OPTIONS = [
     io.Image.Input(
         "reference_images",
         optional=True,
@@ -340,14 +345,16 @@ class TextGarmentRetrieve(io.ComfyNode):
                     max=64,
                     tooltip="How many garments to take, best first. The paper uses 1 to 3.",
                 ),
-                *_QUERY_OPTIONS,
+                *QUERY_OPTIONS,
             ],
             outputs=[
                 sockets.Garments.Output(
                     display_name="garments", tooltip="The garments, for Garment Textual Inversion."
                 ),
                 io.Image.Output(
-                    display_name="images", tooltip="Their photos as one batch on white."
+                    display_name="images",
+                    tooltip="Their photos as one batch on white, for previews, IP-Adapter and "
+                    "Redux. Image editors see its first picture alone: use Garment References.",
                 ),
                 io.String.Output(
                     display_name="scores",
@@ -408,17 +415,37 @@ class TextGarmentRetrieve(io.ComfyNode):
         if not result.hits:
             raise ValueError(f"Nothing is found. {result.note}")
         hits = result.hits
-        photos = [index.index.photo(hit.garment) for hit in hits]
-        garments = sockets.RetrievedGarments(
-            records=tuple(hit.garment for hit in hits),
-            scores=tuple(hit.score for hit in hits),
-            strengths=tuple(own_strength(hit.garment) for hit in hits),
-            images=photos_to_batch(photos),
-        )
+        garments = garments_of(index, hits)
         lines = [f"{h.score:.4f}  {h.garment.file}  {h.garment.caption}".rstrip() for h in hits]
         lines += result.note.splitlines()
         shown = {"garments": gallery.shown(result)["hits"], "index": [index.name]}
         return io.NodeOutput(garments, garments.images, "\n".join(lines), ui=shown)
+
+
+def garments_of(index: sockets.LoadedIndex, hits: Sequence[Hit]) -> sockets.RetrievedGarments:
+    """What was found, with its photos from the catalogue and their cut-outs."""
+    photos = [index.index.photo(hit.garment) for hit in hits]
+    root = index.index.catalogue_root
+    kept = [
+        kept_photo(*with_cutout(root, hit.garment, photo))
+        for hit, photo in zip(hits, photos, strict=True)
+    ]
+    return sockets.RetrievedGarments(
+        records=tuple(hit.garment for hit in hits),
+        scores=tuple(hit.score for hit in hits),
+        strengths=tuple(own_strength(hit.garment) for hit in hits),
+        images=photos_to_batch(photos),
+        photos=tuple(photo for photo, _ in kept),
+        masks=tuple(mask for _, mask in kept),
+    )
+
+
+def kept_photo(
+    photo: Image.Image, mask: Image.Image | None
+) -> tuple[Image.Image, Image.Image | None]:
+    """What travels of a photo and its mask: both of at most KEPT_MEGAPIXELS."""
+    limit = sockets.KEPT_MEGAPIXELS
+    return shrink(photo, limit), None if mask is None else shrink(mask, limit)
 
 
 def lines_of(text: str) -> tuple[str, ...]:

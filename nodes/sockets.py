@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from comfy_api.latest import io
+from PIL import Image
 
 from ..retriever.backends import SearchBackend
 from ..retriever.encoders.open_clip import Encoder
@@ -15,6 +16,12 @@ Index = io.Custom("FASHIONRAG_INDEX")
 Garments = io.Custom("FASHIONRAG_GARMENTS")
 Adapter = io.Custom("FASHIONRAG_ADAPTER")
 Tokens = io.Custom("FASHIONRAG_TOKENS")
+Frame = io.Custom("FASHIONRAG_FRAME")
+"""On it travels one `adapter.person.cut_out.Frame` a photo, as a tuple."""
+
+
+KEPT_MEGAPIXELS = 4.0
+"""What travels of a garment's photo: above what any editor takes, and bounded whatever the file."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +42,16 @@ class RetrievedGarments:
 
     images: (n, H, W, 3) float32 in 0..1, the very rows of the IMAGE output beside it.
     scores: cosine similarities; strengths: factors of each garment's pseudo-words, 1 = the paper.
+    photos: RGB on white, each at its own size, of at most KEPT_MEGAPIXELS.
+    masks: L of the photo's size, 255 = the garment; None where the catalogue knows no cut-out.
     """
 
     records: tuple[Garment, ...]
     scores: tuple[float, ...]
     strengths: tuple[float, ...]
     images: torch.Tensor
+    photos: tuple[Image.Image, ...]
+    masks: tuple[Image.Image | None, ...]
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,8 +37,13 @@ _UPRIGHT = {
 }
 
 
-def open_photo(path: Path) -> Image.Image:
+def open_photo(
+    path: Path, convert: Callable[[Image.Image], Image.Image] | None = None
+) -> Image.Image:
     """The photo at `path` as RGB in sRGB on white, upright, at its full size.
+
+    Args:
+        convert: makes something else of the opened picture than `to_rgb_on_white` does.
 
     Raises:
         FileNotFoundError, PermissionError: from the file system.
@@ -46,6 +51,8 @@ def open_photo(path: Path) -> Image.Image:
             pixels.
     """
     with _opened(path) as image:
+        if convert is not None:
+            return convert(image)
         if image.mode == "RGB" and not image.has_transparency_data and not _is_turned(image):
             image.load()
             return to_srgb(image, image.info.get("icc_profile"))
@@ -158,6 +165,22 @@ def _what(path: Path) -> str:
 
 def _is_turned(image: Image.Image) -> bool:
     return _orientation(image) in _UPRIGHT
+
+
+def to_alpha(image: Image.Image) -> Image.Image:
+    """The opacity of an upright picture, L: 255 is opaque, everywhere where it has no alpha."""
+    image = upright(image)
+    if not image.has_transparency_data:
+        return Image.new("L", image.size, 255)
+    return image.convert("RGBA").getchannel("A")
+
+
+def to_mask(image: Image.Image) -> Image.Image:
+    """A mask picture as L, upright: its alpha where anything is transparent, else its grey."""
+    alpha = to_alpha(image)
+    if alpha.getextrema()[0] < 255:
+        return alpha
+    return to_rgb_on_white(image).convert("L")
 
 
 def _orientation(image: Image.Image) -> int | None:

@@ -9,16 +9,27 @@ from typing import Any
 from fashion_rag.comfyui_server.installations import PACK
 
 FOLDER = PACK / "workflows"
+SUBGRAPHS = PACK / "subgraphs"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
 FOLDERS = {
+    "CLIPLoader": "text_encoders",
     "CLIPVisionLoader": "clip_vision",
     "CheckpointLoaderSimple": "checkpoints",
     "ControlNetLoader": "controlnet",
+    "DualCLIPLoader": "text_encoders",
     "FashionUNetLoader": "diffusion_models",
+    "IPAdapterModelLoader": "ipadapter",
     "InversionAdapterLoader": "fashion_rag/adapters",
+    "StyleModelLoader": "style_models",
+    "UNETLoader": "diffusion_models",
+    "VAELoader": "vae",
 }
-"""Where the file of a loader's only name lies, under `models`."""
-OTHER_PACKS = {"DWPreprocessor": "comfyui_controlnet_aux"}
+"""Where a loader's files lie, under `models`; their names are its first widgets."""
+OTHER_PACKS = {
+    "DWPreprocessor": "comfyui_controlnet_aux",
+    "IPAdapterAdvanced": "comfyui_ipadapter_plus",
+    "IPAdapterModelLoader": "comfyui_ipadapter_plus",
+}
 """Nodes that are neither ours nor the host's, and the pack that each belongs to."""
 
 _LOADED = {
@@ -40,6 +51,16 @@ _OUTPUTS = {
 def read(name: str) -> dict[str, Any]:
     """A shipped workflow in the format of the page."""
     return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def read_subgraph(name: str) -> dict[str, Any]:
+    """A shipped subgraph blueprint in the format of the page."""
+    return json.loads((SUBGRAPHS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def files_of(node: dict[str, Any]) -> list[str]:
+    """The names of the files that a loader loads."""
+    return node["widgets_values"][: 2 if node["type"] == "DualCLIPLoader" else 1]
 
 
 def set_widgets(workflow: dict[str, Any], node_type: str, **values: Any) -> None:

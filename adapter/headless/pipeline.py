@@ -38,7 +38,8 @@ from ..garment.prompts import (
     windows,
 )
 from ..garment.text_encoder import encode_vectors, token_table
-from ..person.framing import frame, to_picture, unframe
+from ..person.cut_out import CONTEXT, CutOut, cut_out
+from ..person.framing import Framed, frame, to_picture, unframe
 from ..person.inpainting import CELL, prepare_inpainting
 from ..person.pose import pose_map
 from .depth import context_at, cross_attentions
@@ -200,6 +201,7 @@ class FashionRAGPipeline:
         guidance_scale: float = 7.5,
         height: int = 512,
         width: int = 384,
+        context: float | None = CONTEXT,
         seed: int = 0,
         feather: int | None = 8,
         callback: Progress | None = None,
@@ -208,7 +210,7 @@ class FashionRAGPipeline:
         """Dress the person in the garments; the defaults are the official sampling.
 
         Args:
-            person: a photo of any size; it is fitted to the canvas and put back.
+            person: a photo of any size; the person is cut out of it, painted and put back.
             mask: white (1) is repainted; see `frame`.
             garments: photos on white, best first.
             category: of all garments, a catalogue category; "" for mixed or unknown ones.
@@ -222,6 +224,8 @@ class FashionRAGPipeline:
                 pseudo-words, the others the paper's caption prompt. None: all read them.
             guidance_scale: classifier-free guidance; at most 1 is without.
             height, width: of the canvas in pixels, multiples of 8.
+            context: the canvas holds the mask with this margin, a fraction of its size on each side
+                (see `find_frames`); None: the whole photo, scaled to fit, as the official code.
             seed: of the starting noise, drawn on the CPU and so the same on every device.
             feather: width of the inward transition where the picture is pasted into the photo;
                 None returns the model's whole picture (height x width), as the official code does.
@@ -246,7 +250,10 @@ class FashionRAGPipeline:
         if levels is not None:
             plain = self.encode_prompt(split_prompt(DEPTH_PROMPT, words, caption))
 
-        framed = frame(person, mask, keypoints, (height, width))
+        if context is None:
+            framed: Framed | CutOut = frame(person, mask, keypoints, (height, width))
+        else:
+            framed = cut_out(person, mask, keypoints, (height, width), context)
         noise = torch.randn(
             (1, self.vae.config.latent_channels, height // CELL, width // CELL),
             generator=torch.Generator().manual_seed(seed),
@@ -267,6 +274,8 @@ class FashionRAGPipeline:
         picture = self.decode(latents)
         if feather is None:
             return to_picture(picture)
+        if isinstance(framed, CutOut):
+            return framed.paste(picture[0], feather)
         return unframe(picture, framed.box, person, mask, feather)
 
     def pseudo_words(
@@ -346,6 +355,7 @@ class FashionRAGPipeline:
         *,
         plain: torch.Tensor | None = None,
         levels: Collection[int] | None = None,
+        regions: torch.Tensor | None = None,
         steps: int = 50,
         guidance_scale: float = 7.5,
         callback: Progress | None = None,
@@ -358,7 +368,14 @@ class FashionRAGPipeline:
             pose: (b, 18 or 0, h, w) in 0..1; the unconditional half gets zeros instead.
             positive: (b, 77 * k, width), see `encode_prompt`.
             plain: (b, 77 * m, width): what the depths outside `levels` read.
+            regions: (n, h, w) weights that sum to 1 at every place: of a single latent (b = 1),
+                `positive` then holds n contexts, and each one's prediction counts in its region,
+                as ComfyUI's conditioning masks do it. Not together with `plain`.
         """
+        if regions is not None:
+            return self._denoise_regions(
+                latents, inpainting, pose, positive, regions, steps, guidance_scale, callback
+            )
         guided = guidance_scale > 1
         channels = torch.cat([inpainting, pose], dim=1)
         if guided:
@@ -380,6 +397,29 @@ class FashionRAGPipeline:
                 without, conditioned = noise.chunk(2)
                 noise = without + guidance_scale * (conditioned - without)
             latents = self.scheduler.step(noise, step, latents, eta=0.0).prev_sample
+            if callback is not None:
+                callback(done, steps)
+        return latents
+
+    def _denoise_regions(
+        self, latents, inpainting, pose, positive, regions, steps, guidance_scale, callback
+    ) -> torch.Tensor:
+        count = len(positive)
+        weights = regions.to(self.device, self.dtype)[:, None]
+        channels = torch.cat([inpainting, pose], dim=1).expand(count, -1, -1, -1)
+        context = positive
+        guided = guidance_scale > 1
+        if guided:
+            channels = torch.cat([torch.cat([inpainting, 0 * pose], dim=1), channels])
+            context = _beside(self.encode_prompt([""]), positive)
+        self.scheduler.set_timesteps(steps)
+        for done, step in enumerate(self.scheduler.timesteps, start=1):
+            batch = torch.cat([latents.expand(len(channels), -1, -1, -1), channels], dim=1)
+            noise = self.unet(batch, step, encoder_hidden_states=context).sample
+            conditioned = (noise[-count:] * weights).sum(dim=0, keepdim=True)
+            if guided:
+                conditioned = noise[:1] + guidance_scale * (conditioned - noise[:1])
+            latents = self.scheduler.step(conditioned, step, latents, eta=0.0).prev_sample
             if callback is not None:
                 callback(done, steps)
         return latents

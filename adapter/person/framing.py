@@ -46,7 +46,7 @@ def frame(
         ValueError: the mask has other proportions than the photo, or is none.
     """
     height, width = size
-    photo = _rgb(photo)
+    photo = rgb_photo(photo)
     scale = min(height / photo.height, width / photo.width)
     inner = (max(1, round(photo.width * scale)), max(1, round(photo.height * scale)))
     left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
@@ -83,7 +83,7 @@ def unframe(
     The result has the photo's size and, outside the mask, its very pixels (see `composite`).
     """
     left, top, right, bottom = box
-    photo = _rgb(photo)
+    photo = rgb_photo(photo)
     generated = generated[:, top:bottom, left:right].movedim(-1, 1)
     if generated.shape[-2:] != (photo.height, photo.width):
         generated = resize(generated, (photo.height, photo.width))
@@ -100,7 +100,8 @@ def mask_tensor(mask: Image.Image | np.ndarray) -> torch.Tensor:
     return torch.from_numpy(values.astype(np.float32) / full)[None]
 
 
-def _rgb(photo: Image.Image) -> Image.Image:
+def rgb_photo(photo: Image.Image) -> Image.Image:
+    """A photo as RGB; transparency is laid on white."""
     return to_rgb_on_white(photo) if photo.has_transparency_data else photo.convert("RGB")
 
 

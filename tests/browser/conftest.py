@@ -100,8 +100,8 @@ def make_named_files(server: Server) -> None:
     for name in workflows.NAMES:
         for node in workflows.read(name)["nodes"]:
             folder = workflows.FOLDERS.get(node["type"])
-            if folder:
-                path = server.base / "models" / folder / node["widgets_values"][0]
+            for file in workflows.files_of(node) if folder else ():
+                path = server.base / "models" / folder / file
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.touch()
     for folder, file in (

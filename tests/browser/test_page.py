@@ -77,6 +77,32 @@ def test_the_plain_search_is_three_widgets(page):
     assert len(page.evaluate(visible, identity)) == len(new)
 
 
+@pytest.mark.parametrize("name", [path.stem for path in sorted(workflows.SUBGRAPHS.glob("*.json"))])
+def test_a_blueprint_is_found_and_placed(page, name):
+    """By the page's own search; it becomes one node with the widgets of those inside."""
+    page.evaluate("() => app.extensionManager.command.execute('Comfy.NewBlankWorkflow')")
+    page.wait_for_function("() => app.graph.nodes.length === 0")
+    page.evaluate("() => app.extensionManager.command.execute('Workspace.SearchBox.Toggle')")
+    page.get_by_role("dialog").locator("input").first.fill(name)
+    page.get_by_role("dialog").get_by_text("Blueprint", exact=True).first.wait_for()
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => app.graph.nodes.length === 1")
+    (inside,) = workflows.read_subgraph(name)["definitions"]["subgraphs"]
+    node = page.evaluate(
+        """() => {
+            const [node] = app.graph.nodes;
+            const names = (slots) => slots.map((slot) => slot.name);
+            const widgets = Object.fromEntries(node.widgets.map((w) => [w.name, w.value]));
+            return [node.title, names(node.inputs), names(node.outputs), widgets];
+        }"""
+    )
+    inputs, outputs = ([slot["name"] for slot in inside[end]] for end in ("inputs", "outputs"))
+    assert node[:3] == [name, inputs, outputs]
+    assert node[3]["text"] == "blue denim jacket with metal buttons"
+    assert node[3]["index_name"] == "my_garments"
+    page.keyboard.press("Escape")
+
+
 def test_template_browser_offers_the_workflows(page):
     page.evaluate("() => app.extensionManager.command.execute('Comfy.BrowseTemplates')")
     page.get_by_text(PACK_FOLDER).first.dispatch_event("click")
@@ -102,7 +128,7 @@ def test_build_an_index_and_dress_a_person(page, request):
     dressing = workflows.read("text_to_outfit_inpainting")
     workflows.set_widgets(dressing, "GarmentIndexLoader", index_name=index)
     workflows.set_widgets(dressing, "LoadImage", image="person.png")
-    workflows.set_widgets(dressing, "ImageScaleToTotalPixels", megapixels=0.03)
+    workflows.set_widgets(dressing, "FashionFrame", width=144, height=192)
     workflows.set_widgets(dressing, "KSampler", steps=2)
     dressing = workflows.on_model_folder(dressing, "standin")
     drop(page, dressing)

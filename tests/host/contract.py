@@ -9,6 +9,7 @@ from __future__ import annotations
 PAPER_PROMPT = "a photo of a model wearing {category} made of {garments}"
 INDEX, GARMENTS = "FASHIONRAG_INDEX", "FASHIONRAG_GARMENTS"
 ADAPTER, TOKENS = "FASHIONRAG_ADAPTER", "FASHIONRAG_TOKENS"
+FRAME = "FASHIONRAG_FRAME"
 HOST_PAIR = [("clip", "CLIP", {}), ("clip_vision", "CLIP_VISION", {})]
 
 NODES = {
@@ -57,6 +58,37 @@ NODES = {
         ],
         "outputs": [("garments", GARMENTS), ("images", "IMAGE"), ("scores", "STRING")],
     },
+    "OutfitRetrieve": {
+        "required": [
+            ("index", INDEX, {}),
+            ("text", "STRING", {"multiline": True, "dynamicPrompts": True}),
+            ("top_k", "INT", {"default": 1, "min": 1, "max": 64}),
+        ],
+        "optional": [
+            ("negative_text", "STRING", {"default": "", "advanced": True}),
+            (
+                "negative_weight",
+                "FLOAT",
+                {"default": 0.3, "min": 0.0, "max": 2.0, "advanced": True},
+            ),
+            ("chunks", "COMBO", {"default": "together", "advanced": True}),
+            ("filter", "STRING", {"default": "", "advanced": True}),
+            ("min_score", "FLOAT", {"default": -1.0, "min": -1.0, "max": 1.0, "advanced": True}),
+            ("diversity", "FLOAT", {"default": 0.0, "min": 0.0, "max": 1.0, "advanced": True}),
+            ("draw_from", "INT", {"default": 0, "min": 0, "max": 4096, "advanced": True}),
+            ("temperature", "FLOAT", {"default": 0.05, "min": 0.0, "advanced": True}),
+            ("draw_seed", "INT", {"default": 0, "min": 0, "max": 2**64 - 1, "advanced": True}),
+            ("excluded", "STRING", {"default": "", "multiline": True, "advanced": True}),
+        ],
+        "outputs": [
+            ("garments", GARMENTS),
+            ("images", "IMAGE"),
+            ("scores", "STRING"),
+            ("dresses", GARMENTS),
+            ("upper_body", GARMENTS),
+            ("lower_body", GARMENTS),
+        ],
+    },
     "InversionAdapterLoader": {
         "required": [("adapter_name", "COMBO", {})],
         "outputs": [("adapter", ADAPTER)],
@@ -95,6 +127,23 @@ NODES = {
         "required": [("person_name", "COMBO", {})],
         "outputs": [("image", "IMAGE"), ("mask", "MASK"), ("pose", "POSE_KEYPOINT")],
     },
+    "FashionFrame": {
+        "required": [
+            ("image", "IMAGE", {}),
+            ("mask", "MASK", {}),
+            ("width", "INT", {"default": 384, "min": 64, "max": 4096, "step": 8}),
+            ("height", "INT", {"default": 512, "min": 64, "max": 4096, "step": 8}),
+            ("context", "FLOAT", {"default": 0.25, "min": 0.0, "max": 4.0}),
+            ("person", "INT", {"default": 0, "min": 0}),
+        ],
+        "optional": [("pose", "POSE_KEYPOINT", {})],
+        "outputs": [
+            ("image", "IMAGE"),
+            ("mask", "MASK"),
+            ("pose", "POSE_KEYPOINT"),
+            ("frame", FRAME),
+        ],
+    },
     "FashionInpaintConditioning": {
         "required": [
             ("positive", "CONDITIONING", {}),
@@ -129,6 +178,7 @@ NODES = {
             ("mask", "MASK", {}),
             ("feather", "INT", {"default": 8, "min": 0}),
         ],
+        "optional": [("frame", FRAME, {})],
         "outputs": [("image", "IMAGE")],
     },
     "FashionRAGLoader": {
@@ -140,5 +190,36 @@ NODES = {
             ("clip_vision", "CLIP_VISION"),
             ("adapter", ADAPTER),
         ],
+    },
+    "GarmentReferences": {
+        "required": [
+            ("garments", GARMENTS, {}),
+            ("dialect", "COMBO", {"default": "qwen"}),
+            ("megapixels", "FLOAT", {"default": 1.0, "min": 0.1, "max": 4.0}),
+            ("empty_slots", "COMBO", {"default": "stop"}),
+        ],
+        "outputs": [
+            ("image_1", "IMAGE"),
+            ("image_2", "IMAGE"),
+            ("image_3", "IMAGE"),
+            ("image_4", "IMAGE"),
+            ("image_list", "IMAGE"),
+            ("board", "IMAGE"),
+            ("masks", "MASK"),
+            ("captions", "STRING"),
+            ("prompt", "STRING"),
+            ("prompt_list", "STRING"),
+        ],
+    },
+    "ReferenceLatents": {
+        "required": [
+            ("positive", "CONDITIONING", {}),
+            ("negative", "CONDITIONING", {}),
+            ("vae", "VAE", {}),
+            ("garments", GARMENTS, {}),
+            ("megapixels", "FLOAT", {"default": 1.0, "min": 0.1, "max": 4.0}),
+        ],
+        "optional": [("person", "IMAGE", {})],
+        "outputs": [("positive", "CONDITIONING"), ("negative", "CONDITIONING")],
     },
 }

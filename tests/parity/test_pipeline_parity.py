@@ -235,6 +235,7 @@ def test_the_whole_call_and_the_decoded_picture(case, inputs, noise, record_figu
         "height": HEIGHT,
         "width": WIDTH,
         "steps": 2,
+        "context": None,
         "seed": 11,
     }
     latents = case.pipeline(**call, output="latent")

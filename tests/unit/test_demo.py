@@ -13,7 +13,6 @@ from fashion_rag.comfyui_server.installations import Host
 from fashion_rag.commands import demo
 from fashion_rag.commands import main as cli
 from fashion_rag.demo import scene
-from fashion_rag.demo.painters import fitted
 from fashion_rag.demo.words import category_of_text, unknown_words
 from fashion_rag.miniature import trained
 from fashion_rag.miniature.standin import make_standin
@@ -200,10 +199,3 @@ def test_own_photos_with_models_of_ones_own(standin, drawn, tmp_path, monkeypatc
     assert drawn["person"].size == (120, 200)
     assert f"Painted by {standin.name}, 64x96 pixels" in drawn["foot"]
     check_repainted(drawn)
-
-
-@pytest.mark.parametrize(
-    ("size", "expected"), [((384, 512), (96, 128)), ((1000, 500), (96, 48)), ((9, 900), (8, 128))]
-)
-def test_a_photo_is_fitted_in_whole_cells(size, expected):
-    assert fitted(size, (96, 128)) == expected

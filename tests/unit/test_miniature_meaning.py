@@ -109,6 +109,7 @@ def painted(found) -> list[Painted]:
                     height=trained.SIZE[1],
                     seed=seed,
                     feather=None,
+                    context=None,
                 )
                 pixels = np.asarray(picture) / 255
                 truth, inner = truths[garment.number]

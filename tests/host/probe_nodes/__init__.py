@@ -16,6 +16,8 @@ import torch
 from comfy_api.latest import ComfyExtension, io
 from safetensors.torch import save_file
 
+from . import editors
+
 CATEGORY = "tests"
 
 
@@ -230,6 +232,7 @@ class Probes(ComfyExtension):
             ProbeVAE,
             ProbeUNet,
             ProbeControlNet,
+            *editors.NODES,
         ]
 
 

@@ -1,0 +1,107 @@
+"""Instructions for image editors: which garment of which reference picture the person shall wear.
+
+How an editor wants its pictures called stands in dialects.json; every entry has
+
+    editors    which ones it is for, to read
+    pictures   how many pictures they take, the person's first, or null where the number is free
+    one        a garment: {name} its caption or category, {slot} the number of its picture
+    several    garments of one category, which are variants of one wish: {kind}, {list}
+    prompt     the instruction: {garments}
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+KINDS = {
+    "dresses": "dress",
+    "upper_body": "upper body garment",
+    "lower_body": "lower body garment",
+}
+"""What a garment of each of the paper's categories is called. Not "top" and "bottom": "the bottom
+of Picture 2" is a part of the picture."""
+
+LONGEST_NAME = 160
+"""Characters of a caption that an instruction quotes; longer ones are cut between words."""
+
+FIRST_SLOT = 2  # the person's picture is number 1
+_ARTICLE = re.compile(r"^(?:an?|the)\s+", re.IGNORECASE)
+# A tokenizer of the editors would take these for its own marks, such as the place of a picture.
+_MARK = re.compile(r"<\|[^|<>]*\|>")
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How one family of editors is addressed; see the module."""
+
+    editors: str
+    pictures: int | None
+    one: str
+    several: str
+    prompt: str
+
+    @property
+    def garments(self) -> int | None:
+        """How many garments it takes beside the person; None: any number."""
+        return None if self.pictures is None else self.pictures - FIRST_SLOT + 1
+
+
+def read_dialects() -> dict[str, Dialect]:
+    """The dialects of dialects.json by their names."""
+    path = Path(__file__).with_name("dialects.json")
+    table = json.loads(path.read_text(encoding="utf-8"))
+    return {name: Dialect(**values) for name, values in table.items()}
+
+
+def garment_name(caption: str, category: str) -> str:
+    """What a garment is called inside a sentence: its caption, else its category, else "garment".
+
+    Line breaks, an article in front, a full stop at the end and marks such as <|image_pad|> are
+    taken off.
+    """
+    name = " ".join(_MARK.sub(" ", caption).split())
+    name = _ARTICLE.sub("", name.rstrip(" .;,"))
+    if not name:
+        category = " ".join(_MARK.sub(" ", category).split())
+        return KINDS.get(category, category) or "garment"
+    if name[1:2].islower():  # an abbreviation keeps its capitals
+        name = name[0].lower() + name[1:]
+    return textwrap.shorten(name, LONGEST_NAME, placeholder=" ...")
+
+
+def instruction(dialect: Dialect, garments: Sequence[tuple[str, str]]) -> str:
+    """The sentence that asks an editor to dress the person in these garments.
+
+    Garments of one category are variants of one wish, as a search for one thing finds them, and
+    stand together; those without a category each stand for themselves. More garments than the
+    dialect takes are left out from the end.
+
+    Args:
+        garments: caption and category of each, in the order of their pictures.
+
+    Raises:
+        ValueError: there are no garments.
+    """
+    if not garments:
+        raise ValueError("An instruction needs at least one garment.")
+    groups: dict[tuple[str, int], list[str]] = {}
+    for number, (caption, category) in enumerate(garments[: dialect.garments]):
+        name = garment_name(caption, category)
+        text = dialect.one.format(name=name, slot=number + FIRST_SLOT)
+        groups.setdefault((category, -1 if category else number), []).append(text)
+    parts = [
+        texts[0]
+        if len(texts) == 1
+        else dialect.several.format(kind=KINDS.get(category, "garment"), list=_listed(texts))
+        for (category, _), texts in groups.items()
+    ]
+    return dialect.prompt.format(garments=_listed(parts, ", and "))
+
+
+def _listed(texts: Sequence[str], last: str = " and ") -> str:
+    return last.join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)

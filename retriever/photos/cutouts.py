@@ -1,0 +1,54 @@
+"""Cut-outs: which part of a garment photo is the garment, as far as the catalogue knows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image
+
+from ...pictures.photos import open_photo, to_alpha, to_mask
+from ...pictures.references import cut_out
+from .catalogue import Garment, safe_path
+
+COLUMN = "cutout"
+"""The catalogue's column that names a mask picture, relative to the catalogue. Kept in a folder
+whose name starts with a dot, such as `.cutouts`, the masks are not taken for garments."""
+
+_ASPECT_TOLERANCE = 0.02
+
+
+def with_cutout(
+    root: Path, garment: Garment, photo: Image.Image
+) -> tuple[Image.Image, Image.Image | None]:
+    """A garment's photo on white, and its mask (L, 255 = the garment, the photo's size) or None.
+
+    The picture in the column `cutout` decides (white, or opaque, is the garment); without one the
+    photo's own transparency does. What the column cuts off turns white in the photo.
+
+    Args:
+        root: the catalogue's folder. photo: RGB on white, upright, as `open_photo` gives it.
+
+    Raises:
+        FileNotFoundError: the picture that the column names is not there.
+        ValueError: it leads out of the catalogue, is damaged, or has another aspect than the photo.
+    """
+    name = garment.metadata.get(COLUMN, "").strip()
+    if not name:
+        alpha = open_photo(safe_path(root, garment.file), to_alpha)
+        return photo, alpha if alpha.getextrema()[0] < 255 else None
+    path = safe_path(root, name.replace("\\", "/"))
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"Garment {garment.id!r} names the cut-out {name!r}, but there is no {path}: put it "
+            f"there, or empty the column {COLUMN!r} of that garment."
+        )
+    mask = open_photo(path, to_mask)
+    if mask.size != photo.size:
+        aspects = mask.width / mask.height, photo.width / photo.height
+        if abs(aspects[0] / aspects[1] - 1) > _ASPECT_TOLERANCE:
+            raise ValueError(
+                f"{path} has {mask.width} x {mask.height} pixels, the photo {garment.file} has "
+                f"{photo.width} x {photo.height}: expected a cut-out of the photo's own aspect."
+            )
+        mask = mask.resize(photo.size, Image.Resampling.BILINEAR)
+    return cut_out(photo, mask), mask
