@@ -118,7 +118,7 @@ def test_nothing_to_index(tmp_path):
         build_index(tmp_path, tmp_path / "index", ColourEncoder())
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(ValueError, match="empty is empty"):
+    with pytest.raises(ValueError, match="empty holds no garment"):
         build_index(empty, tmp_path / "index", ColourEncoder())
     with pytest.raises(FileNotFoundError, match="no index"):
         GarmentIndex.open(tmp_path / "index")

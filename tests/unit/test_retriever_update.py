@@ -160,7 +160,7 @@ def test_a_catalogue_that_is_gone(catalogue, folder, tmp_path):
     with pytest.raises(FileNotFoundError, match="photos is not a folder"):
         update_index(folder, ColourEncoder())
     catalogue.mkdir()
-    with pytest.raises(ValueError, match="photos is empty"):
+    with pytest.raises(ValueError, match="photos holds no garment"):
         update_index(folder, ColourEncoder())
     assert len(opened(folder)) == 12
     assert update_index(folder, ColourEncoder(), tmp_path / "elsewhere").count == 12
