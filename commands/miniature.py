@@ -63,7 +63,8 @@ def _train(args: argparse.Namespace) -> None:
     from ..miniature.train import train_miniature
 
     if train_miniature(args.out, args.minutes, args.set, args.only):
-        sys.stdout.write(f"{args.out / 'model'} is ready\n")
+        ready = args.out / "parser" / "model" if args.only == "parser" else args.out / "model"
+        sys.stdout.write(f"{ready} is ready\n")
     else:
         sys.stdout.write("not complete yet; the same command goes on\n")
 
