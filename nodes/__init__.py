@@ -6,6 +6,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from .inpaint import FashionComposite, FashionInpaintConditioning
 from .models import FashionPromptDepth, FashionRAGLoader, FashionUNetLoader
+from .parse import GarmentMask, HumanParse, HumanParserLoader
 from .person import FashionPersonLoader
 from .retrieve import GarmentIndexBuild, GarmentIndexLoader, TextGarmentRetrieve
 from .textual_inversion import GarmentTextualInversion, GarmentTokensSave, InversionAdapterLoader
@@ -26,4 +27,7 @@ class FashionRAGExtension(ComfyExtension):
             FashionPromptDepth,
             FashionComposite,
             FashionRAGLoader,
+            HumanParserLoader,
+            HumanParse,
+            GarmentMask,
         ]

@@ -15,6 +15,9 @@ Index = io.Custom("FASHIONRAG_INDEX")
 Garments = io.Custom("FASHIONRAG_GARMENTS")
 Adapter = io.Custom("FASHIONRAG_ADAPTER")
 Tokens = io.Custom("FASHIONRAG_TOKENS")
+Parser = io.Custom("FASHIONRAG_PARSER")
+Labels = io.Custom("FASHIONRAG_LABELS")
+"""(b, H, W) uint8, numbers of adapter.person.masks.LABELS."""
 
 
 @dataclass(frozen=True)

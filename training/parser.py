@@ -23,6 +23,7 @@ from torch.utils.data import Dataset
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
 from ..adapter.person.masks import LABELS
+from ..adapter.person.parsing import coloured
 from .clip import shuffled
 from .config import Run
 from .dresscode import DressCode, Pair
@@ -32,13 +33,6 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _SIDES = (("left_shoe", "right_shoe"), ("left_leg", "right_leg"), ("left_arm", "right_arm"))
 _PREVIEWED = 10
 _SETTLING = 64
-_COLOURS = torch.tensor(
-    [
-        [(i * 67) % 200 + 40, (i * 131) % 200 + 40, (i * 29) % 200 + 40] if i else [20, 20, 24]
-        for i in LABELS.values()
-    ],
-    dtype=torch.uint8,
-)
 
 
 @dataclass(frozen=True)
@@ -116,7 +110,7 @@ class ParserTask(Task):
         pixels, truth = (torch.stack(part) for part in zip(*found, strict=True))
         device = next(self.parameters()).device
         seen = self._logits(pixels.to(device)).argmax(dim=1).cpu()
-        rows = (pixels, coloured(seen), coloured(truth.long()))
+        rows = (pixels, _pictures(seen), _pictures(truth))
         sheet = torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1)
         picture = Image.fromarray(sheet.permute(1, 2, 0).numpy())
         return picture.resize((picture.width // 2, picture.height // 2), Image.Resampling.BILINEAR)
@@ -269,6 +263,5 @@ def whole(data: DressCode, pair: Pair, size: tuple[int, ...]) -> tuple[torch.Ten
     return pixels, torch.from_numpy(np.array(labels))
 
 
-def coloured(labels: torch.Tensor) -> torch.Tensor:
-    """(b, h, w) labels as uint8 (b, 3, h, w)."""
-    return _COLOURS[labels].movedim(-1, 1)
+def _pictures(labels: torch.Tensor) -> torch.Tensor:
+    return (coloured(labels) * 255).byte().movedim(-1, 1)

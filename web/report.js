@@ -1,8 +1,8 @@
 import { app } from "../../scripts/app.js";
 
 // ComfyUI shows pictures that a node returns, but not its text: the report of a build, the name
-// of a saved embedding.
-const NODES = ["GarmentIndexBuild", "GarmentTokensSave"];
+// of a saved embedding, what a parser saw, what is to be said of a mask.
+const NODES = ["GarmentIndexBuild", "GarmentTokensSave", "HumanParse", "GarmentMask"];
 
 app.registerExtension({
   name: "FashionRAG.report",

@@ -31,7 +31,12 @@ LABELS = {
     "bag": 16,
     "scarf": 17,
 }
-MODES = ("bounding_box", "mask")
+MODES = ("bounding_box", "mask", "garment")
+CATEGORIES = ("dresses", "upper_body", "lower_body", "outfit")
+"""Dress Code's three, and `outfit`: all that is worn, as for `dresses`."""
+GARMENT_LABELS = ("upper_clothes", "skirt", "pants", "dress", "belt")
+GROWTH = 10
+"""Pixels at a height of 512 by which the official code grows what is repainted."""
 
 _HEAD = ("hat", "hair", "sunglasses", "face")
 _ARMS = ("left_arm", "right_arm")
@@ -41,18 +46,26 @@ _KEPT_BY = {
     "dresses": (),
     "upper_body": ("skirt", "pants"),
     "lower_body": ("upper_clothes", *_ARMS),
+    "outfit": (),
 }
-_REPAINTED = {
-    "dresses": ("upper_clothes", "skirt", "pants", "dress", "belt", *_LEGS),
+_GARMENTS = {
+    "dresses": GARMENT_LABELS,
     "upper_body": ("upper_clothes",),
-    "lower_body": ("skirt", "pants", *_LEGS),
+    "lower_body": ("skirt", "pants"),
+    "outfit": GARMENT_LABELS,
 }
+_BARED = {"dresses": _LEGS, "upper_body": (), "lower_body": _LEGS, "outfit": _LEGS}
+_REPAINTED = {category: (*_GARMENTS[category], *_BARED[category]) for category in CATEGORIES}
 _REPAINTED_IN_PAPER = {**_REPAINTED, "dresses": ("dress", *_LEGS), "lower_body": ("pants", *_LEGS)}
 # From the left wrist over both shoulders to the right one, in OpenPose's numbers.
 _ARM_CHAIN = (7, 6, 5, 2, 3, 4)
 _SHOULDERS = (2, 5)
 # Pixels at a height of 512.
-_ARM_WIDTH, _NECK, _GROWTH = 45, 20, 10
+_ARM_WIDTH, _NECK = 45, 20
+
+
+class NothingToRepaintError(ValueError):
+    """A label map has nothing of the category."""
 
 
 def inpainting_mask(
@@ -63,13 +76,15 @@ def inpainting_mask(
     *,
     frame: tuple[int, int] = DRESSCODE_FRAME,
     paper: bool = False,
+    grow: int = GROWTH,
 ) -> np.ndarray:
     """What to repaint for a garment of a category.
 
     The garment's labels, for `dresses` and `upper_body` the arms along their joints and the neck,
     all grown by 10 pixels (`mask`), or the box around that (`bounding_box`, what the official run
-    uses); either without hair, shoes, accessories, the face and the hands, and without the other
-    half of the outfit.
+    uses), or the garment's own pixels alone, grown (`garment`); all without hair, shoes,
+    accessories and the face, without the other half of the outfit, and the first two without the
+    hands.
 
     By default the official code's faults are put right: `lower_body` also covers a skirt, and
     `dresses` the separates that the dress replaces; missing joints are passed over, where the
@@ -80,23 +95,30 @@ def inpainting_mask(
         labels: (H, W) integers, see LABELS.
         keypoints: (18, 3), x and y in pixels of `frame`, confidence; None: arms are repainted by
             their labels, hands included, and the neck is left alone.
-        category: dresses, upper_body or lower_body.
-        mode: bounding_box or mask.
+        category: one of CATEGORIES.
+        mode: one of MODES.
         frame: height and width that the keypoints refer to.
         paper: bug for bug as the official code; needs keypoints.
+        grow: pixels at a height of 512, 0 or more.
 
     Returns:
         (H, W) uint8, 1 = repaint.
 
     Raises:
-        ValueError: an unknown category or mode, wrong shapes, or nothing to repaint.
+        NothingToRepaintError: there is nothing of the category.
+        ValueError: an unknown category or mode, wrong shapes.
     """
     _check(labels, keypoints, category, mode, paper)
     scale = labels.shape[0] / 512
     lengths = 1.0 if paper else scale
-    repainted = _any(labels, (_REPAINTED_IN_PAPER if paper else _REPAINTED)[category])
+    if mode == "garment":
+        repainted = _any(labels, _GARMENTS[category])
+    else:
+        repainted = _any(labels, (_REPAINTED_IN_PAPER if paper else _REPAINTED)[category])
     kept = _any(labels, _KEPT) | _any(labels, _KEPT_BY[category])
-    if category != "lower_body":
+    if mode == "garment":
+        kept |= _any(labels, _HEAD)
+    elif category != "lower_body":
         head = _any(labels, _HEAD)
         joints = _joints(keypoints, labels.shape, frame, paper)
         arms = _any(labels, _ARMS)
@@ -107,10 +129,10 @@ def inpainting_mask(
             repainted, kept = repainted | neck, (kept | head) & ~(neck & ~_any(labels, _KEPT))
         else:
             repainted, kept = repainted | arms, kept | head
-    growth = 2 * round(_GROWTH * lengths) + 1
+    growth = 2 * round(grow * lengths) + 1
     shape = maximum_filter(repainted, size=growth, mode="constant") & ~kept
     if not shape.any():
-        raise ValueError(
+        raise NothingToRepaintError(
             f"There is nothing of the category {category!r} in the label map (labels present: "
             f"{', '.join(map(str, np.unique(labels)))}). Check the category, and that the labels "
             "are ATR's (segformer_b2_clothes)."
@@ -118,9 +140,20 @@ def inpainting_mask(
     return (_box(shape) & ~kept if mode == "bounding_box" else shape).astype(np.uint8)
 
 
+def garment_pixels(labels: np.ndarray, category: str) -> np.ndarray:
+    """Where a label map (H, W) has a garment of the category, as (H, W) bools."""
+    return _any(labels, _GARMENTS[category])
+
+
+def kept_pixels(labels: np.ndarray, category: str) -> np.ndarray:
+    """Where a label map (H, W) has what a mask of the category may keep, as (H, W) bools: head,
+    arms with their hands, shoes, accessories, the other half of the outfit."""
+    return _any(labels, (*_KEPT, *_HEAD, *_ARMS, *_KEPT_BY[category]))
+
+
 def _check(labels, keypoints, category: str, mode: str, paper: bool) -> None:
-    if category not in _REPAINTED:
-        raise ValueError(f"category is {category!r}; expected one of {', '.join(_REPAINTED)}.")
+    if category not in CATEGORIES:
+        raise ValueError(f"category is {category!r}; expected one of {', '.join(CATEGORIES)}.")
     if mode not in MODES:
         raise ValueError(f"mode is {mode!r}; expected one of {', '.join(MODES)}.")
     if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.integer):
@@ -130,6 +163,11 @@ def _check(labels, keypoints, category: str, mode: str, paper: bool) -> None:
         )
     if keypoints is not None and keypoints.shape != (POSE_CHANNELS, 3):
         raise ValueError(f"The keypoints have shape {keypoints.shape}; expected (18, 3).")
+    if paper and (mode == "garment" or category == "outfit"):
+        raise ValueError(
+            f"The official code makes no mask of mode {mode!r} for {category!r}: choose another, "
+            "or leave out `paper`."
+        )
     if paper and keypoints is None:
         raise ValueError("The official mask can't be made without keypoints.")
 
