@@ -18,11 +18,13 @@ from ..adapter.garment.garment_images import PREPROCESS
 from ..adapter.garment.prompts import PAPER_PROMPT
 from ..adapter.headless.depth import parse_levels
 from ..adapter.headless.pipeline import FashionRAGPipeline
+from ..adapter.person.masks import CATEGORIES, MODES
 from ..adapter.person.pose import photo_keypoints
 from ..pictures.photos import open_photo
 from ..retriever.encoders.open_clip import load_encoder
 from ..retriever.open_index import open_index
 from ..retriever.query import Query, retrieve
+from .parsing import add_parser_options, parsed_mask
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +39,9 @@ def add_commands(commands: Any) -> None:
     add = parser.add_argument
     add("--text", required=True, help="what the person should wear")
     add("--person", type=Path, required=True, metavar="FILE", help="photo of the person")
-    add("--mask", type=Path, required=True, metavar="FILE", help="picture, white is repainted")
+    add("--mask", type=Path, metavar="FILE", help="picture, white is repainted")
+    add_parser_options(parser, "--mask")
+    add("--mask-mode", choices=MODES, default=MODES[0], help="of --parser (default: %(default)s)")
     add(
         "--pose",
         type=Path,
@@ -80,8 +84,13 @@ def _generate(args: argparse.Namespace) -> None:
         raise ValueError("--text is empty: say what the person should wear.")
     if args.out.suffix.lower() not in Image.registered_extensions():
         raise ValueError(f"--out {args.out} has no picture's ending: use .png or .jpg.")
+    if (args.mask is None) == (args.parser is None):
+        raise ValueError(
+            "Name either --mask, what is to be repainted, or --parser, which finds it."
+        )
     levels = None if args.levels is None else parse_levels(args.levels)
-    person, mask = open_photo(args.person), open_photo(args.mask).convert("L")
+    person = open_photo(args.person)
+    mask = None if args.mask is None else open_photo(args.mask).convert("L")
     keypoints = (
         None if args.pose is None else photo_keypoints(args.pose, args.pose_person, person.size)
     )
@@ -96,6 +105,22 @@ def _generate(args: argparse.Namespace) -> None:
     for hit in hits:
         sys.stdout.write(f"{hit.score:.4f}  {hit.garment.id}  {hit.garment.file}\n")
     categories = {hit.garment.category for hit in hits}
+    if mask is None:
+        if len(categories) != 1 or not categories <= set(CATEGORIES):
+            raise ValueError(
+                f"The garments found are of {', '.join(sorted(categories)) or 'no category'}, and "
+                f"--parser needs one of {', '.join(CATEGORIES)}: name it with --category."
+            )
+        (category,) = categories
+        mask = parsed_mask(
+            args.parser,
+            person,
+            category,
+            args.mask_mode,
+            args.grow,
+            args.person_number,
+            keypoints,
+        ).mask
 
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     pipeline = FashionRAGPipeline.from_pretrained(

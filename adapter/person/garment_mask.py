@@ -168,6 +168,13 @@ def _shared(one: slice, other: slice) -> float:
     return max(both, 0) / min(one.stop - one.start, other.stop - other.start)
 
 
+def pose_frame(keypoints: np.ndarray, size: tuple[int, int]) -> dict[str, Any]:
+    """A frame of POSE_KEYPOINT with one person, from keypoints (18, 3) in pixels of a picture of
+    `size` (height, width)."""
+    person = {"pose_keypoints_2d": np.asarray(keypoints, float).flatten().tolist()}
+    return {"canvas_height": size[0], "canvas_width": size[1], "people": [person]}
+
+
 def preview(photo: torch.Tensor, masks: GarmentMasks) -> torch.Tensor:
     """The photo (H, W, 3) in 0..1 with the three masks over it: what is repainted is pink, the
     garment golden, what is kept teal."""

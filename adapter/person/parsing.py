@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from safetensors import SafetensorError
 from torch.nn import functional
 
@@ -149,6 +151,11 @@ class HumanParser:
         if progress is not None:
             progress(len(photos), len(photos))
         return found
+
+    def labels_of(self, photo: Image.Image) -> np.ndarray:
+        """The labels of one photo, (H, W) uint8."""
+        pixels = np.asarray(photo.convert("RGB"), dtype=np.float32) / 255
+        return self.labels(torch.from_numpy(pixels)[None])[0].numpy()
 
     def _at(self, logits: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         """(1, labels, h, w) -> (*size) uint8."""

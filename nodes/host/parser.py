@@ -17,8 +17,9 @@ class ManagedParser:
 
     def __init__(self, parser: HumanParser):
         self.parser = parser
+        # The host writes to `device`, which transformers' own modules only let it read.
         self.patcher = comfy.model_patcher.ModelPatcher(
-            parser.network,
+            torch.nn.ModuleDict({"parser": parser.network}),
             load_device=comfy.model_management.get_torch_device(),
             offload_device=comfy.model_management.unet_offload_device(),
         )
