@@ -83,7 +83,7 @@ class ParserTask(Task):
                 **config.model, id2label=labels, label2id={n: i for i, n in labels.items()}
             )
             self.parser = SegformerForSemanticSegmentation(sizes)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, IndexError) as error:
             raise ValueError(f"[model] is no SegformerConfig: {error}") from error
         self.stream = WindowStream(DressCode(data, need=("photos", "labels")), config)
         self.held_out = DressCode(data, "paired", need=("photos", "labels"))

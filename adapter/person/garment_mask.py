@@ -70,7 +70,8 @@ def masks_from_labels(
         labels: (H, W) integers, see `masks.LABELS`.
         category, mode, grow: see `masks.inpainting_mask`.
         person: 0 is the largest, 1 the next.
-        pose: a frame of POSE_KEYPOINT; of its people the one is taken who stands there.
+        pose: a frame of POSE_KEYPOINT; of its people the one is taken who stands there. Without
+            it the neck is told from the face by its place.
 
     Raises:
         ValueError: an unknown category or mode, or a pose that is none.
@@ -187,8 +188,9 @@ def preview(photo: torch.Tensor, masks: GarmentMasks) -> torch.Tensor:
 
 
 def _masks(labels, others, category, mode, grow, keypoints, frame) -> GarmentMasks:
+    given = labels if keypoints is not None else _without_neck(labels)
     try:
-        mask = inpainting_mask(labels, keypoints, category, mode, frame=frame, grow=grow) > 0
+        mask = inpainting_mask(given, keypoints, category, mode, frame=frame, grow=grow) > 0
         mask &= ~others
     except NothingToRepaintError:
         mask = np.zeros(labels.shape, dtype=bool)
@@ -222,13 +224,25 @@ def _touches_face(mask: np.ndarray, labels: np.ndarray, keypoints, frame) -> boo
             if 0 <= x < mask.shape[1] and 0 <= y < mask.shape[0] and near[y, x]:
                 return True
     face = labels == LABELS["face"]
+    return bool((near & face)[: _chin(face)].any())
+
+
+def _without_neck(labels: np.ndarray) -> np.ndarray:
+    """Labels without neck and chest, which have the face's label: without a pose, whose shoulders
+    tell them apart, the edge of what is worn now would stay on them."""
+    neck = labels == LABELS["face"]
+    neck[: _chin(neck)] = False
+    return np.where(neck, 0, labels)
+
+
+def _chin(face: np.ndarray) -> int:
+    """The row below a face (H, W) of bools, neck and chest left out: a face is not much longer than
+    it is wide."""
     rows = np.flatnonzero(face.any(axis=1))
     if not len(rows):
-        return False
-    # Neck and chest have the face's label too: the face ends where it would be longer than one is.
+        return 0
     upper = face[rows[0] : rows[0] + max(1, len(rows) // 2)]
-    width = upper.sum(axis=1).max()
-    return bool((near & face)[rows[0] : rows[0] + round(_FACE_HEIGHT * width)].any())
+    return rows[0] + round(_FACE_HEIGHT * upper.sum(axis=1).max())
 
 
 def _pose_of(pose: Mapping[str, Any], own: np.ndarray) -> tuple[np.ndarray, tuple[int, int]] | None:

@@ -59,16 +59,23 @@ LABELS_OF_ONE = drawn((1, 0, 0))
 @pytest.mark.parametrize("category", ["upper_body", "lower_body", "outfit"])
 def test_the_mask_is_that_of_the_labels(category, mode):
     found = masks_from_labels(LABELS_OF_ONE, category, mode, grow=7)
-    plain = inpainting_mask(LABELS_OF_ONE, None, category, mode, grow=7) > 0
+    without_neck = LABELS_OF_ONE.copy()
+    without_neck[100:120, 172:212] = 0
+    plain = inpainting_mask(without_neck, None, category, mode, grow=7) > 0
     np.testing.assert_array_equal(found.mask, plain)
+    posed = masks_from_labels(LABELS_OF_ONE, category, mode, grow=7, pose=standing((1, 0, 0)))
+    joints = np.reshape(standing((1, 0, 0))["people"][0]["pose_keypoints_2d"], (18, 3))
+    plain = inpainting_mask(LABELS_OF_ONE, joints, category, mode, grow=7, frame=(512, 384)) > 0
+    np.testing.assert_array_equal(posed.mask, plain)
     assert not (found.mask & found.keep).any()
     worn = {"upper_body": ["upper_clothes"], "lower_body": ["pants"]}
     names = worn.get(category, ["upper_clothes", "pants"])
     np.testing.assert_array_equal(
         found.garment, np.isin(LABELS_OF_ONE, [LABELS[name] for name in names])
     )
-    for name in ("face", "hair", "left_shoe"):
+    for name in ("hair", "left_shoe"):
         assert found.keep[LABELS_OF_ONE == LABELS[name]].all(), name
+    assert found.keep[50:100, 172:212].all()  # the face
 
 
 def test_hands_are_kept_where_a_pose_says_where_they_begin():
@@ -80,6 +87,13 @@ def test_hands_are_kept_where_a_pose_says_where_they_begin():
     assert with_pose.keep[hand].all() and not with_pose.mask[hand].any()
     without = masks_from_labels(LABELS_OF_ONE, "upper_body", "mask")
     assert without.mask[hand].all()
+
+
+def test_the_edge_of_what_is_worn_does_not_stay_on_the_neck():
+    """With a pose the neck is repainted below the shoulders, without one beside the garment."""
+    for pose in (None, standing((1, 0, 0))):
+        mask = masks_from_labels(LABELS_OF_ONE, "upper_body", "mask", pose=pose).mask
+        assert mask[115:120, 175:209].all() and not mask[50:98, 172:212].any()
 
 
 def test_nobody_and_nothing_are_said():
