@@ -11,10 +11,14 @@ from PIL import Image
 
 from ..adapter.garment.prompts import PAPER_PROMPT
 from ..adapter.headless.pipeline import FashionRAGPipeline
+from ..adapter.person.garment_mask import masks_from_labels
+from ..adapter.person.masks import GROWTH
+from ..adapter.person.parsing import load_parser
 from ..adapter.person.pose import photo_keypoints
 from ..comfyui_server.client import Graph, Node
 from ..comfyui_server.installations import Host, optional_packages
 from ..comfyui_server.server import Server, link_or_copy
+from ..miniature.trained import PARSER
 from ..pictures.photos import open_photo
 from ..retriever.encoders.open_clip import load_encoder
 from ..retriever.photos.catalogue import Garment, read_catalogue
@@ -25,7 +29,7 @@ from .scene import Models, photo_of
 
 NAME = "demo"
 """Of the catalogue, its index, the models and the person inside ComfyUI."""
-SEED, FEATHER = 0, 8
+SEED, FEATHER, MASK_MODE = 0, 8, "mask"
 
 
 @dataclass(frozen=True)
@@ -61,17 +65,21 @@ class Headless:
         (hits,) = search(index, encoder.encode_texts([text]), count, category)
         return [_found(hit.garment, hit.score) for hit in hits]
 
-    def paint(self, text: str, worn: list[Found], person: Path) -> Image.Image:
-        """The person in the garments, best first."""
+    def paint(
+        self, text: str, worn: list[Found], person: Path, category: str
+    ) -> tuple[Image.Image, Image.Image]:
+        """The person in the garments, best first, and the mask of what was repainted: a person's
+        own, or what the parser finds for the category."""
         models, photo = self.models, photo_of(person)
         categories = {garment.category for garment in worn}
-        return FashionRAGPipeline.from_pretrained(models.folder)(
+        mask, pose = _mask(photo, person, category), person / "pose.json"
+        picture = FashionRAGPipeline.from_pretrained(models.folder)(
             photo,
-            Image.open(person / "mask.png"),
+            mask,
             [open_photo(self.catalogue / garment.file) for garment in worn],
             category=categories.pop() if len(categories) == 1 else "",
             caption=text,
-            keypoints=photo_keypoints(person / "pose.json", 0, photo.size),
+            keypoints=photo_keypoints(pose, 0, photo.size) if pose.is_file() else None,
             steps=models.steps,
             guidance_scale=models.guidance,
             width=models.size[0],
@@ -79,6 +87,7 @@ class Headless:
             seed=SEED,
             feather=FEATHER,
         )
+        return picture, mask
 
 
 class InComfyUI:
@@ -98,7 +107,12 @@ class InComfyUI:
         # The pair of the models' own towers needs no package beside the host's.
         packages = optional_packages(host.python) if models.encoder else None
         self.server = Server(host, folder / "comfyui", packages, flags)
-        given = {"models": models.folder, "encoders": models.encoder, "catalogues": catalogue}
+        given = {
+            "models": models.folder,
+            "encoders": models.encoder,
+            "parsers": PARSER,
+            "catalogues": catalogue,
+        }
         for kind, source in given.items():
             if source is not None:
                 (self.server.store / kind).mkdir(parents=True)
@@ -127,15 +141,23 @@ class InComfyUI:
                 found.append(_found(known[file], float(score)))
         return found
 
-    def paint(self, text: str, worn: list[Found], person: Path) -> Image.Image:
-        """The person in the garments, best first."""
-        shutil.copytree(person, self.server.store / "people" / NAME, dirs_exist_ok=True)
+    def paint(
+        self, text: str, worn: list[Found], person: Path, category: str
+    ) -> tuple[Image.Image, Image.Image]:
+        """The person in the garments, best first, and the mask of what was repainted: a person's
+        own, or what the parser finds for the category."""
+        prepared = (person / "mask.png").is_file()
+        if prepared:
+            shutil.copytree(person, self.server.store / "people" / NAME, dirs_exist_ok=True)
+        else:
+            photo_of(person).save(self.server.base / "input" / f"{NAME}.png")
         categories = {garment.category for garment in worn}
-        category = categories.pop() if len(categories) == 1 else None
-        graph = DemoGraph(self.models, text, category, len(worn))
-        saved = graph.paint(photo_of(person).size)
-        (picture,) = self.client.images(self.client.run(graph), saved)
-        return Image.fromarray(picture)
+        searched = categories.pop() if len(categories) == 1 else None
+        graph = DemoGraph(self.models, text, searched, len(worn))
+        saved, masked = graph.paint(photo_of(person).size, None if prepared else category)
+        result = self.client.run(graph)
+        (picture,), (mask,) = (self.client.images(result, node) for node in (saved, masked))
+        return Image.fromarray(picture), Image.fromarray(mask).convert("L")
 
 
 class DemoGraph(Graph):
@@ -163,9 +185,14 @@ class DemoGraph(Graph):
             top_k=count,
         )
 
-    def paint(self, size: tuple[int, int]) -> Node:
-        """Everything after the search, for a photo of `size` (width, height); returns the node
-        that saves."""
+    def paint(self, size: tuple[int, int], parsed: str | None) -> tuple[Node, Node]:
+        """Everything after the search, for a photo of `size` (width, height); returns the nodes
+        that save the picture and show the mask.
+
+        Args:
+            parsed: the category that the parser is to find the mask of; None for a person who was
+                prepared, with mask and pose.
+        """
         models = self.models
         words = self.add(
             "GarmentTextualInversion",
@@ -177,11 +204,16 @@ class DemoGraph(Graph):
             preprocess="from adapter",
             garments=self.found[0],
         )
-        person = self.add("FashionPersonLoader", person_name=NAME)
+        if parsed is None:
+            person = self.add("FashionPersonLoader", person_name=NAME)
+            photo, mask, pose = person[0], person[1], {"pose": person[2]}
+        else:
+            photo, pose = self.add("LoadImage", image=f"{NAME}.png")[0], {}
+            mask = self.garment_mask(photo, parsed)
         width, height = fitted(size, self.sampling.size)
         small = self.add(
             "ImageScale",
-            image=person[0],
+            image=photo,
             upscale_method="lanczos",
             width=width,
             height=height,
@@ -193,10 +225,10 @@ class DemoGraph(Graph):
             negative=self.add("CLIPTextEncode", clip=models[1], text=""),
             vae=models[2],
             image=small,
-            mask=person[1],
+            mask=mask,
             noise_mask=False,
             person=0,
-            pose=person[2],
+            **pose,
         )
         latents = self.add(
             "KSampler",
@@ -213,18 +245,44 @@ class DemoGraph(Graph):
         )
         picture = self.add(
             "FashionComposite",
-            original=person[0],
+            original=photo,
             generated=self.add("VAEDecode", samples=latents, vae=models[2]),
-            mask=person[1],
+            mask=mask,
             feather=FEATHER,
         )
-        return self.add("SaveImage", images=picture, filename_prefix=NAME)
+        shown = self.add("PreviewImage", images=self.add("MaskToImage", mask=mask))
+        return self.add("SaveImage", images=picture, filename_prefix=NAME), shown
+
+    def garment_mask(self, photo: list, category: str) -> list:
+        """The mask that the parser finds on a photo."""
+        parser = self.add("HumanParserLoader", parser_name=NAME)
+        labels = self.add("HumanParse", parser=parser, image=photo)
+        masks = self.add(
+            "GarmentMask",
+            image=photo,
+            category=category,
+            mode=MASK_MODE,
+            grow=GROWTH,
+            person=0,
+            labels=labels,
+        )
+        return masks[0]
 
 
 def fitted(size: tuple[int, int], canvas: tuple[int, int]) -> tuple[int, int]:
     """Width and height, multiples of 8, at which a photo of `size` fits into the canvas."""
     scale = min(canvas[0] / size[0], canvas[1] / size[1])
     return tuple(max(8, 8 * round(side * scale / 8)) for side in size)
+
+
+def _mask(photo: Image.Image, person: Path, category: str) -> Image.Image:
+    own = person / "mask.png"
+    if own.is_file():
+        return Image.open(own).convert("L")
+    masks = masks_from_labels(load_parser(PARSER).labels_of(photo), category, MASK_MODE)
+    if not masks.mask.any():
+        raise ValueError(f"The parser finds nothing to repaint: {'; '.join(masks.notes)}.")
+    return Image.fromarray(masks.mask).convert("L")
 
 
 def _found(garment: Garment, score: float) -> Found:
