@@ -66,7 +66,13 @@ def _add_evaluate(commands: Any) -> None:
     add("--order", choices=("paired", "unpaired"), default="paired", help="default: paired")
     add("--chunks", type=int, choices=(1, 2, 3), default=3, help="noun chunks (default: 3)")
     add("--category", nargs="+", choices=("dresses", "upper_body", "lower_body"), metavar="NAME")
-    add("--columns", nargs="+", metavar="NAME", help="k0 k1 k2 k3 k1_without_own oracle vae")
+    add(
+        "--columns",
+        nargs="+",
+        metavar="NAME",
+        help="k0 k1 k2 k3 k1_without_own oracle oracle_parsed vae",
+    )
+    add("--parser", type=Path, metavar="FOLDER", help="human parser, for oracle_parsed")
     add("--index", type=Path, metavar="FOLDER", help="of the garments of --data (default: built)")
     add("--encoder", type=Path, metavar="FOLDER", help="of the index (default: the model's)")
     add("--pred-files", type=Path, metavar="FOLDER", help="official retrieval files instead")
@@ -178,6 +184,7 @@ def _evaluate(args: argparse.Namespace) -> None:
         classifier=classifier if small else args.classifier,
         unet=args.unet,
         adapter=args.adapter,
+        parser=args.parser or (trained.PARSER if small else None),
     )
     content = evaluate(job)
     for target in content["claim"]:

@@ -37,6 +37,7 @@ class Job:
     that choices can be made on other pairs than the table's. index: made from `root`; None builds
     one. pred_files: official retrieval files instead. encoder: of the index; None is the model's
     own. clip: for CLIP-S and CLIP-I; None is `encoder`. classifier: weights of the pattern one.
+    parser: a human parser's folder, for the columns whose masks it makes.
     """
 
     root: Path
@@ -57,6 +58,7 @@ class Job:
     classifier: Path | None = None
     unet: Path | None = None
     adapter: Path | None = None
+    parser: Path | None = None
 
     @property
     def own_encoder(self) -> Path:
@@ -88,6 +90,8 @@ def claim_folder(job: Job) -> None:
     """Mark the folder as this run's, or make sure that it is."""
     weights = sorted(job.model.rglob("*.safetensors"))
     weights += [path for path in (job.unet, job.adapter) if path is not None]
+    if job.parser is not None:
+        weights += sorted(job.parser.glob("*.safetensors"))
     mark = {
         "folder": str(job.root.resolve()),
         "sampling": {k: v for k, v in asdict(job.sampling).items() if k != "batch_size"},

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from ..adapter.headless.pipeline import FashionRAGPipeline
 from ..adapter.person.framing import to_picture
+from ..adapter.person.parsing import load_parser
 from ..pictures.photos import open_photo
 from ..retriever.encoders.open_clip import load_encoder
 from ..retriever.photos.catalogue import safe_path
@@ -52,6 +53,12 @@ class Evaluation:
 
     def __init__(self, job: Job):
         self.job = job
+        parsed = [c.key for setting in job.settings for c in setting.columns if c.parsed]
+        if parsed and job.parser is None:
+            raise ValueError(
+                f"The column {parsed[0]} needs a human parser: name its folder with --parser, or "
+                "leave the column out."
+            )
         self.world = DrawnWorld.open(job.root)
         of_order = {"paired": self._read("paired")}
         for setting in job.settings:
@@ -129,7 +136,10 @@ class Evaluation:
         """Paint what is not there yet."""
         job = self.job
         painter = Painter(
-            pipeline, job.sampling, lambda path: open_photo(safe_path(job.root, str(path)))
+            pipeline,
+            job.sampling,
+            lambda path: open_photo(safe_path(job.root, str(path))),
+            None if job.parser is None else load_parser(job.parser),
         )
         files = [
             self.picture_of(setting, sample, column)
@@ -162,7 +172,9 @@ class Evaluation:
                     continue
                 garments = [Path(file) for file in self.garments_of(setting, sample, column)]
                 caption = sample.caption(setting.chunks)
-                condition = Condition.of(column.prompt, sample.category, caption, garments)
+                condition = Condition.of(
+                    column.prompt, sample.category, caption, garments, column.parsed
+                )
                 file = self.picture_of(setting, sample, column)
                 wanted.setdefault(condition, []).append(file)
         return wanted
