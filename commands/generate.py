@@ -9,6 +9,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 from ..adapter.garment.garment_images import PREPROCESS
 from ..adapter.garment.prompts import PAPER_PROMPT, refuse_embeddings, split_prompt
 from ..adapter.headless.depth import parse_levels
@@ -16,12 +19,14 @@ from ..adapter.headless.pipeline import FashionRAGPipeline
 from ..adapter.person.cut_out import CONTEXT
 from ..adapter.person.inpainting import CELL
 from ..adapter.person.mask_files import read_mask
+from ..adapter.person.masks import CATEGORIES, MODES
 from ..adapter.person.pose import photo_keypoints
 from ..miniature import trained
 from ..pictures.photos import open_photo
 from ..retriever.encoders.open_clip import load_encoder
 from ..retriever.open_index import open_index
 from ..retriever.query import MAX_POOL, Query, retrieve
+from .parsing import add_parser_options, parsed_mask
 from .terminal import (
     MINIATURE,
     add_device_option,
@@ -46,7 +51,9 @@ def add_commands(commands: Any) -> None:
     add = parser.add_argument
     add("--text", required=True, help="what the person should wear")
     add("--person", type=Path, required=True, metavar="FILE", help="photo of the person")
-    add("--mask", type=Path, required=True, metavar="FILE", help="picture, white is repainted")
+    add("--mask", type=Path, metavar="FILE", help="picture, white is repainted")
+    add_parser_options(parser, "--mask")
+    add("--mask-mode", choices=MODES, default=MODES[0], help="of --parser (default: %(default)s)")
     add(
         "--pose",
         type=Path,
@@ -149,13 +156,17 @@ def _generate(args: argparse.Namespace) -> None:
             raise ValueError(
                 f"--{name} is {getattr(args, name)}: expected a multiple of {CELL}, such as 512."
             )
+    if (args.mask is None) == (args.parser is None):
+        raise ValueError(
+            "Name either --mask, what is to be repainted, or --parser, which finds it."
+        )
     split_prompt(args.prompt)
     refuse_embeddings(args.prompt, args.text if "{caption}" in args.prompt else "")
     check_picture(args.out, "--out")
     query = Query(args.text, category=args.category, k=args.top_k)
     levels = None if args.levels is None else parse_levels(args.levels)
     person = open_photo(args.person)
-    mask = read_mask(args.mask, person.size)
+    mask = None if args.mask is None else read_mask(args.mask, person.size)
     keypoints = (
         None if args.pose is None else photo_keypoints(args.pose, args.pose_person, person.size)
     )
@@ -169,6 +180,8 @@ def _generate(args: argparse.Namespace) -> None:
     for hit in hits:
         write(f"{hit.score:.4f}  {hit.garment.id}  {hit.garment.file}")
     categories = {hit.garment.category for hit in hits}
+    if mask is None:
+        mask = _parsed_mask(args, person, categories, keypoints)
 
     pipeline = FashionRAGPipeline.from_pretrained(
         args.model,
@@ -199,6 +212,29 @@ def _generate(args: argparse.Namespace) -> None:
     )
     out = save_picture(picture, args.out)
     write(f"wrote {out} ({picture.width}x{picture.height})")
+
+
+def _parsed_mask(
+    args: argparse.Namespace,
+    person: Image.Image,
+    categories: set[str],
+    keypoints: np.ndarray | None,
+) -> np.ndarray:
+    """The mask (H, W) float32 in 0..1 that the parser makes for the garments found.
+
+    Raises:
+        ValueError: they are of several categories, or of one that masks don't know.
+    """
+    if len(categories) != 1 or not categories <= set(CATEGORIES):
+        raise ValueError(
+            f"The garments found are of {', '.join(sorted(categories)) or 'no category'}, and "
+            f"--parser needs one of {', '.join(CATEGORIES)}: name it with --category."
+        )
+    (category,) = categories
+    masks = parsed_mask(
+        args.parser, person, category, args.mask_mode, args.grow, args.person_number, keypoints
+    )
+    return masks.mask.astype(np.float32)
 
 
 def _set_defaults(args: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ from .framing import FashionComposite, FashionFrame
 from .host.gallery_routes import add_routes
 from .inpaint import FashionInpaintConditioning
 from .models import FashionPromptDepth, FashionRAGLoader, FashionUNetLoader
+from .parse import GarmentMask, HumanParse, HumanParserLoader
 from .person import FashionPersonLoader
 from .references import GarmentReferences, ReferenceLatents
 from .retrieve import GarmentIndexBuild, GarmentIndexLoader, TextGarmentRetrieve
@@ -35,4 +36,7 @@ class FashionRAGExtension(ComfyExtension):
             FashionRAGLoader,
             GarmentReferences,
             ReferenceLatents,
+            HumanParserLoader,
+            HumanParse,
+            GarmentMask,
         ]
