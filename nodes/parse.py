@@ -15,9 +15,9 @@ from ..adapter.person.garment_mask import (
     masks_from_masks,
     preview,
 )
-from ..adapter.person.inpainting import resize_mask
+from ..adapter.person.inpainting import resize, resize_mask
 from ..adapter.person.masks import CATEGORIES, GROWTH, MODES
-from ..adapter.person.parsing import coloured, told
+from ..adapter.person.parsing import LONGEST, coloured, told
 from . import sockets
 from .host import folders
 from .host.memory import progress_bar
@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 _VEIL = 0.75
 _SAME_SHAPE = 0.02
+# Pixels of the longer side: a camera's photo would take minutes and gigabytes otherwise.
+_SHOWN, _WORKED = 1024, LONGEST
 
 
 class HumanParserLoader(io.ComfyNode):
@@ -101,7 +103,8 @@ class HumanParse(io.ComfyNode):
     def execute(cls, parser, image) -> io.NodeOutput:
         labels = parser.labels(image)
         notes = [told(one) or "nobody is there" for one in labels]
-        shown = torch.lerp(image[..., :3].float().cpu(), coloured(labels), _VEIL)
+        size = _within(image.shape[1:3], _SHOWN)
+        shown = torch.lerp(_photos(image, size), coloured(_resized(labels, size)), _VEIL)
         return io.NodeOutput(labels, ui=_shown(shown, _numbered(notes), cls))
 
 
@@ -176,8 +179,8 @@ class GarmentMask(io.ComfyNode):
                 ),
                 io.Image.Output(
                     display_name="preview",
-                    tooltip="The photo with the mask in pink, the garment in gold, what is kept in "
-                    "teal.",
+                    tooltip="The photo, at most 1024 pixels long, with the mask in pink, the "
+                    "garment in gold, what is kept in teal.",
                 ),
             ],
         )
@@ -203,6 +206,7 @@ class GarmentMask(io.ComfyNode):
                 "same images, or of one."
             )
         report = progress_bar()
+        small = _photos(image, _within(image.shape[1:3], _SHOWN))
         found: list[GarmentMasks] = []
         for row in range(count):
             report(row, count)
@@ -215,11 +219,12 @@ class GarmentMask(io.ComfyNode):
         for row, note in enumerate(notes):
             if note:
                 logger.warning("Garment Mask, photo %d: %s.", row, note)
-        shown = torch.stack([preview(photo, one) for photo, one in zip(image, found, strict=True)])
         masks = [
-            torch.from_numpy(np.stack([getattr(one, name) for one in found])).float()
+            torch.from_numpy(np.stack([getattr(one, name) for one in found]).astype(np.uint8))
             for name in ("mask", "garment", "keep")
         ]
+        shown = preview(small, *(_resized(one, small.shape[1:3]) > 0 for one in masks))
+        masks = [_resized(one, image.shape[1:3]).float() for one in masks]
         said = _numbered([note or _covered(one) for note, one in zip(notes, found, strict=True)])
         return io.NodeOutput(*masks, shown, ui=_shown(shown, said, cls))
 
@@ -231,6 +236,7 @@ def _given(image, labels, garment, keep) -> list:
         ValueError: none of them, both, another batch's, or another photo's size.
     """
     size = tuple(image.shape[1:3])
+    inner = _within(size, _WORKED)
     if (labels is None) == (garment is None):
         raise ValueError(
             "Connect either labels (from Human Parse) or garment (a MASK of the garment)"
@@ -240,8 +246,7 @@ def _given(image, labels, garment, keep) -> list:
         if keep is not None:
             raise ValueError("keep belongs to garment: labels say themselves what is kept.")
         _check_batch("labels", labels, len(image), size)
-        labels = functional.interpolate(labels[:, None], size=size, mode="nearest-exact")[:, 0]
-        return [labels.cpu().numpy()]
+        return [_resized(labels, inner).cpu().numpy()]
     masks = []
     for name, mask in (("garment", garment), ("keep", keep)):
         if mask is None:
@@ -249,7 +254,7 @@ def _given(image, labels, garment, keep) -> list:
             continue
         mask = mask[None] if mask.ndim == 2 else mask
         _check_batch(name, mask, len(image), size)
-        masks.append((resize_mask(mask, size) >= 0.5).cpu().numpy())
+        masks.append((resize_mask(mask, inner) >= 0.5).cpu().numpy())
     return masks
 
 
@@ -265,6 +270,27 @@ def _check_batch(name: str, given: torch.Tensor, count: int, size: tuple[int, in
             f"{name} has {width}x{height} pixels, the images have {size[1]}x{size[0]}: connect "
             "what was made of these very images."
         )
+
+
+def _within(size: tuple[int, int], longest: int) -> tuple[int, int]:
+    """A height and width of the same shape, whose longer side is at most `longest`."""
+    scale = min(1.0, longest / max(size))
+    return tuple(max(1, round(side * scale)) for side in size)
+
+
+def _resized(labels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Labels (b, h, w) uint8 at another size (height, width), none of them mixed."""
+    if labels.shape[1:] == tuple(size):
+        return labels
+    return functional.interpolate(labels[:, None], size=tuple(size), mode="nearest-exact")[:, 0]
+
+
+def _photos(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Photos (b, H, W, 3 or more) at another size, float32 on the CPU."""
+    photos = image[..., :3].float().cpu()
+    if photos.shape[1:3] == tuple(size):
+        return photos
+    return resize(photos.movedim(-1, 1), size).movedim(1, -1)
 
 
 def _covered(masks: GarmentMasks) -> str:
