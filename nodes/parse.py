@@ -15,10 +15,10 @@ from ..adapter.person.garment_mask import (
     masks_from_masks,
     preview,
 )
-from ..adapter.person.inpainting import fit_mask
+from ..adapter.person.inpainting import fit_mask, resize
 from ..adapter.person.mask_files import THRESHOLD
 from ..adapter.person.masks import CATEGORIES, GROWTH, MODES
-from ..adapter.person.parsing import coloured, told
+from ..adapter.person.parsing import LONGEST, coloured, told
 from ..pictures.tensors import rgb_on_white
 from . import sockets
 from .framing import poses_of
@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 _VEIL = 0.75
 _SAME_SHAPE = 0.02
+# Pixels of the longer side: a camera's photo would take minutes and gigabytes otherwise.
+_SHOWN, _WORKED = 1024, LONGEST
 
 
 class HumanParserLoader(io.ComfyNode):
@@ -105,7 +107,8 @@ class HumanParse(io.ComfyNode):
         image = rgb_on_white(image)
         labels = parser.labels(image)
         notes = [told(one) or "nobody is there" for one in labels]
-        shown = torch.lerp(image.float().cpu(), coloured(labels), _VEIL)
+        size = _within(image.shape[1:3], _SHOWN)
+        shown = torch.lerp(_photos(image, size), coloured(_resized(labels, size)), _VEIL)
         return io.NodeOutput(labels, ui=_shown(shown, _numbered(notes), cls))
 
 
@@ -180,8 +183,8 @@ class GarmentMask(io.ComfyNode):
                 ),
                 io.Image.Output(
                     display_name="preview",
-                    tooltip="The photo with the mask in pink, the garment in gold, what is kept in "
-                    "teal.",
+                    tooltip="The photo, at most 1024 pixels long, with the mask in pink, the "
+                    "garment in gold, what is kept in teal.",
                 ),
             ],
         )
@@ -204,6 +207,7 @@ class GarmentMask(io.ComfyNode):
         count, size = len(image), tuple(image.shape[1:3])
         poses = poses_of(pose, count)
         report = progress_bar()
+        small = _photos(image, _within(size, _SHOWN))
         found: list[GarmentMasks] = []
         for row in range(count):
             report(row, count)
@@ -217,11 +221,12 @@ class GarmentMask(io.ComfyNode):
         for row, note in enumerate(notes):
             if note:
                 logger.warning("Garment Mask, photo %d: %s.", row, note)
-        shown = torch.stack([preview(photo, one) for photo, one in zip(image, found, strict=True)])
         masks = [
-            torch.from_numpy(np.stack([getattr(one, name) for one in found])).float()
+            torch.from_numpy(np.stack([getattr(one, name) for one in found]).astype(np.uint8))
             for name in ("mask", "garment", "keep")
         ]
+        shown = preview(small, *(_resized(one, small.shape[1:3]) > 0 for one in masks))
+        masks = [_resized(one, size).float() for one in masks]
         said = _numbered([note or _covered(one) for note, one in zip(notes, found, strict=True)])
         return io.NodeOutput(*masks, shown, ui=_shown(shown, said, cls))
 
@@ -233,6 +238,7 @@ def _given(image, labels, garment, keep) -> list:
         ValueError: none of them, both, another batch's, or another photo's size.
     """
     size = tuple(image.shape[1:3])
+    inner = _within(size, _WORKED)
     if (labels is None) == (garment is None):
         raise ValueError(
             "Connect either labels (from Human Parse) or garment (a MASK of the garment)"
@@ -243,15 +249,14 @@ def _given(image, labels, garment, keep) -> list:
             raise ValueError("keep belongs to garment: labels say themselves what is kept.")
         _check_count("labels", labels, len(image))
         _check_shape(labels, size)
-        labels = functional.interpolate(labels[:, None], size=size, mode="nearest-exact")[:, 0]
-        return [labels.cpu().numpy()]
+        return [_resized(labels, inner).cpu().numpy()]
     masks = []
     for name, mask in (("garment", garment), ("keep", keep)):
         if mask is None:
             masks.append([None])
             continue
         try:
-            mask = fit_mask(mask, size)
+            mask = fit_mask(mask, inner)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
         _check_count(name, mask, len(image))
@@ -274,6 +279,27 @@ def _check_shape(labels: torch.Tensor, size: tuple[int, int]) -> None:
             f"labels has {width}x{height} pixels, the images have {size[1]}x{size[0]}: connect "
             "what was made of these very images."
         )
+
+
+def _within(size: tuple[int, int], longest: int) -> tuple[int, int]:
+    """A height and width of the same shape, whose longer side is at most `longest`."""
+    scale = min(1.0, longest / max(size))
+    return tuple(max(1, round(side * scale)) for side in size)
+
+
+def _resized(labels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Labels (b, h, w) uint8 at another size (height, width), none of them mixed."""
+    if labels.shape[1:] == tuple(size):
+        return labels
+    return functional.interpolate(labels[:, None], size=tuple(size), mode="nearest-exact")[:, 0]
+
+
+def _photos(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Photos (b, H, W, 3) at another size, float32 on the CPU."""
+    photos = image.float().cpu()
+    if photos.shape[1:3] == tuple(size):
+        return photos
+    return resize(photos.movedim(-1, 1), size).movedim(1, -1)
 
 
 def _covered(masks: GarmentMasks) -> str:

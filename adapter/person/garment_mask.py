@@ -180,13 +180,14 @@ def pose_frame(keypoints: np.ndarray, size: tuple[int, int]) -> dict[str, Any]:
     return {"canvas_height": size[0], "canvas_width": size[1], "people": [person]}
 
 
-def preview(photo: torch.Tensor, masks: GarmentMasks) -> torch.Tensor:
-    """The photo (H, W, 3) in 0..1 with the three masks over it: what is repainted is pink, the
-    garment golden, what is kept teal."""
-    picture = photo.float().cpu().clone()
-    veils = ((masks.mask, _PINK, 0.45), (masks.garment, _GOLD, 0.5), (masks.keep, _TEAL, 0.45))
-    for where, colour, strength in veils:
-        chosen = torch.from_numpy(where)
+def preview(
+    photos: torch.Tensor, mask: torch.Tensor, garment: torch.Tensor, keep: torch.Tensor
+) -> torch.Tensor:
+    """Photos (..., 3) float32 in 0..1 with three masks (...) of bools over them: what is repainted
+    is pink, the garment golden, what is kept teal."""
+    picture = photos.clone()
+    veils = ((mask, _PINK, 0.45), (garment, _GOLD, 0.5), (keep, _TEAL, 0.45))
+    for chosen, colour, strength in veils:
         picture[chosen] = torch.lerp(picture[chosen], torch.tensor(colour), strength)
     return picture
 

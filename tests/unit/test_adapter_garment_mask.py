@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from fashion_rag.adapter.person.garment_mask import (
+    GarmentMasks,
     largest_first,
     masks_from_labels,
     masks_from_masks,
@@ -53,6 +54,10 @@ def standing(*people: tuple[float, int, int], size=(512, 384)) -> dict:
 
 
 LABELS_OF_ONE = drawn((1, 0, 0))
+
+
+def shown(photo: torch.Tensor, masks: GarmentMasks) -> torch.Tensor:
+    return preview(photo, *map(torch.from_numpy, (masks.mask, masks.garment, masks.keep)))
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -204,14 +209,14 @@ def test_any_labels(data):
     assert found.mask.any() or any("empty" in n or "nobody" in n for n in found.notes)
     people = largest_first(labels)
     assert sum(map(np.count_nonzero, people)) <= (labels > 0).sum()
-    picture = preview(torch.rand(height, width, 3), found)
+    picture = shown(torch.rand(height, width, 3), found)
     assert picture.shape == (height, width, 3) and 0 <= picture.min() <= picture.max() <= 1
 
 
 def test_the_preview_shows_all_three_and_leaves_the_rest():
     photo = torch.full((512, 384, 3), 0.5)
     found = masks_from_labels(LABELS_OF_ONE, "upper_body", "mask")
-    picture = preview(photo, found)
+    picture = shown(photo, found)
     beside = ~(found.mask | found.garment | found.keep)
     assert torch.equal(picture[torch.from_numpy(beside)], photo[torch.from_numpy(beside)])
     red, _, blue = picture[200, 150].tolist()  # the garment, inside the mask
