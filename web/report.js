@@ -1,8 +1,14 @@
 import { app } from "../../scripts/app.js";
 
 // ComfyUI shows pictures that a node returns, but not its text: the report of a build, the name
-// of a saved embedding, which garment is in which slot.
-const NODES = ["GarmentIndexBuild", "GarmentTokensSave", "GarmentReferences"];
+// of a saved embedding, which garment is in which slot, what a parser saw, what a mask lacks.
+const NODES = [
+  "GarmentIndexBuild",
+  "GarmentTokensSave",
+  "GarmentReferences",
+  "HumanParse",
+  "GarmentMask",
+];
 
 app.registerExtension({
   name: "FashionRAG.report",

@@ -28,6 +28,7 @@ _IS_ENTRY: dict[str, Callable[[os.DirEntry], bool]] = {
         os.path.isfile(os.path.join(e.path, name)) for name in ("manifest.json", "milvus.json")
     ),
     "models": lambda e: os.path.isfile(os.path.join(e.path, "model_index.json")),
+    "parsers": lambda e: os.path.isfile(os.path.join(e.path, "config.json")),
     "people": lambda e: os.path.isfile(os.path.join(e.path, "mask.png")),
 }
 
@@ -56,6 +57,8 @@ def entries(kind: str) -> dict[str, Path]:
     shipped = _listed(SHIPPED / "examples" / kind, kind)
     if kind == "models" and (SHIPPED / "weights" / "model" / "model_index.json").is_file():
         shipped["miniature"] = SHIPPED / "weights" / "model"
+    if kind == "parsers" and (SHIPPED / "weights" / "parser" / "config.json").is_file():
+        shipped["miniature"] = SHIPPED / "weights" / "parser"
     return _sorted(found) | {n: path for n, path in _sorted(shipped).items() if n not in found}
 
 
@@ -101,6 +104,8 @@ _REMEDY = {
     "encoders": "Fetch one with `fashion-rag encoder get`, or choose 'host'.",
     "indexes": "Build one with the node Garment Index Build or with `fashion-rag index build`.",
     "models": "Put a model folder in diffusers layout (with model_index.json) there.",
+    "parsers": "Put a human parser's folder in transformers' layout (config.json and "
+    "model.safetensors), such as segformer_b2_clothes, there and press R to refresh.",
     "people": "Put a folder with photo.jpg (or .png), mask.png and, if you like, pose.json there.",
 }
 
