@@ -258,7 +258,7 @@ def _outfit(args: argparse.Namespace) -> Image.Image:
         if part.category not in masks:
             raise ValueError(
                 f"{part}: there is no region for the category {part.category!r}; give "
-                f"--parser, or --region {part.category}=FILE, a picture in which white is repainted."
+                f"--parser, or --region {part.category}=FILE (white is repainted)."
             )
         write(str(part))
         _write_hits(part.result.hits)
