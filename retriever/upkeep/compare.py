@@ -26,8 +26,8 @@ class Plan:
 
     gone: rows to be removed; the garments of some come again, in new rows.
     copied: garments with new records whose vectors and thumbnails are those of a row: by file, the
-    row and the photo's state. encoded: those to be encoded, by file; changed: those of them that the
-    index has in another content. kind: one of KINDS that the index is to be of.
+    row and the photo's state. encoded: those to be encoded, by file; changed: those of them whose
+    photo the index has with other content. kind: the one of KINDS that the index is to be of.
     """
 
     gone: list[int] = field(default_factory=list)

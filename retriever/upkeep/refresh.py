@@ -1,4 +1,4 @@
-"""An index of a catalogue, whatever is there already: built, gone on with, or brought up to date."""
+"""An index of a catalogue, whatever is there already: built, or brought up to date."""
 
 from __future__ import annotations
 
