@@ -372,6 +372,14 @@ class GarmentIndex:
             )
 
     @cached_property
+    def added(self) -> tuple[np.ndarray, Vectors] | None:
+        """The few rows that came after the inverted file, and a copy of their vectors."""
+        if self.approximate is None or self.vectors.end <= self.approximate.end:
+            return None
+        rows = self.vectors.later(self.approximate.end).rows()
+        return (rows, Vectors([self.vectors.at(rows)])) if len(rows) else None
+
+    @cached_property
     def eight_bit(self) -> EightBit | None:
         """What an exact search of a middling index goes by; made when it is first needed."""
         if not eightbit.FEWEST <= len(self) <= eightbit.MOST or not faiss_is_usable():
