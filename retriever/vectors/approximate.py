@@ -99,6 +99,26 @@ def choose_kind(count: int) -> str:
     return "exact" if count <= EXACT_ROWS or not faiss_is_usable() else "ivf"
 
 
+def explain_kind(kind: Kind, wanted: str, count: int) -> str:
+    """How an index of `count` garments is searched, and why so, as one sentence.
+
+    Args:
+        wanted: one of KINDS, as the manifest records it.
+    """
+    if kind.name == "exact":
+        why = f"which is fast up to {EXACT_ROWS:,}"
+        if wanted != "auto":
+            why = "as was asked for"
+        elif count > EXACT_ROWS:
+            why = f"as faiss is not there; it pays above {EXACT_ROWS:,} garments"
+        return f"Searched as kind exact: every garment is compared, {why}."
+    why = "as was asked for" if wanted != "auto" else f"as there are more than {EXACT_ROWS:,}"
+    return (
+        f"Searched as kind {kind.name}: {kind.effort} of {kind.cells:,} cells of garments are "
+        f"looked through, {why}."
+    )
+
+
 def faiss_is_usable() -> bool:
     # On macOS the OpenMP runtimes of faiss and torch end the process when both are loaded.
     if sys.platform == "darwin":

@@ -19,7 +19,7 @@ from PIL import Image
 
 SIZE = (128, 96)
 CLASSIFIER = "pattern_classifier.safetensors"
-COLUMNS = ("k0", "k1", "k2", "k3", "k1_without_own", "oracle", "vae")
+COLUMNS = ("k0", "k1", "k2", "k3", "k1_without_own", "oracle", "oracle_parsed", "vae")
 
 
 @pytest.fixture(scope="module")
@@ -251,3 +251,17 @@ def test_photos_get_the_official_measures_where_their_weights_are(
     figures = table["columns"]["k1"]["figures"]
     # Nobody knows how the person would look in the other garment.
     assert "clip_i" in figures and "ssim" not in figures and "pattern" not in figures
+
+
+def test_the_parsers_mask_is_painted_and_needs_a_parser(finished, world, model, capsys):
+    """The same condition under another mask is another picture; without a parser there is none."""
+    _, folder = finished
+    both = [
+        next((folder / "pictures/paired_3" / column).rglob("*.png")).read_bytes()
+        for column in ("oracle", "oracle_parsed")
+    ]
+    assert both[0] != both[1]
+    arguments = ["evaluate", "--data", str(world), "--model", str(model), "--columns"]
+    arguments += ["oracle_parsed", "--json", str(folder / "other.json")]
+    assert main(arguments) == 1
+    assert "oracle_parsed needs a human parser" in capsys.readouterr().err
