@@ -24,6 +24,7 @@ from ..demo.scene import (
     copy_person,
     draw_catalogue,
     draw_person,
+    drawn_category,
     open_models,
     photo_of,
 )
@@ -120,15 +121,15 @@ def dress(
             raise ValueError(f"No garment is found for {args.text!r}.")
         worn = found[:WORN]
         target = folder / "person"
+        category = drawn_category(worn[0].category or category_of_text(args.text))
         if args.person:
             person = copy_person(target, args.person, args.mask, args.pose)
         else:
             drawn = None if args.catalogue else worn[0].file
-            person = draw_person(target, drawn, worn[0].category or category_of_text(args.text))
+            person = draw_person(target, drawn, category)
         say(f"painting {worn[0].file}: {worn[0].caption}")
-        result = painter.paint(args.text, worn, person)
+        result, masked = painter.paint(args.text, worn, person, category)
     photos = [open_photo(catalogue / garment.file) for garment in found]
-    masked = Image.open(person / "mask.png")
     return draw_sheet(
         args.text, found, photos, photo_of(person), masked, result, note(models, painter)
     )

@@ -13,7 +13,9 @@ from ..categories import CATEGORIES
 from ..files import cache_folder
 from ..miniature import trained
 from ..progress import Progress
+from .parsing import parser_folder
 from .terminal import (
+    MINIATURE,
     add_device_option,
     check_file,
     model_folder,
@@ -82,7 +84,18 @@ def _add_evaluate(commands: Any) -> None:
     add("--order", choices=("paired", "unpaired"), default="paired", help="default: paired")
     add("--chunks", type=int, choices=(1, 2, 3), default=3, help="noun chunks (default: 3)")
     add("--category", nargs="+", choices=CATEGORIES, metavar="NAME")
-    add("--columns", nargs="+", metavar="NAME", help="k0 k1 k2 k3 k1_without_own oracle vae")
+    add(
+        "--columns",
+        nargs="+",
+        metavar="NAME",
+        help="k0 k1 k2 k3 k1_without_own oracle oracle_parsed vae",
+    )
+    add(
+        "--parser",
+        type=parser_folder,
+        metavar="FOLDER",
+        help=f"human parser, for oracle_parsed, or `{MINIATURE}`",
+    )
     add("--index", type=Path, metavar="FOLDER", help="of the garments of --data (default: built)")
     add("--encoder", type=model_folder, metavar="FOLDER", help="of --index (default: the model's)")
     add("--pred-files", type=Path, metavar="FOLDER", help="official retrieval files instead")
@@ -193,6 +206,7 @@ def _evaluate(args: argparse.Namespace) -> None:
         clip=args.clip,
         unet=args.unet,
         adapter=args.adapter,
+        parser=args.parser or (trained.PARSER if small else None),
     )
     content = evaluate(job, classifier if small else args.classifier)
     for target in content["claim"]:

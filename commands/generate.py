@@ -21,6 +21,7 @@ from ..adapter.headless.pipeline import FashionRAGPipeline
 from ..adapter.person.cut_out import CONTEXT
 from ..adapter.person.inpainting import CELL
 from ..adapter.person.mask_files import read_mask
+from ..adapter.person.masks import CATEGORIES, MODES
 from ..adapter.person.pose import photo_keypoints
 from ..miniature import trained
 from ..pictures.photos import open_photo
@@ -30,6 +31,7 @@ from ..retriever.open_index import open_index
 from ..retriever.outfit import read_outfit, retrieve_outfit
 from ..retriever.query import MAX_POOL, Query, retrieve
 from ..retriever.search import Hit
+from .parsing import add_parser_options, parsed_mask
 from .terminal import (
     MINIATURE,
     add_device_option,
@@ -61,7 +63,7 @@ def add_commands(commands: Any) -> None:
         type=Path,
         metavar="FILE",
         help="a text file with one garment a line, such as 'upper_body: white linen shirt'; give a "
-        "--region for every category in it",
+        "--parser, or a --region for every category in it",
     )
     add("--person", type=Path, required=True, metavar="FILE", help="photo of the person")
     add("--mask", type=Path, metavar="FILE", help="picture, white is repainted")
@@ -80,6 +82,8 @@ def add_commands(commands: Any) -> None:
         help="with --outfit: all garments in one sampling, or one after the other "
         f"(default {DEFAULT_PASSES})",
     )
+    add_parser_options(parser, "--mask")
+    add("--mask-mode", choices=MODES, default=MODES[0], help="of --parser (default: %(default)s)")
     add(
         "--pose",
         type=Path,
@@ -199,13 +203,15 @@ def _garments(args: argparse.Namespace) -> Image.Image:
     """The person in the garments that one text finds."""
     if not args.text.strip():
         raise ValueError("--text is empty: say what the person should wear.")
-    if args.mask is None:
-        raise ValueError("--mask is missing: give a picture in which white is repainted.")
+    if (args.mask is None) == (args.parser is None):
+        raise ValueError(
+            "Name either --mask, what is to be repainted, or --parser, which finds it."
+        )
     refuse_embeddings(args.prompt, args.text if "{caption}" in args.prompt else "")
     query = Query(args.text, category=args.category, k=args.top_k)
     levels = None if args.levels is None else parse_levels(args.levels)
     person = open_photo(args.person)
-    mask = read_mask(args.mask, person.size)
+    mask = None if args.mask is None else read_mask(args.mask, person.size)
     keypoints = _keypoints(args, person)
     index, encoder = _index(args)
     (result,) = retrieve(index, encoder, [query])
@@ -214,6 +220,8 @@ def _garments(args: argparse.Namespace) -> Image.Image:
         write(result.note)
     _write_hits(hits)
     categories = {hit.garment.category for hit in hits}
+    if mask is None:
+        mask = _parsed_mask(args, person, categories, keypoints)
     return _pipeline(args)(
         person,
         mask,
@@ -237,7 +245,7 @@ def _outfit(args: argparse.Namespace) -> Image.Image:
         raise ValueError("--whole-photo goes with --passes two alone.")
     lines = read_outfit(args.outfit.read_text(encoding="utf-8-sig"))
     person = open_photo(args.person)
-    masks = {category: read_mask(file, person.size) for category, file in args.region}
+    masks: dict[str, Any] = {name: read_mask(file, person.size) for name, file in args.region}
     keypoints = _keypoints(args, person)
     index, encoder = _index(args)
     outfit = retrieve_outfit(index, encoder, lines, Query("outfit", k=args.top_k))
@@ -245,10 +253,12 @@ def _outfit(args: argparse.Namespace) -> Image.Image:
         write(note)
     pieces = []
     for part in outfit.parts:
+        if part.category not in masks and args.parser is not None:
+            masks[part.category] = _parsed_mask(args, person, {part.category}, keypoints)
         if part.category not in masks:
             raise ValueError(
                 f"{part}: there is no region for the category {part.category!r}; give "
-                f"--region {part.category}=FILE, a picture in which white is repainted."
+                f"--parser, or --region {part.category}=FILE (white is repainted)."
             )
         write(str(part))
         _write_hits(part.result.hits)
@@ -303,6 +313,29 @@ def _sampling(args: argparse.Namespace) -> dict[str, Any]:
         "seed": args.seed,
         "callback": lambda done, steps: tell_progress(f"{done}/{steps} steps", done == steps),
     }
+
+
+def _parsed_mask(
+    args: argparse.Namespace,
+    person: Image.Image,
+    categories: set[str],
+    keypoints: np.ndarray | None,
+) -> np.ndarray:
+    """The mask (H, W) float32 in 0..1 that the parser makes for the garments found.
+
+    Raises:
+        ValueError: they are of several categories, or of one that masks don't know.
+    """
+    if len(categories) != 1 or not categories <= set(CATEGORIES):
+        raise ValueError(
+            f"The garments found are of {', '.join(sorted(categories)) or 'no category'}, and "
+            f"--parser needs one of {', '.join(CATEGORIES)}: name it with --category."
+        )
+    (category,) = categories
+    masks = parsed_mask(
+        args.parser, person, category, args.mask_mode, args.grow, args.person_number, keypoints
+    )
+    return masks.mask.astype(np.float32)
 
 
 def _set_defaults(args: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""`fashion-rag mask`: an inpainting mask from a label map and keypoints."""
+"""`fashion-rag mask`: an inpainting mask from a photo or a label map, and keypoints."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..adapter.person.masks import MODES, inpainting_mask, read_labels
+from ..adapter.person.masks import CATEGORIES, MODES, inpainting_mask, read_labels
 from ..adapter.person.pose import DRESSCODE_FRAME, read_pose
+from ..pictures.photos import open_photo
+from .parsing import add_parser_options, parsed_mask
 from .terminal import check_picture, save_picture, write
 
 logger = logging.getLogger(__name__)
@@ -20,14 +22,16 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     """Add the subcommand `mask`."""
     parser = commands.add_parser(
         "mask",
-        help="make an inpainting mask from a label map",
-        description="Make an inpainting mask from a human-parsing label map (ATR labels, as "
-        "segformer_b2_clothes gives them) and keypoints.",
+        help="make an inpainting mask from a photo or a label map",
+        description="Make an inpainting mask from a photo and a human parser, or from a label map "
+        "(ATR labels, as segformer_b2_clothes gives them), and keypoints.",
     )
     add = parser.add_argument
-    add("--labels", type=Path, required=True, metavar="FILE", help="picture of label numbers")
+    add("--labels", type=Path, metavar="FILE", help="picture of label numbers")
+    add("--photo", type=Path, metavar="FILE", help="for --parser: photo of a person")
+    add_parser_options(parser, "--labels")
     add("--keypoints", type=Path, metavar="FILE", help="JSON: Dress Code or POSE_KEYPOINT")
-    add("--category", required=True, help="dresses, upper_body or lower_body")
+    add("--category", required=True, help=", ".join(CATEGORIES))
     add("--mode", choices=MODES, default=MODES[0], help="default: %(default)s")
     add("--paper", action="store_true", help="bug for bug as the official code")
     add("--out", type=Path, required=True, metavar="FILE", help="picture, white is repainted")
@@ -36,20 +40,55 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 def _mask(args: argparse.Namespace) -> None:
     check_picture(args.out, "--out")
+    if (args.labels is None) == (args.parser is None):
+        raise ValueError("Name either --labels, or --parser with --photo.")
+    if (args.photo is None) != (args.parser is None):
+        raise ValueError("--photo belongs to --parser: the photo that the parser looks at.")
+    if args.parser is not None:
+        if args.paper:
+            raise ValueError("--paper belongs to --labels.")
+        mask = _of_photo(args)
+    else:
+        mask = _of_labels(args)
+    out = save_picture(Image.fromarray(mask * np.uint8(255)), args.out)
+    write(f"{out}: {mask.mean():.1%} of the picture is repainted")
+
+
+def _of_photo(args: argparse.Namespace) -> np.ndarray:
+    """(H, W) uint8, 1 = repaint, of the photo."""
+    photo = open_photo(args.photo)
+    keypoints = _keypoints(args, (photo.height, photo.width))
+    masks = parsed_mask(
+        args.parser, photo, args.category, args.mode, args.grow, args.person_number, keypoints
+    )
+    return masks.mask.astype(np.uint8)
+
+
+def _of_labels(args: argparse.Namespace) -> np.ndarray:
+    """(H, W) uint8, 1 = repaint, of the label map."""
     labels = read_labels(args.labels)
     frame = DRESSCODE_FRAME if args.paper else labels.shape
-    keypoints = None
-    if args.keypoints:
-        found = read_pose(args.keypoints, photo=None if args.paper else frame)
-        if found is None:
-            logger.warning("%s has nobody: the mask is made without a pose.", args.keypoints)
-        else:
-            keypoints = found[0]
+    keypoints = _keypoints(args, None if args.paper else frame)
     try:
-        mask = inpainting_mask(
-            labels, keypoints, args.category, args.mode, frame=frame, paper=args.paper
+        return inpainting_mask(
+            labels,
+            keypoints,
+            args.category,
+            args.mode,
+            frame=frame,
+            paper=args.paper,
+            grow=args.grow,
         )
     except ValueError as error:
         raise ValueError(f"{args.labels}: {error}") from error
-    out = save_picture(Image.fromarray(mask * np.uint8(255)), args.out)
-    write(f"{out}: {mask.mean():.1%} of the picture is repainted")
+
+
+def _keypoints(args: argparse.Namespace, photo: tuple[int, int] | None) -> np.ndarray | None:
+    """Keypoints (18, 3) in pixels of the photo of (height, width), or of the file's own frame."""
+    if args.keypoints is None:
+        return None
+    found = read_pose(args.keypoints, photo=photo)
+    if found is None:
+        logger.warning("%s has nobody: the mask is made without a pose.", args.keypoints)
+        return None
+    return found[0]

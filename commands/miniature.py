@@ -63,7 +63,8 @@ def _train(args: argparse.Namespace) -> None:
     from ..miniature.train import train_miniature
 
     if train_miniature(args.out, args.minutes, args.set, args.only):
-        write(f"{args.out / 'model'} is ready")
+        ready = args.out / "parser" / "model" if args.only == "parser" else args.out / "model"
+        write(f"{ready} is ready")
     else:
         write("not complete yet; the same command goes on")
 

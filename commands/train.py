@@ -14,8 +14,8 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "train",
         help="train the method's models on a Dress Code folder, real or drawn",
-        description="Stages: clip, vae, adapter, fashion_rag; the configuration names one. For "
-        "several GPUs or nodes: accelerate launch -m fashion_rag train ...",
+        description="Stages: clip, vae, parser, adapter, fashion_rag; the configuration names one. "
+        "For several GPUs or nodes: accelerate launch -m fashion_rag train ...",
     )
     add = parser.add_argument
     add("config", type=Path, help="TOML file, or the name of one that is shipped")

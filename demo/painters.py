@@ -7,17 +7,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 
 from ..adapter.garment.prompts import PAPER_PROMPT
 from ..adapter.headless.pipeline import FashionRAGPipeline
 from ..adapter.person.cut_out import CONTEXT
+from ..adapter.person.garment_mask import masks_from_labels
 from ..adapter.person.mask_files import read_mask
+from ..adapter.person.masks import GROWTH
+from ..adapter.person.parsing import load_parser
 from ..adapter.person.pose import photo_keypoints
 from ..comfyui_server.client import RUN_SECONDS, Graph, Node
 from ..comfyui_server.installations import Host, has_gpu, optional_packages
 from ..comfyui_server.server import Server, link_or_copy
+from ..miniature.trained import PARSER
 from ..pictures.photos import open_photo
 from ..retriever.encoders.open_clip import load_encoder
 from ..retriever.photos.catalogue import Garment, read_catalogue
@@ -28,7 +33,7 @@ from .scene import Models, photo_of
 
 NAME = "demo"
 """Of the catalogue, its index, the models and the person inside ComfyUI."""
-SEED, FEATHER = 0, 8
+SEED, FEATHER, MASK_MODE = 0, 8, "mask"
 
 
 @dataclass(frozen=True)
@@ -70,20 +75,24 @@ class Headless:
         (hits,) = search(index, encoder.encode_texts([text]), count, category)
         return [_found(hit.garment, hit.score) for hit in hits]
 
-    def paint(self, text: str, worn: list[Found], person: Path) -> Image.Image:
-        """The person in the garments, best first."""
+    def paint(
+        self, text: str, worn: list[Found], person: Path, category: str
+    ) -> tuple[Image.Image, Image.Image]:
+        """The person in the garments, best first, and the mask of what was repainted: a person's
+        own, or what the parser finds for the category."""
         models, photo = self.models, photo_of(person)
         categories = {garment.category for garment in worn}
+        mask, pose = _mask(photo, person, category), person / "pose.json"
         pipeline = FashionRAGPipeline.from_pretrained(
             models.folder, device=self.device, dtype=self.dtype
         )
-        return pipeline(
+        picture = pipeline(
             photo,
-            read_mask(person / "mask.png", photo.size),
+            mask,
             [open_photo(self.catalogue / garment.file) for garment in worn],
             category=categories.pop() if len(categories) == 1 else "",
             caption=text,
-            keypoints=photo_keypoints(person / "pose.json", 0, photo.size),
+            keypoints=photo_keypoints(pose, 0, photo.size) if pose.is_file() else None,
             steps=models.steps,
             guidance_scale=models.guidance,
             width=models.size[0],
@@ -91,6 +100,7 @@ class Headless:
             seed=SEED,
             feather=FEATHER,
         )
+        return picture, mask
 
 
 class InComfyUI:
@@ -113,7 +123,12 @@ class InComfyUI:
         self.server = Server(host, folder / "comfyui", packages, flags, gpu=gpu)
         # On a CPU, full-size models may take an hour.
         self.seconds = None if models.full_size else RUN_SECONDS
-        given = {"models": models.folder, "encoders": models.encoder, "catalogues": catalogue}
+        given = {
+            "models": models.folder,
+            "encoders": models.encoder,
+            "parsers": PARSER,
+            "catalogues": catalogue,
+        }
         for kind, source in given.items():
             if source is not None:
                 (self.server.store / kind).mkdir(parents=True)
@@ -142,15 +157,23 @@ class InComfyUI:
                 found.append(_found(known[file], float(score)))
         return found
 
-    def paint(self, text: str, worn: list[Found], person: Path) -> Image.Image:
-        """The person in the garments, best first."""
-        shutil.copytree(person, self.server.store / "people" / NAME, dirs_exist_ok=True)
+    def paint(
+        self, text: str, worn: list[Found], person: Path, category: str
+    ) -> tuple[Image.Image, Image.Image]:
+        """The person in the garments, best first, and the mask of what was repainted: a person's
+        own, or what the parser finds for the category."""
+        prepared = (person / "mask.png").is_file()
+        if prepared:
+            shutil.copytree(person, self.server.store / "people" / NAME, dirs_exist_ok=True)
+        else:
+            photo_of(person).save(self.server.base / "input" / f"{NAME}.png")
         categories = {garment.category for garment in worn}
-        category = categories.pop() if len(categories) == 1 else None
-        graph = DemoGraph(self.models, text, category, len(worn))
-        saved = graph.paint()
-        (picture,) = self.client.images(self.client.run(graph, self.seconds), saved)
-        return Image.fromarray(picture)
+        searched = categories.pop() if len(categories) == 1 else None
+        graph = DemoGraph(self.models, text, searched, len(worn))
+        saved, masked = graph.paint(None if prepared else category)
+        result = self.client.run(graph, self.seconds)
+        (picture,), (mask,) = (self.client.images(result, node) for node in (saved, masked))
+        return Image.fromarray(picture), Image.fromarray(mask).convert("L")
 
 
 class DemoGraph(Graph):
@@ -178,8 +201,13 @@ class DemoGraph(Graph):
             top_k=count,
         )
 
-    def paint(self) -> Node:
-        """Everything after the search; returns the node that saves."""
+    def paint(self, parsed: str | None) -> tuple[Node, Node]:
+        """Everything after the search; returns the nodes that save the picture and show the mask.
+
+        Args:
+            parsed: the category that the parser is to find the mask of; None for a person who was
+                prepared, with mask and pose.
+        """
         models = self.models
         words = self.add(
             "GarmentTextualInversion",
@@ -191,17 +219,22 @@ class DemoGraph(Graph):
             preprocess="from adapter",
             garments=self.found[0],
         )
-        person = self.add("FashionPersonLoader", person_name=NAME)
+        if parsed is None:
+            person = self.add("FashionPersonLoader", person_name=NAME)
+            photo, mask, pose = person[0], person[1], {"pose": person[2]}
+        else:
+            photo, pose = self.add("LoadImage", image=f"{NAME}.png")[0], {}
+            mask = self.garment_mask(photo, parsed)
         width, height = self.sampling.size
         framed = self.add(
             "FashionFrame",
-            image=person[0],
-            mask=person[1],
+            image=photo,
+            mask=mask,
             width=width,
             height=height,
             context=CONTEXT,
             person=0,
-            pose=person[2],
+            **pose,
         )
         inputs = self.add(
             "FashionInpaintConditioning",
@@ -212,7 +245,7 @@ class DemoGraph(Graph):
             mask=framed[1],
             noise_mask=False,
             person=0,
-            pose=framed[2],
+            **({"pose": framed[2]} if pose else {}),
         )
         latents = self.add(
             "KSampler",
@@ -229,13 +262,41 @@ class DemoGraph(Graph):
         )
         picture = self.add(
             "FashionComposite",
-            original=person[0],
+            original=photo,
             generated=self.add("VAEDecode", samples=latents, vae=models[2]),
-            mask=person[1],
+            mask=mask,
             feather=FEATHER,
             frame=framed[3],
         )
-        return self.add("SaveImage", images=picture, filename_prefix=NAME)
+        shown = self.add("PreviewImage", images=self.add("MaskToImage", mask=mask))
+        return self.add("SaveImage", images=picture, filename_prefix=NAME), shown
+
+    def garment_mask(self, photo: list, category: str) -> list:
+        """The mask that the parser finds on a photo."""
+        parser = self.add("HumanParserLoader", parser_name=NAME)
+        labels = self.add("HumanParse", parser=parser, image=photo)
+        masks = self.add(
+            "GarmentMask",
+            image=photo,
+            category=category,
+            mode=MASK_MODE,
+            grow=GROWTH,
+            person=0,
+            labels=labels,
+        )
+        return masks[0]
+
+
+def _mask(photo: Image.Image, person: Path, category: str) -> Image.Image:
+    """A prepared person's own mask, or what the parser finds on the photo."""
+    own = person / "mask.png"
+    if own.is_file():
+        values = read_mask(own, photo.size)
+        return Image.fromarray((values * 255).round().astype(np.uint8))
+    masks = masks_from_labels(load_parser(PARSER).labels_of(photo), category, MASK_MODE)
+    if not masks.mask.any():
+        raise ValueError(f"The parser finds nothing to repaint: {'; '.join(masks.notes)}.")
+    return Image.fromarray(masks.mask).convert("L")
 
 
 def _found(garment: Garment, score: float) -> Found:

@@ -19,7 +19,7 @@ from ..miniature.examples import (
     garment_of,
     person_for,
     write_catalogue,
-    write_person,
+    write_photo,
 )
 from ..miniature.trained import GUIDANCE, SIZE, STEPS, is_miniature, model_folder
 from ..pictures.photos import open_photo
@@ -99,15 +99,19 @@ def draw_catalogue(folder: Path, progress: Progress | None = None) -> Path:
     return write_catalogue(folder, numbers, progress=progress)
 
 
-def draw_person(folder: Path, garment_file: str | None, category: str | None) -> Path:
-    """A drawn person for a garment of the drawn catalogue, or for any of a category; for a top
-    where that is none of the drawn world's."""
+def drawn_category(category: str | None) -> str:
+    """A category of the drawn world: this one, or tops where it is none of them."""
+    return category if category in CATEGORIES else "upper_body"
+
+
+def draw_person(folder: Path, garment_file: str | None, category: str) -> Path:
+    """The photo of a drawn person for a garment of the drawn catalogue, or for any of a category of
+    the drawn world."""
     if garment_file is None:
-        known = category if category in CATEGORIES else "upper_body"
-        number = FIRST_PERSON + CATEGORIES.index(known)
+        number = FIRST_PERSON + CATEGORIES.index(category)
     else:
         number = person_for(garment_of(garment_file))
-    return write_person(folder, number)
+    return write_photo(folder, number)
 
 
 def copy_person(folder: Path, photo: Path, mask: Path, pose: Path | None) -> Path:

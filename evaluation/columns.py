@@ -18,13 +18,15 @@ class Column:
 
     key: names its folder and its place in the JSON. garments: how many are given. source: CAPTION
     for the text alone, RETRIEVED, OTHERS (retrieved without the sample's own), OWN (the oracle),
-    TRUTH for the true photo that only went through the VAE.
+    TRUTH for the true photo that only went through the VAE. parsed: the mask comes from a human
+    parser's labels, not from the data's own.
     """
 
     key: str
     title: str
     source: str
     garments: int
+    parsed: bool = False
 
     @property
     def prompt(self) -> str:
@@ -47,12 +49,13 @@ TEXT = Column("k0", "k = 0 (caption)", CAPTION, 0)
 FIRST, SECOND, THIRD = (Column(f"k{k}", f"k = {k}", RETRIEVED, k) for k in (1, 2, 3))
 WITHOUT_OWN = Column("k1_without_own", "k = 1, own removed", OTHERS, 1)
 ORACLE = Column("oracle", "oracle (own garment)", OWN, 1)
+PARSED = Column("oracle_parsed", "oracle, mask by the parser", OWN, 1, parsed=True)
 ROUND_TRIP = Column("vae", "true photos through the VAE", TRUTH, 0)
 """No picture that this VAE decodes can be expected to be nearer to the truth."""
 
 PROTOCOL = (TEXT, FIRST, SECOND, THIRD)
 """The paper's: 0 to 3 retrieved garments."""
-CLAIM = (*PROTOCOL, WITHOUT_OWN, ORACLE, ROUND_TRIP)
+CLAIM = (*PROTOCOL, WITHOUT_OWN, ORACLE, PARSED, ROUND_TRIP)
 COLUMNS_BY_KEY = {column.key: column for column in CLAIM}
 
 

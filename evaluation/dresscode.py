@@ -14,6 +14,7 @@ from scipy.ndimage import binary_erosion
 from ..adapter.person.framing import frame
 from ..adapter.person.inpainting import THRESHOLD
 from ..adapter.person.masks import LABELS, MODES
+from ..adapter.person.parsing import HumanParser
 from ..adapter.person.pose import DRESSCODE_FRAME
 from ..categories import CATEGORIES
 from ..training.dresscode import DressCode, Pair
@@ -99,20 +100,27 @@ def read_samples(root: Path, split: str, categories: Collection[str] = CATEGORIE
     return list(samples.values())
 
 
-def load_scene(sample: Sample, size: tuple[int, int], mode: str = MODES[0]) -> Scene:
+def load_scene(
+    sample: Sample,
+    size: tuple[int, int],
+    mode: str = MODES[0],
+    parser: HumanParser | None = None,
+) -> Scene:
     """Read a sample's photo, mask and pose at `size` (height, width).
 
     The mask is made as in training: the pack's own rules at the label map's size, then fitted.
 
     Args:
         mode: of the mask, one of `adapter.person.masks.MODES`.
+        parser: makes the labels that the mask is made of, in place of the label map's.
 
     Raises:
         ValueError: a damaged file, or a label map without anything to repaint.
     """
     data, pair = sample.data, sample.pair
     photo, labels, keypoints = data.photo(pair), data.labels(pair), data.keypoints(pair)
-    mask = data.mask(pair, labels, keypoints, mode)
+    seen = labels if parser is None else parser.labels_of(photo)
+    mask = data.mask(pair, seen, keypoints, mode)
     scale = (photo.width / DRESSCODE_FRAME[1], photo.height / DRESSCODE_FRAME[0], 1)
     framed = frame(photo, mask.astype(np.float32), keypoints * scale, size)
     return Scene(

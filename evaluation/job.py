@@ -36,7 +36,8 @@ class Job:
     table. pairs: how many a category, None for all. skip: how many of the first are left out, so
     that choices can be made on other pairs than the table's. index: made from `root`; None builds
     one. pred_files: official retrieval files instead. encoder: of the index; None is the model's
-    own. clip: for CLIP-S and CLIP-I; None is `encoder`.
+    own. clip: for CLIP-S and CLIP-I; None is `encoder`. parser: a human parser's folder, for the
+    columns whose masks it makes.
     """
 
     root: Path
@@ -56,6 +57,7 @@ class Job:
     clip: Path | None = None
     unet: Path | None = None
     adapter: Path | None = None
+    parser: Path | None = None
 
     @property
     def own_encoder(self) -> Path:
@@ -91,6 +93,8 @@ def mark_folder(job: Job) -> None:
     """
     weights = sorted(job.model.rglob("*.safetensors"))
     weights += [path for path in (job.unet, job.adapter) if path is not None]
+    if job.parser is not None:
+        weights += sorted(job.parser.glob("*.safetensors"))
     mark = {
         "folder": str(job.root.resolve()),
         "sampling": {k: v for k, v in asdict(job.sampling).items() if k != "batch_size"},

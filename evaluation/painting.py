@@ -21,22 +21,32 @@ from ..adapter.headless.pipeline import FashionRAGPipeline
 from ..adapter.person.framing import to_picture
 from ..adapter.person.inpainting import CELL
 from ..adapter.person.masks import MODES
+from ..adapter.person.parsing import HumanParser
 from ..files import atomic_file
 from .dresscode import Sample, load_scene
 
 
 @dataclass(frozen=True)
 class Condition:
-    """What a sample is painted from: a prompt with its caption filled in, and garment photos."""
+    """What a sample is painted from: a prompt with its caption filled in, garment photos, and
+    whether a human parser makes the mask."""
 
     prompt: tuple[str, ...]
     garments: tuple[Path, ...]
+    parsed: bool = False
 
     @classmethod
-    def of(cls, template: str, category: str, caption: str, garments: Sequence[Path]) -> Condition:
+    def of(
+        cls,
+        template: str,
+        category: str,
+        caption: str,
+        garments: Sequence[Path],
+        parsed: bool = False,
+    ) -> Condition:
         """Fill a template (see adapter/garment/prompts.py) in for a sample."""
         words = category_words([category])
-        return cls(tuple(split_prompt(template, words, caption)), tuple(garments))
+        return cls(tuple(split_prompt(template, words, caption)), tuple(garments), parsed)
 
 
 @dataclass(frozen=True)
@@ -71,11 +81,13 @@ class Painter:
         pipeline: FashionRAGPipeline,
         sampling: Sampling,
         open_photo: Callable[[Path], Image.Image],
+        parser: HumanParser | None = None,
     ):
         height, width = sampling.size
         if height % CELL or width % CELL:
             raise ValueError(f"height x width is {height}x{width}, expected multiples of {CELL}.")
         self.pipeline, self.sampling, self._open_photo = pipeline, sampling, open_photo
+        self.parser = parser
         self._words = lru_cache(maxsize=8192)(self._pseudo_words)
 
     @torch.no_grad()
@@ -131,7 +143,13 @@ class Painter:
     def _encoded(self, sample: Sample, missing: Mapping[Condition, tuple[Path, ...]]):
         pipeline, size = self.pipeline, self.sampling.size
         scene = load_scene(sample, size, self.sampling.mask)
-        channels = pipeline.inpainting_channels(scene.photo[None], scene.mask[None])
+        scenes = {False: scene}
+        if any(condition.parsed for condition in missing):
+            scenes[True] = load_scene(sample, size, self.sampling.mask, self.parser)
+        channels = {
+            parsed: pipeline.inpainting_channels(one.photo[None], one.mask[None])
+            for parsed, one in scenes.items()
+        }
         pose = pipeline.pose_channels(scene.keypoints, size)
         seed = zlib.crc32(f"{self.sampling.seed} {sample.category} {sample.person}".encode())
         noise = torch.randn(
@@ -141,7 +159,7 @@ class Painter:
         for condition, files in missing.items():
             garments = [self._words(path) for path in condition.garments]
             context = pipeline.encode_prompt(condition.prompt, garments)
-            yield _Job(channels, pose, noise, context, files)
+            yield _Job(channels[condition.parsed], pose, noise, context, files)
 
     def _pseudo_words(self, path: Path) -> torch.Tensor:
         return self.pipeline.pseudo_words([self._open_photo(path)])[0]

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from ..adapter.headless.pipeline import FashionRAGPipeline
 from ..adapter.person.framing import to_picture
+from ..adapter.person.parsing import load_parser
 from ..files import write_text
 from ..pictures.photos import open_photo
 from ..progress import Progress
@@ -54,12 +55,21 @@ class Evaluation:
     Args:
         world: what is known of the people and garments beyond the folder's photos.
         left_out: measures that are left out, by their titles, each with the reason.
+
+    Raises:
+        ValueError: a column's masks are made by a parser, and the job names none.
     """
 
     def __init__(
         self, job: Job, world: World | None = None, left_out: Mapping[str, str] | None = None
     ):
         self.job, self.world = job, world
+        parsed = [c.key for setting in job.settings for c in setting.columns if c.parsed]
+        if parsed and job.parser is None:
+            raise ValueError(
+                f"The column {parsed[0]} needs a human parser: name its folder with --parser, or "
+                "leave the column out."
+            )
         of_order = {"paired": self._read("paired")}
         for setting in job.settings:
             if setting.order not in of_order:
@@ -136,7 +146,10 @@ class Evaluation:
         """Paint the pictures that are not in the folder yet."""
         job = self.job
         painter = Painter(
-            pipeline, job.sampling, lambda path: open_photo(safe_path(job.root, str(path)))
+            pipeline,
+            job.sampling,
+            lambda path: open_photo(safe_path(job.root, str(path))),
+            None if job.parser is None else load_parser(job.parser),
         )
         files = [
             self.picture_of(setting, sample, column)
@@ -169,7 +182,9 @@ class Evaluation:
                     continue
                 garments = [Path(file) for file in self.garments_of(setting, sample, column)]
                 caption = sample.caption(setting.chunks)
-                condition = Condition.of(column.prompt, sample.category, caption, garments)
+                condition = Condition.of(
+                    column.prompt, sample.category, caption, garments, column.parsed
+                )
                 file = self.picture_of(setting, sample, column)
                 wanted.setdefault(condition, []).append(file)
         return wanted

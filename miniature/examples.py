@@ -129,6 +129,14 @@ def write_person(folder: Path, number: int, size: tuple[int, int] = FRAME) -> Pa
     return folder
 
 
+def write_photo(folder: Path, number: int, size: tuple[int, int] = FRAME) -> Path:
+    """Draw the model photo of this number, and nothing beside it: `folder/photo.jpg`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    photo = draw_model(make_garment(SEED, number), make_scene(SEED, number), size)
+    photo.picture.save(folder / "photo.jpg", quality=QUALITY, subsampling=0)
+    return folder
+
+
 def person_for(garment: Garment) -> int:
     """The number of a held-out person in whose picture the garment has its place.
 

@@ -1,4 +1,4 @@
-"""`fashion-rag miniature train`: from nothing to the miniature's trained model folder."""
+"""`fashion-rag miniature train`: from nothing to the miniature's trained models."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..files import write_text
 COUNT, TEST, SEED = 11_000, 1_800, 0
 """Rendered pairs, those of them that are held out, and the world's seed."""
 SIZE = (384, 512)
-STAGES = ("clip", "vae", "fashion_rag")
+STAGES = ("clip", "vae", "parser", "fashion_rag")
 RECORD = "training.json"
 
 
@@ -24,17 +24,19 @@ def train_miniature(
     settings: list[str] = (),
     only: str | None = None,
 ) -> bool:
-    """Render the world, train the three stages one after the other, and write `folder/model`.
+    """Render the world, train the stages one after the other, and write `folder/model`.
 
-    What is finished is kept, what was begun is resumed: call it again to go on.
+    The human parser is no part of the model: it stays in `folder/parser/model`. What is finished is
+    kept, what was begun is resumed: call it again to go on.
 
     Args:
         minutes: stop the stage that is under way with a checkpoint after so many minutes.
         settings: `STAGE.table.key=value`, changes to the shipped configurations.
-        only: this stage alone; `clip` and `vae` do not need each other, and may run side by side.
+        only: this stage alone; `clip`, `vae` and `parser` do not need each other, and may run side
+            by side.
 
     Returns:
-        Whether the model folder is complete.
+        Whether the model folder, or with `only` that stage, is complete.
     """
     unknown = [setting for setting in settings if setting.split(".")[0] not in STAGES]
     if unknown:
@@ -65,7 +67,11 @@ def train_miniature(
         record_stage(folder, stage, content, time.monotonic() - started)
         if not finished:
             return False
+        if stage == "parser":
+            _note_parser(folder, run / "model")
         (run / "finished").touch()
+    if only == "parser":
+        return True
     if not (folder / "fashion_rag" / "finished").is_file():
         return False
     shutil.copytree(folder / "fashion_rag" / "model", folder / "model", dirs_exist_ok=True)
@@ -92,9 +98,15 @@ def record_stage(folder: Path, stage: str, content: dict, seconds: float) -> Non
 
     file = folder / RECORD
     record = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    world = folder / "world"
+    test = _lines(world / "test_pairs_paired.txt")
     record |= {
         "command": "fashion-rag miniature train --out FOLDER",
-        "world": {"count": COUNT, "test": TEST, "seed": SEED, "size": list(SIZE)},
+        "world": {
+            "count": _lines(world / "train_pairs.txt") + test,
+            "test": test,
+            **json.loads((world / "miniature.json").read_text(encoding="utf-8")),
+        },
         "torch": torch.__version__,
     }
     before = record.setdefault("stages", {}).get(stage, {"seconds": 0})
@@ -106,6 +118,17 @@ def record_stage(folder: Path, stage: str, content: dict, seconds: float) -> Non
         "configuration": {name: value for name, value in content.items() if name != "model"},
     }
     write_text(file, json.dumps(record, indent=2) + "\n")
+
+
+def _lines(file: Path) -> int:
+    return len(file.read_text(encoding="utf-8").splitlines())
+
+
+def _note_parser(folder: Path, parser: Path) -> None:
+    """Copy the record to the parser, with its own stage alone."""
+    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    record["stages"] = {"parser": record["stages"]["parser"]}
+    write_text(parser / RECORD, json.dumps(record, indent=2) + "\n")
 
 
 def processor() -> str:

@@ -9,6 +9,8 @@ from ..model_parts import write_tokenizer
 
 WEIGHTS = Path(__file__).parent / "weights" / "model"
 """A model folder without its tokenizer, whose vocabulary open_clip brings along."""
+PARSER = WEIGHTS.parent / "parser"
+"""The folder of the human parser that knows the drawn world."""
 SIZE = (96, 128)
 """Width and height in pixels of the pictures that it paints."""
 STEPS, GUIDANCE = 20, 2.5

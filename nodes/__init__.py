@@ -9,6 +9,7 @@ from .host.gallery_routes import add_routes
 from .inpaint import FashionInpaintConditioning
 from .models import FashionPromptDepth, FashionRAGLoader, FashionUNetLoader
 from .outfit import OutfitRetrieve
+from .parse import GarmentMask, HumanParse, HumanParserLoader
 from .person import FashionPersonLoader
 from .references import GarmentReferences, ReferenceLatents
 from .retrieve import GarmentIndexBuild, GarmentIndexLoader, TextGarmentRetrieve
@@ -37,4 +38,7 @@ class FashionRAGExtension(ComfyExtension):
             FashionRAGLoader,
             GarmentReferences,
             ReferenceLatents,
+            HumanParserLoader,
+            HumanParse,
+            GarmentMask,
         ]

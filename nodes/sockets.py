@@ -18,6 +18,9 @@ Adapter = io.Custom("FASHIONRAG_ADAPTER")
 Tokens = io.Custom("FASHIONRAG_TOKENS")
 Frame = io.Custom("FASHIONRAG_FRAME")
 """On it travels one `adapter.person.cut_out.Frame` a photo, as a tuple."""
+Parser = io.Custom("FASHIONRAG_PARSER")
+Labels = io.Custom("FASHIONRAG_LABELS")
+"""(b, H, W) uint8, numbers of adapter.person.masks.LABELS."""
 
 
 KEPT_MEGAPIXELS = 4.0

@@ -1,4 +1,4 @@
-"""The training stages by their names: clip, vae, adapter, fashion_rag."""
+"""The training stages by their names: clip, vae, parser, adapter, fashion_rag."""
 
 from __future__ import annotations
 
@@ -45,6 +45,10 @@ def run_stage(
         from .vae import VaeTask
 
         task = VaeTask(config, data)
+    elif stage == "parser":
+        from .parser import ParserTask
+
+        task = ParserTask(config, data)
     else:
         from .fashion_rag import FashionRagTask
 
@@ -64,12 +68,16 @@ def parse_stage(content: dict[str, Any]) -> tuple[str, Any]:
         from .clip import Clip as Config
     elif stage == "vae":
         from .vae import Vae as Config
+    elif stage == "parser":
+        from .parser import Parser as Config
     elif stage in ("adapter", "fashion_rag"):
         from .fashion_rag_config import FashionRag as Config
 
         content = {"train_unet": stage == "fashion_rag", **content}
     else:
-        raise ValueError(f"stage is {stage!r}; expected one of clip, vae, adapter, fashion_rag.")
+        raise ValueError(
+            f"stage is {stage!r}; expected one of clip, vae, parser, adapter, fashion_rag."
+        )
     return stage, parse(Config, content)
 
 

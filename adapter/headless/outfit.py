@@ -7,7 +7,7 @@ once: every piece's prediction counts in its own region, as with ComfyUI's condi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
+from ...progress import Progress
 from ..garment.prompts import PAPER_PROMPT, category_words, scale_garments, split_prompt
 from ..person.cut_out import CONTEXT, cut_mask, cut_out
 from ..person.framing import mask_tensor
@@ -70,7 +71,7 @@ def one_pass(
     context: float = CONTEXT,
     seed: int = 0,
     feather: int = 8,
-    callback: Callable[[int, int], None] | None = None,
+    callback: Progress | None = None,
 ) -> Image.Image:
     """Paint all pieces in one sampling; the options are those of `FashionRAGPipeline.__call__`.
 

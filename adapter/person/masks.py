@@ -37,7 +37,12 @@ LABELS = {
     "bag": 16,
     "scarf": 17,
 }
-MODES = ("bounding_box", "mask")
+MODES = ("bounding_box", "mask", "garment")
+CATEGORIES = ("dresses", "upper_body", "lower_body", "outfit")
+"""Dress Code's three, and `outfit`: all that is worn, as for `dresses`."""
+GARMENT_LABELS = ("upper_clothes", "skirt", "pants", "dress", "belt")
+GROWTH = 10
+"""Pixels at a height of 512 by which the official code grows what is repainted."""
 
 _HEAD = ("hat", "hair", "sunglasses", "face")
 _ARMS = ("left_arm", "right_arm")
@@ -47,17 +52,22 @@ _KEPT_BY = {
     "dresses": (),
     "upper_body": ("skirt", "pants"),
     "lower_body": ("upper_clothes", *_ARMS),
+    "outfit": (),
 }
-_REPAINTED = {
-    "dresses": ("upper_clothes", "skirt", "pants", "dress", "belt", *_LEGS),
+_GARMENTS = {
+    "dresses": GARMENT_LABELS,
     "upper_body": ("upper_clothes",),
-    "lower_body": ("skirt", "pants", *_LEGS),
+    "lower_body": ("skirt", "pants"),
+    "outfit": GARMENT_LABELS,
 }
+_BARED = {"dresses": _LEGS, "upper_body": (), "lower_body": _LEGS, "outfit": _LEGS}
+_REPAINTED = {category: (*_GARMENTS[category], *_BARED[category]) for category in CATEGORIES}
 _REPAINTED_IN_PAPER = {**_REPAINTED, "dresses": ("dress", *_LEGS), "lower_body": ("pants", *_LEGS)}
 _OWN = {
     "dresses": ("dress", "upper_clothes", "skirt", "pants"),
     "upper_body": ("upper_clothes", "dress"),
     "lower_body": ("skirt", "pants", "dress"),
+    "outfit": ("dress", "upper_clothes", "skirt", "pants"),
 }
 """Of which at least one must be there; the rest of what is repainted are arms, legs and belt."""
 _LARGEST = {"sunglasses": 0.03, "left_shoe": 0.15, "right_shoe": 0.15, "belt": 0.15}
@@ -70,7 +80,11 @@ _BELOW_HIPS, _ABOVE_HIPS = 0.1, 0.3
 # Where no hips are known: the waist of a dress, and how far a top reaches below it, in its height.
 _WAIST, _BELOW_WAIST = 0.35, 0.15
 # Pixels at a height of 512.
-_ARM_WIDTH, _NECK, _GROWTH = 45, 20, 10
+_ARM_WIDTH, _NECK = 45, 20
+
+
+class NothingToRepaintError(ValueError):
+    """A label map has nothing of the category."""
 
 
 def inpainting_mask(
@@ -82,13 +96,15 @@ def inpainting_mask(
     frame: tuple[int, int] = DRESSCODE_FRAME,
     paper: bool = False,
     strict: bool = True,
+    grow: int = GROWTH,
 ) -> np.ndarray:
     """What to repaint for a garment of a category.
 
     The garment's labels, for `dresses` and `upper_body` the arms along their joints and the neck,
     all grown by 10 pixels (`mask`), or the box around that (`bounding_box`, what the official run
-    uses); either without hair, shoes, accessories, the face and the hands, and without the other
-    half of the outfit.
+    uses), or the garment's own pixels alone, grown (`garment`); all without hair, shoes,
+    accessories and the face, without the other half of the outfit, and the first two without the
+    hands.
 
     By default the official code's faults are put right: `lower_body` also covers a skirt, and
     `dresses` the separates that the dress replaces; missing joints are passed over, where the
@@ -100,32 +116,38 @@ def inpainting_mask(
         labels: (H, W) integers, see LABELS.
         keypoints: (18, 3), x and y in pixels of `frame`, confidence; None: arms are repainted by
             their labels, hands included, and the neck is left alone.
-        category: dresses, upper_body or lower_body.
-        mode: bounding_box or mask.
+        category: one of CATEGORIES.
+        mode: one of MODES.
         frame: height and width that the keypoints refer to.
         paper: bug for bug as the official code; needs keypoints.
         strict: refuse what `check_labels` does. Without, a map in which the category's garment is
             missing gives a mask of the arms or legs, as training and the official run have it.
+        grow: pixels at a height of 512, 0 or more.
 
     Returns:
         (H, W) uint8, 1 = repaint.
 
     Raises:
-        ValueError: an unknown category or mode, wrong shapes, labels of another numbering, or
-            nothing to repaint.
+        NothingToRepaintError: there is nothing of the category.
+        ValueError: an unknown category or mode, wrong shapes, or labels of another numbering.
     """
     _check(labels, keypoints, category, mode, paper)
     if strict and not paper:
         check_labels(labels, category)
     scale = labels.shape[0] / 512
     lengths = 1.0 if paper else scale
-    repainted = _any(labels, (_REPAINTED_IN_PAPER if paper else _REPAINTED)[category])
+    if mode == "garment":
+        repainted = _any(labels, _GARMENTS[category])
+    else:
+        repainted = _any(labels, (_REPAINTED_IN_PAPER if paper else _REPAINTED)[category])
     kept = _any(labels, _KEPT) | _any(labels, _KEPT_BY[category])
     joints = _joints(keypoints, labels.shape, frame, paper)
-    if not paper and category != "dresses":
-        worn, left = _part_of_dress(labels, joints, category, strict)
+    if not paper:
+        worn, left = _part_of_dress(labels, joints, category, told=strict)
         repainted, kept = repainted | worn, kept | left
-    if category != "lower_body":
+    if mode == "garment":
+        kept |= _any(labels, _HEAD)
+    elif category != "lower_body":
         head = _any(labels, _HEAD)
         arms = _any(labels, _ARMS)
         if joints is not None:
@@ -135,10 +157,10 @@ def inpainting_mask(
             repainted, kept = repainted | neck, (kept | head) & ~(neck & ~_any(labels, _KEPT))
         else:
             repainted, kept = repainted | arms, kept | head
-    growth = 2 * round(_GROWTH * lengths) + 1
+    growth = 2 * round(grow * lengths) + 1
     shape = maximum_filter(repainted, size=growth, mode="constant").astype(bool) & ~kept
     if not shape.any():
-        raise ValueError(
+        raise NothingToRepaintError(
             f"There is nothing of the category {category!r} in the label map (labels present: "
             f"{', '.join(map(str, np.unique(labels)))}). Check the category, and that the labels "
             "are ATR's (segformer_b2_clothes)."
@@ -184,7 +206,8 @@ def check_labels(labels: np.ndarray, category: str) -> None:
     """Refuse a label map with numbers that ATR lacks, or without a garment of the category.
 
     Raises:
-        ValueError: one of these; the numbers found are told.
+        NothingToRepaintError: there is no garment of the category; the numbers found are told.
+        ValueError: there are numbers that ATR lacks.
     """
     numbers = np.unique(labels)
     shown = ", ".join(map(str, numbers[:20].tolist())) + (", ..." if len(numbers) > 20 else "")
@@ -199,15 +222,41 @@ def check_labels(labels: np.ndarray, category: str) -> None:
             f"have: it is of another numbering, such as LIP's or CIHP's 20 labels. {remedy}"
         )
     if not numbers.any():
-        raise ValueError(
+        raise NothingToRepaintError(
             f"There is nothing of the category {category!r} in the label map: it holds nothing but "
             f"background. {remedy}"
         )
     if not _any(labels, _OWN[category]).any():
-        raise ValueError(
+        raise NothingToRepaintError(
             f"There is nothing of the category {category!r} in the label map: none of "
             f"{', '.join(_OWN[category])}. Check the category. {remedy}"
         )
+
+
+def garment_pixels(
+    labels: np.ndarray,
+    category: str,
+    keypoints: np.ndarray | None = None,
+    frame: tuple[int, int] = DRESSCODE_FRAME,
+) -> np.ndarray:
+    """Where a label map (H, W) has a garment of the category, as (H, W) bools: of a dress, for a
+    top or a bottom, the part that is repainted. Keypoints and frame as in `inpainting_mask`."""
+    joints = _joints(keypoints, labels.shape, frame, paper=False)
+    return _any(labels, _GARMENTS[category]) | _part_of_dress(labels, joints, category)[0]
+
+
+def kept_pixels(
+    labels: np.ndarray,
+    category: str,
+    keypoints: np.ndarray | None = None,
+    frame: tuple[int, int] = DRESSCODE_FRAME,
+) -> np.ndarray:
+    """Where a label map (H, W) has what a mask of the category may keep, as (H, W) bools: head,
+    arms with their hands, shoes, accessories, the other half of the outfit or of the dress.
+    Keypoints and frame as in `inpainting_mask`."""
+    joints = _joints(keypoints, labels.shape, frame, paper=False)
+    kept = _any(labels, (*_KEPT, *_HEAD, *_ARMS, *_KEPT_BY[category]))
+    return kept | _part_of_dress(labels, joints, category)[1]
 
 
 def _legend() -> str:
@@ -237,12 +286,13 @@ def _other_numbering(labels: np.ndarray) -> str:
 
 
 def _part_of_dress(
-    labels: np.ndarray, joints: np.ndarray | None, category: str, told: bool
+    labels: np.ndarray, joints: np.ndarray | None, category: str, told: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What of a dress is repainted for a top or a bottom, and what of it stays."""
+    """What of a dress is repainted for a top or a bottom, and what of it stays; nothing of either
+    where all of it is repainted."""
     dress = _any(labels, ("dress",))
     nothing = np.zeros_like(dress)
-    if not dress.any():
+    if category not in ("upper_body", "lower_body") or not dress.any():
         return nothing, nothing
     upper = category == "upper_body"
     row = _hip_row(joints, -_BELOW_HIPS if upper else _ABOVE_HIPS)
@@ -275,8 +325,8 @@ def _hip_row(joints: np.ndarray | None, higher: float) -> int | None:
 
 
 def _check(labels, keypoints, category: str, mode: str, paper: bool) -> None:
-    if category not in _REPAINTED:
-        raise ValueError(f"category is {category!r}; expected one of {', '.join(_REPAINTED)}.")
+    if category not in CATEGORIES:
+        raise ValueError(f"category is {category!r}; expected one of {', '.join(CATEGORIES)}.")
     if mode not in MODES:
         raise ValueError(f"mode is {mode!r}; expected one of {', '.join(MODES)}.")
     if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.integer):
@@ -286,6 +336,11 @@ def _check(labels, keypoints, category: str, mode: str, paper: bool) -> None:
         )
     if keypoints is not None and keypoints.shape != (POSE_CHANNELS, 3):
         raise ValueError(f"The keypoints have shape {keypoints.shape}; expected (18, 3).")
+    if paper and (mode == "garment" or category == "outfit"):
+        raise ValueError(
+            f"The official code makes no mask of mode {mode!r} for {category!r}: choose another, "
+            "or leave out `paper`."
+        )
     if paper and keypoints is None:
         raise ValueError("The official mask can't be made without keypoints.")
 

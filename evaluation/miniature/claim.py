@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...miniature.fabrics import PLAIN
-from ..columns import FIRST, ORACLE, PROTOCOL, ROUND_TRIP, TEXT
+from ..columns import FIRST, ORACLE, PARSED, PROTOCOL, ROUND_TRIP, TEXT
 from ..distances import frechet_distance
 from ..measured import Measured
 from ..statistics import Figure, mean_figure, resampled_distance, shared_figure
@@ -16,6 +16,7 @@ from ..statistics import Figure, mean_figure, resampled_distance, shared_figure
 CLASSIFIER_RATE = 0.95
 PATTERN_MEASURES = ("pattern", "retrieved_pattern")
 _COLOUR_SLACK = 0.10
+_PARSED_SLACK = 0.05
 _RESAMPLES = 200
 _UNMEASURED = "nothing to measure it by"
 
@@ -93,6 +94,7 @@ def judge(measured: Measured, own: np.ndarray, patterns: Sequence[str]) -> list[
             rate,
         ),
         _colour_of_retrieved(measured),
+        *_parsed(measured),
         *_realism(measured),
         _outside(measured),
     ]  # fmt: skip
@@ -215,6 +217,28 @@ def _pattern(measured: Measured, label: str, key: str, name: str, rate: Figure |
     if rate is None or rate.value < CLASSIFIER_RATE:
         return Target(label, target.wanted, target.reached, False, "void: see the classifier")
     return target
+
+
+def _parsed(measured: Measured) -> list[Target]:
+    """How much worse the oracle is on the parser's masks than on the true ones."""
+    found = []
+    for label, name, sign in (("colour error", "colour_error", 1), ("pattern", "pattern", -1)):
+        reached = shared_figure(
+            lambda parsed, true, sign=sign: sign * (parsed / true - 1),
+            *(_column(measured, key, name) for key in (PARSED.key, ORACLE.key)),
+        )
+
+        def reason(value: float, name: str = name) -> str:
+            parsed, true = (_mean(measured, key, name) for key in (PARSED.key, ORACLE.key))
+            return f"{parsed:.3g} on the parser's masks, {true:.3g} on the true ones"
+
+        found.append(
+            _target(
+                f"oracle, masks by the parser: {label}", "at most 5 % worse", reached,
+                lambda x: x <= _PARSED_SLACK, reason,
+            )
+        )  # fmt: skip
+    return found
 
 
 def _share_of_gain(measured: Measured, own: np.ndarray, label: str, name: str) -> Target:

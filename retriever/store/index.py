@@ -257,6 +257,19 @@ class GarmentIndex:
             counts.update(found)
         return None if len(counts) > most else dict(sorted(counts.items()))
 
+    def values_at(self, rows: np.ndarray, column: str) -> list[str]:
+        """What a column holds in rows that hold a garment, in their order; '' where it is empty."""
+        rows = np.asarray(rows, dtype=np.int64)
+        values = [""] * len(rows)
+        numbers = np.searchsorted(self._starts, rows, side="right") - 1
+        for number in np.unique(numbers).tolist():
+            start, part = self._starts[number], self.parts[number]
+            places = np.flatnonzero(numbers == number)
+            found = part.records.values_at(rows[places] - start, column)
+            for place, row in zip(places.tolist(), rows[places].tolist(), strict=True):
+                values[place] = found.get(row - start, "")
+        return values
+
     def values_of(self, column: str) -> ColumnValues:
         """What a column holds: how many texts, how many of them numbers, and some of them."""
         found = [part.records.values_of(column, part.removed) for part in self.parts]

@@ -10,6 +10,7 @@ PAPER_PROMPT = "a photo of a model wearing {category} made of {garments}"
 INDEX, GARMENTS = "FASHIONRAG_INDEX", "FASHIONRAG_GARMENTS"
 ADAPTER, TOKENS = "FASHIONRAG_ADAPTER", "FASHIONRAG_TOKENS"
 FRAME = "FASHIONRAG_FRAME"
+PARSER, LABELS = "FASHIONRAG_PARSER", "FASHIONRAG_LABELS"
 HOST_PAIR = [("clip", "CLIP", {}), ("clip_vision", "CLIP_VISION", {})]
 
 NODES = {
@@ -221,5 +222,34 @@ NODES = {
         ],
         "optional": [("person", "IMAGE", {})],
         "outputs": [("positive", "CONDITIONING"), ("negative", "CONDITIONING")],
+    },
+    "HumanParserLoader": {
+        "required": [("parser_name", "COMBO", {})],
+        "outputs": [("parser", PARSER)],
+    },
+    "HumanParse": {
+        "required": [("parser", PARSER, {}), ("image", "IMAGE", {})],
+        "outputs": [("labels", LABELS)],
+    },
+    "GarmentMask": {
+        "required": [
+            ("image", "IMAGE", {}),
+            ("category", "COMBO", {"default": "upper_body"}),
+            ("mode", "COMBO", {"default": "bounding_box"}),
+            ("grow", "INT", {"default": 10, "min": 0, "max": 128}),
+            ("person", "INT", {"default": 0, "min": 0}),
+        ],
+        "optional": [
+            ("labels", LABELS, {}),
+            ("garment", "MASK", {}),
+            ("keep", "MASK", {}),
+            ("pose", "POSE_KEYPOINT", {}),
+        ],
+        "outputs": [
+            ("mask", "MASK"),
+            ("garment", "MASK"),
+            ("keep", "MASK"),
+            ("preview", "IMAGE"),
+        ],
     },
 }

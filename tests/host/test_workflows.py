@@ -14,6 +14,7 @@ from comfy_cli.workflow_to_api import convert_ui_to_api
 from fashion_rag.comfyui_server.client import Graph, Node
 from fashion_rag.comfyui_server.installations import PACK
 from PIL import Image
+from scipy.ndimage import maximum_filter
 
 from .. import workflows
 from .graphs import Dress
@@ -219,8 +220,8 @@ def test_main_workflow_runs_on_the_standin(server, index):
     graph = Graph(convert_ui_to_api(workflow, server.client.json("/object_info")))
     result = server.client.run(graph)
     (picture,) = server.client.images(result, graph.node("SaveImage"))
-    (sheet,) = server.client.images(result, graph.node("TextGarmentRetrieve"))
-    assert sheet.std() > 0
+    shown = result.outputs[graph.node("TextGarmentRetrieve").number]
+    assert shown["index"] == [index] and len(shown["garments"]) == 3
     photo = np.asarray(Image.open(server.base / "input" / "1.png").convert("RGB"))
     mask = np.asarray(Image.open(server.base / "input" / "1_mask.png").convert("L")) >= 128
     assert picture.shape == photo.shape
@@ -239,9 +240,11 @@ def test_the_miniature_runs_as_it_is_shipped(bare, schemas):
     loader = graph[graph.node("FashionPersonLoader").number]
     person = SHIPPED / "people" / loader["inputs"]["person_name"]
     photo = np.asarray(Image.open(person / "photo.jpg").convert("RGB"))
-    mask = np.asarray(Image.open(person / "mask.png").convert("L")) > 127
-    np.testing.assert_array_equal(picture[~mask], photo[~mask])
-    assert (picture[mask] != photo[mask]).any(axis=1).mean() > 0.9
+    # The parser's mask is nearly the one that belongs to the drawn person.
+    true = np.asarray(Image.open(person / "mask.png").convert("L")) > 127
+    changed = (picture != photo).any(axis=2)
+    assert changed[true].mean() > 0.85
+    assert not changed[~maximum_filter(true, size=61)].any()
 
 
 def painted(server) -> str:

@@ -38,7 +38,7 @@ def standing(**changes: tuple[float, float] | None) -> np.ndarray:
     return points
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", ["bounding_box", "mask"])
 @pytest.mark.parametrize("paper", [True, False])
 def test_golden(mode, paper):
     found = inpainting_mask(MAP, KEYPOINTS, "upper_body", mode, paper=paper)
@@ -76,7 +76,8 @@ def test_hands_face_and_hair_stay():
     )
     for mode in MODES:
         mask = inpainting_mask(labels, standing(), "upper_body", mode)
-        for name in ("face", "hair", "left_arm", "pants"):
+        hands = () if mode == "garment" else ("left_arm",)
+        for name in ("face", "hair", "pants", *hands):
             assert not mask[labels == LABELS[name]].any(), (mode, name)
 
 
@@ -201,6 +202,41 @@ def test_half_of_a_dress_for_a_top_or_a_bottom(caplog, hips):
     for category in ("upper_body", "lower_body"):
         box = inpainting_mask(labels, keypoints, category)
         assert (box >= (top if category == "upper_body" else bottom)).all()
+
+
+@pytest.mark.parametrize(("category", "mode"), [("outfit", "mask"), ("dresses", "garment")])
+def test_what_the_official_code_does_not_know(category, mode):
+    with pytest.raises(ValueError, match="official code makes no mask"):
+        inpainting_mask(MAP, KEYPOINTS, category, mode, paper=True)
+
+
+def test_the_garment_alone_is_grown_and_nothing_else():
+    labels = drawn(
+        upper_clothes=(140, 130, 240, 260),
+        face=(170, 50, 210, 130),
+        left_arm=(240, 130, 270, 320),
+        pants=(140, 260, 240, 450),
+    )
+    mask = inpainting_mask(labels, standing(), "upper_body", "garment", grow=6) > 0
+    assert mask[130:260, 134:246].all() and mask.sum() == 112 * 142 - 40 * 6 - 6 * 100
+    assert not mask[labels == LABELS["face"]].any() and not mask[labels == LABELS["pants"]].any()
+    same = inpainting_mask(labels, standing(), "upper_body", "garment", grow=0) > 0
+    np.testing.assert_array_equal(same, labels == LABELS["upper_clothes"])
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_outfit_is_all_that_is_worn(mode):
+    labels = drawn(upper_clothes=(140, 130, 240, 260), skirt=(130, 260, 250, 400))
+    mask = inpainting_mask(labels, standing(), "outfit", mode)
+    assert mask[labels > 0].all()
+    np.testing.assert_array_equal(mask, inpainting_mask(labels, standing(), "dresses", mode))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_more_growth_never_takes_away(mode):
+    masks = [inpainting_mask(MAP, KEYPOINTS, "upper_body", mode, grow=g) for g in (0, 10, 30)]
+    assert (masks[0] <= masks[1]).all() and (masks[1] <= masks[2]).all()
+    assert masks[0].sum() < masks[2].sum()
 
 
 def test_command(tmp_path, capsys):

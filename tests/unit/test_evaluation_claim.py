@@ -24,8 +24,14 @@ def measured(**changes: dict[str, float]) -> tuple[Measured, np.ndarray]:
     """A run that meets every target, but for `changes`: by column, the means of measures."""
     rng = np.random.default_rng(0)
     own = (rng.random(COUNT) < 0.4).astype(float)
-    errors = {"k0": 20.0, "oracle": 6.0, "vae": 1.0, "k1_without_own": 18.0}
-    patterns = {"k0": 0.2, "oracle": 0.93, "vae": 0.98, "k1_without_own": 0.2}
+    errors = {"k0": 20.0, "oracle": 6.0, "oracle_parsed": 6.1, "vae": 1.0, "k1_without_own": 18.0}
+    patterns = {
+        "k0": 0.2,
+        "oracle": 0.93,
+        "oracle_parsed": 0.93,
+        "vae": 0.98,
+        "k1_without_own": 0.2,
+    }
     values, features = {}, {"": rng.normal(size=(COUNT, 8))}
     for column in CLAIM:
         error = np.full(COUNT, errors.get(column.key, 0))
@@ -79,6 +85,8 @@ def test_a_run_that_meets_them_all():
             "rest of the mask",
         ),
         ({"oracle": {"pattern": 0.8}}, "oracle: pattern", "of the VAE's round trips"),
+        ({"oracle_parsed": {"colour_error": 6.5}}, "oracle, masks by the parser: colour", "true"),
+        ({"oracle_parsed": {"pattern": 0.8}}, "oracle, masks by the parser: pattern", "0.8 on"),
         ({"k1": {"colour_error": 19.0}}, "k = 1 against k = 0: colour error", "wrong garment"),
         ({"k1": {"retrieved_pattern": 0.7}}, "k = 1: pattern of the retrieved", "classifier"),
         ({"k1": {"retrieved_colour_error": 7}}, "k = 1: colour error against the ret", "fit"),

@@ -19,7 +19,7 @@ from PIL import Image
 
 SIZE = (128, 96)
 CLASSIFIER = "pattern_classifier.safetensors"
-COLUMNS = ("k0", "k1", "k2", "k3", "k1_without_own", "oracle", "vae")
+COLUMNS = ("k0", "k1", "k2", "k3", "k1_without_own", "oracle", "oracle_parsed", "vae")
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +203,6 @@ def test_a_person_in_the_own_garment_is_the_photo(world):
     ("arguments", "message"),
     [
         ([], "--miniature"),
-        (["--miniature", "--pairs", "0"], "--pairs is 0"),
         (["--miniature", "--columns", "k9"], "'k9'; there are: k0, k1"),
         (["--miniature", "--size", "90x120"], "120x90, expected multiples of 8"),
         (["--miniature", "--classifier", "none.safetensors"], "none.safetensors is missing"),
@@ -216,6 +215,12 @@ def test_what_cannot_be_run_is_said(world, model, tmp_path, capsys, arguments, m
     assert main(["evaluate", "--json", str(file), "--device", "cpu", *arguments]) == 1
     assert message in capsys.readouterr().err
     assert not file.exists() and not (tmp_path / "out/pictures").exists()
+
+
+def test_at_least_one_pair_is_evaluated(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--miniature", "--pairs", "0", "--json", str(tmp_path / "out.json")])
+    assert "argument --pairs: '0': expected a whole number of 1 or more" in capsys.readouterr().err
 
 
 def test_a_folder_without_a_model_is_not_taken(world, model, tmp_path, capsys):
@@ -246,3 +251,17 @@ def test_photos_get_the_official_measures_where_their_weights_are(
     figures = table["columns"]["k1"]["figures"]
     # Nobody knows how the person would look in the other garment.
     assert "clip_i" in figures and "ssim" not in figures and "pattern" not in figures
+
+
+def test_the_parsers_mask_is_painted_and_needs_a_parser(finished, world, model, capsys):
+    """The same condition under another mask is another picture; without a parser there is none."""
+    _, folder = finished
+    both = [
+        next((folder / "pictures/paired_3" / column).rglob("*.png")).read_bytes()
+        for column in ("oracle", "oracle_parsed")
+    ]
+    assert both[0] != both[1]
+    arguments = ["evaluate", "--data", str(world), "--model", str(model), "--columns"]
+    arguments += ["oracle_parsed", "--json", str(folder / "other.json")]
+    assert main(arguments) == 1
+    assert "oracle_parsed needs a human parser" in capsys.readouterr().err

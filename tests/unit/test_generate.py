@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fashion_rag.adapter.person.garment_mask import GarmentMasks
+from fashion_rag.commands import generate
 from fashion_rag.commands.generate import add_commands
 from fashion_rag.miniature.standin import make_standin
 from fashion_rag.retriever.encoders.open_clip import load_encoder
@@ -47,7 +49,7 @@ def house(tmp_path_factory) -> Path:
     return root
 
 
-def call(house: Path, *more: str) -> None:
+def call(house: Path, *more: str, mask: bool = True) -> None:
     parser = argparse.ArgumentParser()
     add_commands(parser.add_subparsers())
     given = [
@@ -58,6 +60,7 @@ def call(house: Path, *more: str) -> None:
             ("index", "index"),
             ("model", "model"),
         )
+        if mask or name != "mask"
     ]
     args = parser.parse_args(["generate", *given, *SMALL, *more])
     args.run(args)
@@ -81,6 +84,32 @@ def test_a_category_narrows_and_the_whole_picture_can_be_had(house, capsys):
     written = capsys.readouterr().out
     assert "green" in written and "navy" not in written
     assert Image.open(out).size == (48, 64)
+
+
+def test_a_parser_in_place_of_the_mask(house, tmp_path, monkeypatch):
+    """The mask is of the category of the garments found."""
+    asked = []
+
+    def parsed(parser, photo, category, mode, grow, person, keypoints):
+        asked.append((parser, photo.size, category, mode, grow, person, keypoints is None))
+        masks = np.zeros((photo.height, photo.width), bool)
+        masks[30:90, 20:60] = True
+        return GarmentMasks(masks, masks, ~masks, ())
+
+    monkeypatch.setattr(generate, "parsed_mask", parsed)
+    out = tmp_path / "parsed.png"
+    more = ("--parser=P", "--text=green", "--category=dresses", f"--out={out}", "--grow=5")
+    call(house, *more, mask=False)
+    assert asked == [("P", (80, 120), "dresses", "bounding_box", 5, 0, True)]
+    before, after = np.array(Image.open(house / "person.png")), np.array(Image.open(out))
+    inside = np.array(Image.open(house / "mask.png")) > 127
+    assert np.array_equal(before[~inside], after[~inside])
+    assert (before != after)[inside].mean() > 0.9
+    with pytest.raises(ValueError, match="of dresses, upper_body.*name it with --category"):
+        call(house, "--parser=P", "--text=a", f"--out={out}", mask=False)
+    for given in (True, False):
+        with pytest.raises(ValueError, match="either --mask, or --parser"):
+            call(house, *(["--parser=P"] if given else []), "--text=a", "--out=a.png", mask=given)
 
 
 def call_outfit(house: Path, lines: str, out: Path, *more: str) -> None:

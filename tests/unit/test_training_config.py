@@ -44,7 +44,10 @@ def test_the_real_ones_are_shipped():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"stage": "gan"}, "stage is 'gan'; expected one of clip, vae, adapter, fashion_rag"),
+        (
+            {"stage": "gan"},
+            "stage is 'gan'; expected one of clip, vae, parser, adapter, fashion_rag",
+        ),
         ({"stage": None}, "stage is None"),
         ({"modle": "m"}, "unknown key 'modle'; known here: .*model"),
         ({"size": "big"}, "size is 'big'; expected a list"),

@@ -11,6 +11,7 @@ pytest.importorskip("aggdraw")
 pytest.importorskip("tensorboard")
 
 from fashion_rag.adapter.headless.pipeline import FashionRAGPipeline  # noqa: E402
+from fashion_rag.adapter.person.parsing import load_parser  # noqa: E402
 from fashion_rag.commands.main import main  # noqa: E402
 from fashion_rag.miniature import train as miniature  # noqa: E402
 
@@ -20,6 +21,9 @@ OWN = (
     "clip.model.vision_cfg.layers=1",
     "clip.model.text_cfg.layers=1",
     "vae.model.block_out_channels=[32, 32, 32, 32]",
+    "parser.model.hidden_sizes=[8, 8, 16, 16]",
+    "parser.size=[32, 32]",
+    "parser.input=[32, 32]",
     "fashion_rag.unet.block_out_channels=[32, 32, 32]",
     "fashion_rag.unet.attention_head_dim=2",
 )
@@ -43,6 +47,9 @@ def test_one_command_makes_the_miniature(tmp_path, monkeypatch, capsys):
     record = json.loads((folder / miniature.RECORD).read_text())
     assert list(record["stages"]) == list(miniature.STAGES)
     assert record["world"]["count"] == 6 and record["command"].startswith("fashion-rag miniature")
+    parser = tmp_path / "mini" / "parser" / "model"
+    assert load_parser(parser).preprocessing.size == (32, 32)
+    assert list(json.loads((parser / miniature.RECORD).read_text())["stages"]) == ["parser"]
     for stage in record["stages"].values():
         assert stage["configuration"]["run"]["steps"] == 2 and stage["seconds"] >= 0
     # Nothing is done again.

@@ -1,0 +1,76 @@
+"""What `mask` and `generate` share: the mask of a photo by a human parser."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..adapter.person.garment_mask import GarmentMasks, masks_from_labels, pose_frame
+from ..adapter.person.masks import GROWTH
+from ..adapter.person.parsing import load_parser
+from ..miniature.trained import PARSER
+from .terminal import MINIATURE, tell, whole_number
+
+
+def parser_folder(name: str) -> Path:
+    """The folder that an option names; `miniature` is the shipped one, unless a folder is there."""
+    folder = Path(name)
+    return PARSER if name == MINIATURE and not folder.exists() else folder
+
+
+def add_parser_options(parser: ArgumentParser, instead_of: str) -> None:
+    """Add the options of a mask that a parser makes."""
+    add = parser.add_argument
+    add(
+        "--parser",
+        type=parser_folder,
+        metavar="FOLDER",
+        help=f"instead of {instead_of}: a human parser in transformers' layout, or `{MINIATURE}`",
+    )
+    add(
+        "--grow",
+        type=whole_number(0, 512),
+        default=GROWTH,
+        help=f"of the mask, in pixels at a height of 512 (default {GROWTH})",
+    )
+    add(
+        "--person-number",
+        type=whole_number(0),
+        default=0,
+        metavar="N",
+        help="of the photo, for --parser: 0 is the largest (default)",
+    )
+
+
+def parsed_mask(
+    parser: Path,
+    photo: Image.Image,
+    category: str,
+    mode: str,
+    grow: int,
+    person: int = 0,
+    keypoints: np.ndarray | None = None,
+) -> GarmentMasks:
+    """The masks of a photo; what is to be said about them goes to the terminal.
+
+    Args:
+        parser: a folder in transformers' layout.
+        keypoints: (18, 3) in pixels of the photo.
+
+    Raises:
+        FileNotFoundError, ValueError: the parser can't be loaded, or the mask is empty.
+    """
+    labels = load_parser(parser).labels_of(photo)
+    pose = None if keypoints is None else pose_frame(keypoints, labels.shape)
+    masks = masks_from_labels(labels, category, mode, grow, person=person, pose=pose)
+    if not masks.mask.any():
+        raise ValueError(
+            f"The parser {parser} finds nothing to repaint: {'; '.join(masks.notes)}. Check the "
+            "category and the photo, or give a mask of your own."
+        )
+    for note in masks.notes:
+        tell(note)
+    return masks

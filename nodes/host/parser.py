@@ -1,0 +1,35 @@
+"""A human parser under ComfyUI's memory management."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from ...adapter.person.parsing import HumanParser, load_parser
+from .memory import WholeModule, encoder_dtype
+from .progress import progress_bar
+
+
+class ParsingNetwork(torch.nn.ModuleDict):
+    """A network of transformers. The host writes to a module's `device`, which those only let it
+    read."""
+
+
+class ManagedParser:
+    """A parser whose network the host brings to its device, and takes away again."""
+
+    def __init__(self, parser: HumanParser):
+        self.parser = parser
+        self.module = WholeModule(ParsingNetwork({"parser": parser.network}))
+
+    def labels(self, photos: torch.Tensor) -> torch.Tensor:
+        """(b, H, W, 3) float in 0..1 -> (b, H, W) uint8, see `HumanParser.labels`; moves the node's
+        bar, and can be cancelled after each photo."""
+        self.module.load()
+        return self.parser.labels(photos, progress_bar())
+
+
+def open_parser(folder: Path) -> ManagedParser:
+    """A parser's folder, in half precision where the device is fit for it."""
+    return ManagedParser(load_parser(folder, encoder_dtype()))
