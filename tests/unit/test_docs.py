@@ -22,13 +22,13 @@ LITERAL = re.compile(
 INTERNATIONAL = {"clip_vision", "upper_body", "lower_body"}
 # Words that stand in English sentences and in no other language of ours.
 ENGLISH = re.compile(
-    r"\b(?:[Tt]he|of|with|[Ff]rom|its|that|each|where|which|when|is|are|by|[Ff]or)\b"
+    r"\b(?:[Tt]he|of|with|[Ff]rom|its|that|each|where|which|when|is|are|by|For)\b"
 )
 SCRIPTS = {"ja": "[ぁ-ヿ一-鿿]", "ko": "[가-힣]", "ru": "[а-яё]", "zh": "[一-鿿]"}
-# Headings of a help page's tables, and the words that stand for the values of a switch.
+# Headings of a help page's tables, the mark of an optional input, the values of a switch.
 HELP = {
-    "en": ("## Inputs", "## Outputs", {"on": "on", "off": "off"}),
-    "zh": ("## 输入", "## 输出", {"开": "on", "关": "off"}),
+    "en": ("## Inputs", "## Outputs", " (optional)", {"on": "on", "off": "off"}),
+    "zh": ("## 输入", "## 输出", " (可选)", {"开": "on", "关": "off"}),
 }
 
 
@@ -64,7 +64,7 @@ def help_page(name: str, language: str) -> str:
 
 def help_rows(name: str, language: str) -> tuple[list[tuple], list[tuple[str, str]]]:
     """A help page's tables: (input, type, what is literal in its default), (output, type)."""
-    to_inputs, to_outputs, switches = HELP[language]
+    to_inputs, to_outputs, _, switches = HELP[language]
     inputs, outputs = help_page(name, language).split(to_inputs)[1].split(to_outputs)
     rows = re.findall(r"^\| `(\w+)`[^|]*\| (\w+) \|([^|]*)\|", inputs, re.MULTILINE)
     found = []
@@ -82,6 +82,20 @@ def test_a_help_page_names_every_input_and_output(name, language):
     assert [slot for slot, _, _ in inputs] == slots(contract)
     assert outputs == list(contract["outputs"])
     assert inputs == help_rows(name, "en")[0]
+
+
+@pytest.mark.parametrize("name", NODES)
+@pytest.mark.parametrize("language", HELP)
+def test_a_help_page_says_what_the_tooltips_say(name, language):
+    node = json.loads((LOCALES / language / "nodeDefs.json").read_text(encoding="utf-8"))[name]
+    page, mark = help_page(name, language), HELP[language][2]
+    for slot in slots(NODES[name]):
+        optional = slot in [option for option, _, _ in NODES[name].get("optional", [])]
+        row = rf"^\| `{slot}`{re.escape(mark) if optional else ''} \| .* \| (.*) \|$"
+        assert node["inputs"][slot]["tooltip"] in re.findall(row, page, re.MULTILINE)
+    for number, (slot, kind) in enumerate(NODES[name]["outputs"]):
+        tooltip = node["outputs"][str(number)]["tooltip"]
+        assert f"| `{slot}` | {kind} | {tooltip} |\n" in page
 
 
 @pytest.mark.parametrize("name", NODES)
