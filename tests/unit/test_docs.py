@@ -21,9 +21,7 @@ LITERAL = re.compile(
 # Texts of more than a word that read the same in another language.
 INTERNATIONAL = {"clip_vision", "upper_body", "lower_body"}
 # Words that stand in English sentences and in no other language of ours.
-ENGLISH = re.compile(
-    r"\b(?:[Tt]he|of|with|[Ff]rom|its|that|each|where|which|when|is|are|by|For)\b"
-)
+ENGLISH = re.compile(r"\b(?:[Tt]he|of|with|[Ff]rom|its|that|each|where|which|when|is|are|by|For)\b")
 SCRIPTS = {"ja": "[ぁ-ヿ一-鿿]", "ko": "[가-힣]", "ru": "[а-яё]", "zh": "[一-鿿]"}
 # Headings of a help page's tables, the mark of an optional input, the values of a switch.
 HELP = {
