@@ -157,9 +157,7 @@ def _generate(args: argparse.Namespace) -> None:
                 f"--{name} is {getattr(args, name)}: expected a multiple of {CELL}, such as 512."
             )
     if (args.mask is None) == (args.parser is None):
-        raise ValueError(
-            "Name either --mask, what is to be repainted, or --parser, which finds it."
-        )
+        raise ValueError("Name either --mask, or --parser, which makes the mask from the photo.")
     split_prompt(args.prompt)
     refuse_embeddings(args.prompt, args.text if "{caption}" in args.prompt else "")
     check_picture(args.out, "--out")
