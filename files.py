@@ -1,4 +1,4 @@
-"""Writing files in one step, names and hashes of files: the one place for these.
+"""Writing files in one step, names, hashes and states of files: the one place for these.
 
 A file that is written through `atomic_file` is either whole or not there, and has the permissions
 that the process's umask gives. Hashes of large files are remembered by size and time, in memory
@@ -15,7 +15,7 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -78,11 +78,11 @@ def write_text(path: Path, content: str) -> None:
 
 
 def replace_file(source: Path, target: Path) -> None:
-    """Rename a file over another. On Windows a virus scanner or a reader may hold the target for a
-    moment: the rename is tried again for two seconds.
+    """Rename a file over another, or a folder to a new name. On Windows a virus scanner or a reader
+    may hold one of them for a moment: the rename is tried again for two seconds.
 
     Raises:
-        PermissionError: another process still holds the target, or it can't be written.
+        PermissionError: another process still holds one of them, or it can't be written.
         OSError: any other failure, at once.
     """
     for attempt in range(_RETRIES):
@@ -154,6 +154,59 @@ def remembered(purpose: str, paths: Sequence[Path], compute: Callable[[], str]) 
         _remembered[key] = compute()
         _write_remembered()
     return _remembered[key]
+
+
+def state_of_file(path: Path) -> tuple[str, int, int]:
+    """Plain values that change when the file does: its path, size in bytes and time in ns.
+
+    A file that is not there, or can't be looked at, is a state of its own (size -1).
+    """
+    try:
+        found = os.stat(path)
+    except OSError:
+        return os.fspath(path), -1, 0
+    return os.fspath(path), found.st_size, found.st_mtime_ns
+
+
+def state_of_folder(folder: Path, passed_over: Collection[str] = ()) -> str:
+    """A SHA-256 in hex that changes with the names, sizes and times of the files below a folder.
+
+    No file is opened. Names that start with a dot are passed over, and links to folders are not
+    followed; a folder that can't be listed is a state of its own.
+
+    Args:
+        passed_over: names of further folders that don't count, casefolded.
+    """
+    digest = hashlib.sha256()
+    folders = [os.fspath(folder)]
+    while folders:
+        path = folders.pop()
+        lines: list[str] = []
+        inside: list[str] = []
+        try:
+            with os.scandir(path) as entries:
+                for entry in entries:
+                    name = entry.name
+                    if name[0] == ".":
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        if name.casefold() not in passed_over:
+                            inside.append(name)
+                        continue
+                    try:
+                        found = entry.stat()
+                    except OSError:  # a link to nowhere
+                        lines.append(f"{name}\0?")
+                    else:
+                        lines.append(f"{name}\0{found.st_size}\0{found.st_mtime_ns}")
+        except OSError as error:
+            lines = [f"\0{type(error).__name__}"]
+        lines.sort()
+        inside.sort()
+        text = "\0\0".join([str(len(lines)), *lines, *inside])
+        digest.update(text.encode("utf-8", "surrogatepass") + b"\0\0\0")
+        folders += [os.path.join(path, name) for name in inside]
+    return digest.hexdigest()
 
 
 def cache_folder() -> Path:

@@ -6,6 +6,7 @@ Like the nodes, it joins retriever and adapter, which do not know each other.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from PIL import Image
 from ..adapter.garment.garment_images import PREPROCESS
 from ..adapter.garment.prompts import PAPER_PROMPT, refuse_embeddings, split_prompt
 from ..adapter.headless.depth import parse_levels
+from ..adapter.headless.outfit import Piece, one_pass, two_passes
 from ..adapter.headless.pipeline import FashionRAGPipeline
 from ..adapter.person.cut_out import CONTEXT
 from ..adapter.person.inpainting import CELL
@@ -23,9 +25,12 @@ from ..adapter.person.masks import CATEGORIES, MODES
 from ..adapter.person.pose import photo_keypoints
 from ..miniature import trained
 from ..pictures.photos import open_photo
-from ..retriever.encoders.open_clip import load_encoder
+from ..retriever.backends import SearchBackend
+from ..retriever.encoders.open_clip import Encoder, load_encoder
 from ..retriever.open_index import open_index
+from ..retriever.outfit import read_outfit, retrieve_outfit
 from ..retriever.query import MAX_POOL, Query, retrieve
+from ..retriever.search import Hit
 from .parsing import add_parser_options, parsed_mask
 from .terminal import (
     MINIATURE,
@@ -40,6 +45,8 @@ from .terminal import (
     write,
 )
 
+DEFAULT_PASSES = "two"
+
 
 def add_commands(commands: Any) -> None:
     """Add the subcommand to argparse's subparsers."""
@@ -49,9 +56,32 @@ def add_commands(commands: Any) -> None:
         description="Find garments by words in an index and paint the person in them.",
     )
     add = parser.add_argument
-    add("--text", required=True, help="what the person should wear")
+    wanted = parser.add_mutually_exclusive_group(required=True)
+    wanted.add_argument("--text", help="what the person should wear")
+    wanted.add_argument(
+        "--outfit",
+        type=Path,
+        metavar="FILE",
+        help="a text file with one garment a line, such as 'upper_body: white linen shirt'; give a "
+        "--parser, or a --region for every category in it",
+    )
     add("--person", type=Path, required=True, metavar="FILE", help="photo of the person")
     add("--mask", type=Path, metavar="FILE", help="picture, white is repainted")
+    add(
+        "--region",
+        type=_region,
+        action="append",
+        default=[],
+        metavar="CATEGORY=FILE",
+        help="with --outfit: where the garments of a category are painted, a picture as --mask",
+    )
+    add(
+        "--passes",
+        choices=("one", "two"),
+        default=DEFAULT_PASSES,
+        help="with --outfit: all garments in one sampling, or one after the other "
+        f"(default {DEFAULT_PASSES})",
+    )
     add_parser_options(parser, "--mask")
     add("--mask-mode", choices=MODES, default=MODES[0], help="of --parser (default: %(default)s)")
     add(
@@ -146,70 +176,141 @@ def add_commands(commands: Any) -> None:
     parser.set_defaults(run=_generate)
 
 
+def _region(text: str) -> tuple[str, Path]:
+    """CATEGORY=FILE as its two parts."""
+    category, found, file = text.partition("=")
+    if not (found and category.strip() and file):
+        raise argparse.ArgumentTypeError(f"{text!r} is not CATEGORY=FILE, as upper_body=top.png is")
+    return category.strip(), Path(file)
+
+
 def _generate(args: argparse.Namespace) -> None:
     """Retrieve, paint, write the picture and the garments' names."""
     _set_defaults(args)
-    if not args.text.strip():
-        raise ValueError("--text is empty: say what the person should wear.")
     for name in ("height", "width"):
         if getattr(args, name) % CELL:
             raise ValueError(
                 f"--{name} is {getattr(args, name)}: expected a multiple of {CELL}, such as 512."
             )
+    split_prompt(args.prompt)
+    check_picture(args.out, "--out")
+    picture = _outfit(args) if args.outfit is not None else _garments(args)
+    out = save_picture(picture, args.out)
+    write(f"wrote {out} ({picture.width}x{picture.height})")
+
+
+def _garments(args: argparse.Namespace) -> Image.Image:
+    """The person in the garments that one text finds."""
+    if not args.text.strip():
+        raise ValueError("--text is empty: say what the person should wear.")
     if (args.mask is None) == (args.parser is None):
         raise ValueError("Name either --mask, or --parser, which makes the mask from the photo.")
-    split_prompt(args.prompt)
     refuse_embeddings(args.prompt, args.text if "{caption}" in args.prompt else "")
-    check_picture(args.out, "--out")
     query = Query(args.text, category=args.category, k=args.top_k)
     levels = None if args.levels is None else parse_levels(args.levels)
     person = open_photo(args.person)
     mask = None if args.mask is None else read_mask(args.mask, person.size)
-    keypoints = (
-        None if args.pose is None else photo_keypoints(args.pose, args.pose_person, person.size)
-    )
-
-    index = open_index(args.index, args.catalogue)
-    encoder = load_encoder(args.encoder or _own_encoder(args.model))
+    keypoints = _keypoints(args, person)
+    index, encoder = _index(args)
     (result,) = retrieve(index, encoder, [query])
     hits = result.hits
     if result.note:
         write(result.note)
-    for hit in hits:
-        write(f"{hit.score:.4f}  {hit.garment.id}  {hit.garment.file}")
+    _write_hits(hits)
     categories = {hit.garment.category for hit in hits}
     if mask is None:
         mask = _parsed_mask(args, person, categories, keypoints)
+    return _pipeline(args)(
+        person,
+        mask,
+        [index.photo(hit.garment) for hit in hits],
+        category=categories.pop() if len(categories) == 1 else "",
+        caption=args.text,
+        keypoints=keypoints,
+        levels=levels,
+        context=None if args.whole_photo else args.context,
+        feather=None if args.whole else args.feather,
+        **_sampling(args),
+    )
 
-    pipeline = FashionRAGPipeline.from_pretrained(
+
+def _outfit(args: argparse.Namespace) -> Image.Image:
+    """The person in an outfit, each garment in the region of its category."""
+    for name in ("levels", "whole", "mask", "category"):
+        if getattr(args, name):
+            raise ValueError(f"--{name} does not go with --outfit: leave it out.")
+    if args.whole_photo and args.passes == "one":
+        raise ValueError("--whole-photo goes with --passes two alone.")
+    lines = read_outfit(args.outfit.read_text(encoding="utf-8-sig"))
+    person = open_photo(args.person)
+    masks: dict[str, Any] = {name: read_mask(file, person.size) for name, file in args.region}
+    keypoints = _keypoints(args, person)
+    index, encoder = _index(args)
+    outfit = retrieve_outfit(index, encoder, lines, Query("outfit", k=args.top_k))
+    for note in outfit.notes:
+        write(note)
+    pieces = []
+    for part in outfit.parts:
+        if part.category not in masks and args.parser is not None:
+            masks[part.category] = _parsed_mask(args, person, {part.category}, keypoints)
+        if part.category not in masks:
+            raise ValueError(
+                f"{part}: there is no region for the category {part.category!r}; give "
+                f"--parser, or --region {part.category}=FILE (white is repainted)."
+            )
+        write(str(part))
+        _write_hits(part.result.hits)
+        photos = [index.photo(hit.garment) for hit in part.result.hits]
+        pieces.append(Piece(masks[part.category], photos, part.category, part.line.text))
+    paint = one_pass if args.passes == "one" else two_passes
+    return paint(
+        _pipeline(args),
+        person,
+        pieces,
+        keypoints=keypoints,
+        context=None if args.whole_photo else args.context,
+        feather=args.feather,
+        **_sampling(args),
+    )
+
+
+def _keypoints(args: argparse.Namespace, person: Image.Image) -> np.ndarray | None:
+    return None if args.pose is None else photo_keypoints(args.pose, args.pose_person, person.size)
+
+
+def _index(args: argparse.Namespace) -> tuple[SearchBackend, Encoder]:
+    index = open_index(args.index, args.catalogue)
+    return index, load_encoder(args.encoder or _own_encoder(args.model))
+
+
+def _write_hits(hits: Sequence[Hit]) -> None:
+    for hit in hits:
+        write(f"{hit.score:.4f}  {hit.garment.id}  {hit.garment.file}")
+
+
+def _pipeline(args: argparse.Namespace) -> FashionRAGPipeline:
+    return FashionRAGPipeline.from_pretrained(
         args.model,
         unet=args.unet,
         adapter=args.adapter,
         device=args.device,
         dtype=dtype_on(args.device),
     )
-    picture = pipeline(
-        person,
-        mask,
-        [index.photo(hit.garment) for hit in hits],
-        category=categories.pop() if len(categories) == 1 else "",
-        caption=args.text,
-        prompt=args.prompt,
-        keypoints=keypoints,
-        strength=args.strength,
-        preprocess=args.preprocess,
-        levels=levels,
-        steps=args.steps,
-        guidance_scale=args.guidance_scale,
-        height=args.height,
-        width=args.width,
-        context=None if args.whole_photo else args.context,
-        seed=args.seed,
-        feather=None if args.whole else args.feather,
-        callback=lambda done, steps: tell_progress(f"{done}/{steps} steps", done == steps),
-    )
-    out = save_picture(picture, args.out)
-    write(f"wrote {out} ({picture.width}x{picture.height})")
+
+
+def _sampling(args: argparse.Namespace) -> dict[str, Any]:
+    """The options that every way of painting has."""
+    return {
+        "prompt": args.prompt,
+        "strength": args.strength,
+        "preprocess": args.preprocess,
+        "steps": args.steps,
+        "guidance_scale": args.guidance_scale,
+        "height": args.height,
+        "width": args.width,
+        "seed": args.seed,
+        "callback": lambda done, steps: tell_progress(f"{done}/{steps} steps", done == steps),
+    }
 
 
 def _parsed_mask(

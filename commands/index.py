@@ -11,7 +11,7 @@ from ..retriever.milvus.connection import CONFIG
 from ..retriever.milvus.index import MilvusIndex
 from ..retriever.store.index import GarmentIndex
 from ..retriever.store.manifest import data_files
-from ..retriever.upkeep.build import build_index
+from ..retriever.upkeep.refresh import refresh_index
 from . import milvus, search, upkeep
 from .terminal import add_encoder_options, encoder_of, progress_bar, whole_number, write
 from .upkeep import add_kind_options, add_processes_option, describe_kind
@@ -25,11 +25,18 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("index", help="build, describe and search garment indexes")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
 
-    build = actions.add_parser("build", help="encode a catalogue of garment photos")
+    build = actions.add_parser(
+        "build", help="encode a catalogue of garment photos, or bring its index up to date"
+    )
     build.add_argument("catalogue", type=Path, help="folder of photos, or a Dress Code folder")
     build.add_argument("index", type=Path, help="folder of the index to write")
     add_encoder_options(build)
-    build.add_argument("--overwrite", action="store_true", help="replace a finished index")
+    build.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="encode all photos again, also with another encoder; otherwise a finished index is "
+        "brought up to date",
+    )
     build.add_argument("--batch-size", type=whole_number(1), default=32, metavar="N")
     build.add_argument(
         "--shard",
@@ -68,7 +75,7 @@ def _build(args: argparse.Namespace) -> None:
     if not args.unchecked:
         check_pair(encoder, args.encoder)
     with progress_bar() as progress:
-        report = build_index(
+        report = refresh_index(
             args.catalogue,
             args.index,
             encoder,

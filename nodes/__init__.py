@@ -8,6 +8,7 @@ from .framing import FashionComposite, FashionFrame
 from .host.gallery_routes import add_routes
 from .inpaint import FashionInpaintConditioning
 from .models import FashionPromptDepth, FashionRAGLoader, FashionUNetLoader
+from .outfit import OutfitRetrieve
 from .parse import GarmentMask, HumanParse, HumanParserLoader
 from .person import FashionPersonLoader
 from .references import GarmentReferences, ReferenceLatents
@@ -24,6 +25,7 @@ class FashionRAGExtension(ComfyExtension):
             GarmentIndexBuild,
             GarmentIndexLoader,
             TextGarmentRetrieve,
+            OutfitRetrieve,
             InversionAdapterLoader,
             GarmentTextualInversion,
             GarmentTokensSave,

@@ -72,8 +72,8 @@ class FashionFrame(io.ComfyNode):
                 PoseKeypoint.Input(
                     "pose",
                     optional=True,
-                    tooltip="POSE_KEYPOINT of the same photo. With it the head and the feet are "
-                    "inside.",
+                    tooltip="POSE_KEYPOINT of the same photo. With it the head is inside for what "
+                    "is worn above, the feet for what reaches below the knees.",
                 ),
             ],
             outputs=[

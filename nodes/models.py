@@ -13,6 +13,7 @@ from .host.unet import (
     GARMENT_CONTEXT_KEY,
     WEIGHT_DTYPES,
     load_unet_named,
+    states_of_unets,
     unet_names,
     with_prompt_depth,
 )
@@ -49,6 +50,10 @@ class FashionUNetLoader(io.ComfyNode):
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="For KSampler.")],
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, unet_name=None, weight_dtype=None) -> list:
+        return states_of_unets(unet_name)
 
     @classmethod
     def execute(cls, unet_name, weight_dtype) -> io.NodeOutput:
@@ -143,6 +148,10 @@ class FashionRAGLoader(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, model_name=None) -> bool | str:
         return folders.exists_or_message("models", model_name)
+
+    @classmethod
+    def fingerprint_inputs(cls, model_name=None) -> list:
+        return folders.states("models", model_name)
 
     @classmethod
     def execute(cls, model_name) -> io.NodeOutput:

@@ -52,12 +52,8 @@ class FashionPersonLoader(io.ComfyNode):
         return folders.exists_or_message("people", person_name)
 
     @classmethod
-    def fingerprint_inputs(cls, person_name=None) -> tuple:
-        folder = folders.entries("people").get(person_name)
-        if folder is None:
-            return ()
-        files = sorted(p for p in folder.iterdir() if p.stem.lower() in ("photo", "mask", "pose"))
-        return tuple((p.name, p.stat().st_mtime_ns, p.stat().st_size) for p in files)
+    def fingerprint_inputs(cls, person_name=None) -> list:
+        return folders.states("people", person_name)
 
     @classmethod
     def execute(cls, person_name) -> io.NodeOutput:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from pathlib import Path
 
 from comfy_api.latest import io, ui
 from PIL import Image
@@ -14,21 +16,32 @@ from ..pictures.references import shrink
 from ..pictures.tensors import to_pictures
 from ..retriever import gallery
 from ..retriever.backends import LocalBackend
-from ..retriever.open_index import categories_of_index, open_index, state_of_index
+from ..retriever.open_index import (
+    categories_of_index,
+    names_of_index,
+    open_index,
+    state_of_index,
+)
 from ..retriever.photos.catalogue import Garment, strength_of
 from ..retriever.photos.cutouts import with_cutout
 from ..retriever.query import CHUNKS, MAX_POOL, Query, read_filter, retrieve
+from ..retriever.search import Hit
 from ..retriever.store.index import GarmentIndex
-from ..retriever.upkeep.build import build_index
+from ..retriever.store.manifest import MANIFEST
+from ..retriever.upkeep.refresh import refresh_index
 from . import sockets
 from .host import folders
 from .host.encoders import HostEncoder, open_encoder
 from .host.progress import progress_bar
+from .host.watch import Watch
 
 logger = logging.getLogger(__name__)
 
 ANY = "any"
 CATEGORY = "FashionRAG/retrieve"
+
+_written = Watch()
+_photos = Watch()
 
 _HOST_PAIR = [
     io.Clip.Input(
@@ -54,8 +67,8 @@ class GarmentIndexBuild(io.ComfyNode):
             node_id="GarmentIndexBuild",
             display_name="Garment Index Build",
             category=CATEGORY,
-            description="Encode every garment photo of a catalogue with CLIP and save the index. "
-            "Can be cancelled and goes on where it stopped.",
+            description="Encode every garment photo of a catalogue with CLIP and save the index; "
+            "run again, bring it up to date. Can be cancelled and goes on where it stopped.",
             search_aliases=["catalogue", "faiss", "embed garments", "fashion rag index"],
             is_output_node=True,
             inputs=[
@@ -74,13 +87,16 @@ class GarmentIndexBuild(io.ComfyNode):
                 io.String.Input(
                     "index_name",
                     default="my_garments",
-                    tooltip="The index is saved under this name in models/fashion_rag/indexes.",
+                    tooltip="The index is saved under this name in models/fashion_rag/indexes. If "
+                    "it is there already, it is brought up to date: only new and changed photos "
+                    "are encoded.",
                 ),
                 io.Boolean.Input(
                     "overwrite",
                     default=False,
-                    tooltip="Replace a finished index of this name. The old one stays in use until "
-                    "the new one is complete.",
+                    tooltip="Encode all photos again, not only new and changed ones. Needed with "
+                    "another encoder than the index was built with, and for another catalogue. The "
+                    "old index stays in use until the new one is complete.",
                 ),
                 io.Int.Input(
                     "batch_size",
@@ -106,6 +122,14 @@ class GarmentIndexBuild(io.ComfyNode):
         return next((message for message in checks if message is not True), True)
 
     @classmethod
+    def fingerprint_inputs(cls, catalogue=None, encoder=None, **_) -> list:
+        return [
+            folders.states("catalogues", catalogue),
+            folders.states("encoders", encoder),
+            _written.number(),
+        ]
+
+    @classmethod
     def execute(
         cls, catalogue, encoder, index_name, overwrite, batch_size, clip=None, clip_vision=None
     ) -> io.NodeOutput:
@@ -114,7 +138,7 @@ class GarmentIndexBuild(io.ComfyNode):
         if isinstance(encoder, HostEncoder):
             encoder.check()
         root = folders.resolve("catalogues", catalogue)
-        report = build_index(
+        report = refresh_index(
             root,
             folder,
             encoder,
@@ -122,6 +146,7 @@ class GarmentIndexBuild(io.ComfyNode):
             batch_size=batch_size,
             progress=progress_bar(),
         )
+        _written.seen([folder / MANIFEST])
         index = LocalBackend(GarmentIndex.open(folder, root))
         return io.NodeOutput(
             sockets.LoadedIndex(index, encoder, index_name), ui=ui.PreviewText(report.summary())
@@ -160,11 +185,12 @@ class GarmentIndexLoader(io.ComfyNode):
         return folders.exists_or_message("indexes", index_name)
 
     @classmethod
-    def fingerprint_inputs(cls, index_name=None, clip=None, clip_vision=None) -> tuple:
-        path = folders.entries("indexes").get(index_name)
-        if path is None:
-            return ()
-        return state_of_index(path)
+    def fingerprint_inputs(cls, index_name=None, clip=None, clip_vision=None) -> list:
+        return [
+            _states_of_index(path)
+            for name, path in folders.entries("indexes").items()
+            if index_name is None or name == index_name
+        ]
 
     @classmethod
     def execute(cls, index_name, clip=None, clip_vision=None) -> io.NodeOutput:
@@ -177,7 +203,14 @@ class GarmentIndexLoader(io.ComfyNode):
         return io.NodeOutput(sockets.LoadedIndex(index, encoder, index_name))
 
 
-_QUERY_OPTIONS = [
+def _states_of_index(path: Path) -> list:
+    """What changes when an index, the encoder that it names, or the place of its catalogue does."""
+    encoder, catalogue = names_of_index(path) or (None, None)
+    place = folders.entries("catalogues").get(catalogue)
+    return [str(path), state_of_index(path), folders.states("encoders", encoder), str(place)]
+
+
+QUERY_OPTIONS = [
     io.Image.Input(
         "reference_images",
         optional=True,
@@ -341,9 +374,10 @@ class TextGarmentRetrieve(io.ComfyNode):
                     default=3,
                     min=1,
                     max=64,
-                    tooltip="How many garments to take, best first. The paper uses 1 to 3.",
+                    tooltip="How many garments to take, best first. The paper uses 1 to 3. Photos "
+                    "with one item_group_id in the catalogue's table are one garment.",
                 ),
-                *_QUERY_OPTIONS,
+                *QUERY_OPTIONS,
             ],
             outputs=[
                 sockets.Garments.Output(
@@ -369,6 +403,10 @@ class TextGarmentRetrieve(io.ComfyNode):
         except ValueError as error:
             return str(error)
         return True
+
+    @classmethod
+    def fingerprint_inputs(cls, **_) -> int:
+        return _photos.number()
 
     @classmethod
     def execute(
@@ -413,24 +451,30 @@ class TextGarmentRetrieve(io.ComfyNode):
         if not result.hits:
             raise ValueError(f"Nothing is found. {result.note}")
         hits = result.hits
-        photos = [index.index.photo(hit.garment) for hit in hits]
-        root = index.index.catalogue_root
-        kept = [
-            kept_photo(*with_cutout(root, hit.garment, photo))
-            for hit, photo in zip(hits, photos, strict=True)
-        ]
-        garments = sockets.RetrievedGarments(
-            records=tuple(hit.garment for hit in hits),
-            scores=tuple(hit.score for hit in hits),
-            strengths=tuple(own_strength(hit.garment) for hit in hits),
-            images=photos_to_batch(photos),
-            photos=tuple(photo for photo, _ in kept),
-            masks=tuple(mask for _, mask in kept),
-        )
+        _photos.seen(index.index.catalogue_root / hit.garment.file for hit in hits)
+        garments = garments_of(index, hits)
         lines = [f"{h.score:.4f}  {h.garment.file}  {h.garment.caption}".rstrip() for h in hits]
         lines += result.note.splitlines()
         shown = {"garments": gallery.shown(result)["hits"], "index": [index.name]}
         return io.NodeOutput(garments, garments.images, "\n".join(lines), ui=shown)
+
+
+def garments_of(index: sockets.LoadedIndex, hits: Sequence[Hit]) -> sockets.RetrievedGarments:
+    """What was found, with its photos from the catalogue and their cut-outs."""
+    photos = [index.index.photo(hit.garment) for hit in hits]
+    root = index.index.catalogue_root
+    kept = [
+        kept_photo(*with_cutout(root, hit.garment, photo))
+        for hit, photo in zip(hits, photos, strict=True)
+    ]
+    return sockets.RetrievedGarments(
+        records=tuple(hit.garment for hit in hits),
+        scores=tuple(hit.score for hit in hits),
+        strengths=tuple(own_strength(hit.garment) for hit in hits),
+        images=photos_to_batch(photos),
+        photos=tuple(photo for photo, _ in kept),
+        masks=tuple(mask for _, mask in kept),
+    )
 
 
 def kept_photo(

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 from comfy_api.latest import io, ui
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
 from ..adapter.garment.garment_images import PREPROCESS
 from ..adapter.garment.prompts import (
@@ -23,9 +24,12 @@ from .host import folders
 from .host.memory import ManagedAdapter
 from .host.text import TextTower
 from .host.vision import vision_features
+from .host.watch import Watch
 
 CATEGORY = "FashionRAG/adapter"
 FROM_ADAPTER = "from adapter"
+
+_saved = Watch()
 
 
 class InversionAdapterLoader(io.ComfyNode):
@@ -58,6 +62,10 @@ class InversionAdapterLoader(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, adapter_name=None) -> bool | str:
         return folders.exists_or_message("adapters", adapter_name)
+
+    @classmethod
+    def fingerprint_inputs(cls, adapter_name=None) -> list:
+        return folders.states("adapters", adapter_name)
 
     @classmethod
     def execute(cls, adapter_name) -> io.NodeOutput:
@@ -142,6 +150,10 @@ class GarmentTextualInversion(io.ComfyNode):
                 ),
             ],
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, prompt=None, caption=None, **_) -> list:
+        return folders.states_of_embeddings(prompt, caption)
 
     @classmethod
     def execute(
@@ -250,11 +262,16 @@ class GarmentTokensSave(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, tokens=None, name=None, overwrite=None) -> int:
+        return _saved.number()
+
+    @classmethod
     def execute(cls, tokens, name, overwrite) -> io.NodeOutput:
         if any(character.isspace() for character in name):
             raise ValueError(f"name {name!r} holds a space, where `embedding:NAME` would end.")
         path = folders.embeddings_folder() / (check_file_name(name, "name") + ".safetensors")
         save_embedding(tokens.pseudo_words, path, overwrite)
+        _saved.seen([path])
         word = f"embedding:{name}"
         return io.NodeOutput(word, ui=ui.PreviewText(f"{word}  ({path})"))
 
@@ -262,13 +279,25 @@ class GarmentTokensSave(io.ComfyNode):
 def save_embedding(pseudo_words: torch.Tensor, path: Path, overwrite: bool) -> None:
     """Write (n, width) token embeddings as a standard embedding file, atomically.
 
+    A file that holds the same already is left as it is.
+
     Raises:
-        FileExistsError: the file is there and `overwrite` is off.
+        FileExistsError: the file is there with other content, and `overwrite` is off.
         ValueError: there are no pseudo-words to save.
     """
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists: choose another name or turn on overwrite.")
     if not len(pseudo_words):
         raise ValueError("There are no pseudo-words to save: every strength is 0.")
+    if path.exists() and not overwrite:
+        if _holds(path, pseudo_words):
+            return
+        raise FileExistsError(f"{path} exists: choose another name or turn on overwrite.")
     with atomic_file(path) as temporary:
         save_file({"emb_params": pseudo_words.contiguous()}, temporary)
+
+
+def _holds(path: Path, pseudo_words: torch.Tensor) -> bool:
+    try:
+        (there,) = load_file(path).values()
+    except (OSError, ValueError, SafetensorError):
+        return False
+    return there.dtype == pseudo_words.dtype and torch.equal(there, pseudo_words.cpu())

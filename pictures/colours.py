@@ -39,7 +39,7 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
         result = image if image.mode == "RGB" else image.convert("RGB")
     else:
         pixels = image if image.mode == mode else image.convert(mode)
-        result = ImageCms.applyTransform(pixels, convert)
+        result = convert.apply(pixels)
     result.info.clear()
     return result
 
@@ -67,7 +67,7 @@ def _transform(profile: bytes) -> tuple[str, ImageCms.ImageCmsTransform] | None:
         steps = np.arange(0, 256, 51, dtype=np.uint8)
         cube = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(6, 36, 3)
         probe = Image.fromarray(cube).convert(mode)
-        change = np.asarray(ImageCms.applyTransform(probe, convert), np.int16)
+        change = np.asarray(convert.apply(probe), np.int16)
         if np.abs(change - np.asarray(probe.convert("RGB"), np.int16)).max() <= _SAME:
             return None
     return mode, convert

@@ -14,7 +14,7 @@ import unicodedata
 from collections.abc import Iterator
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from PIL import ImageDraw, ImageFont
 
@@ -108,13 +108,20 @@ def _is_dependent(letter: str) -> bool:
 
 @lru_cache
 def _own_font(size: int) -> Font:
-    return ImageFont.load_default(size)
+    font = ImageFont.load_default(size)
+    if not isinstance(font, Font):
+        raise ImportError(
+            "Pillow was built without FreeType and writes no text of this size: "
+            "pip install --force-reinstall pillow"
+        )
+    return font
 
 
 @lru_cache
 def _own() -> frozenset[str]:
     """The letters of Pillow's own font."""
-    letters = Letters(_own_font(15).path)
+    file = _own_font(15).path
+    letters = Letters(cast(BinaryIO, file))  # which Pillow keeps in memory
     return frozenset(chr(code) for code in range(32, 0x2600) if letters.has(code))
 
 

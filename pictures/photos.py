@@ -108,8 +108,10 @@ def to_rgb_on_white(image: Image.Image) -> Image.Image:
 
 def upright(image: Image.Image) -> Image.Image:
     """The picture turned as its EXIF orientation says; itself where it is upright already."""
-    turn = _UPRIGHT.get(_orientation(image))
-    return image if turn is None else image.transpose(turn)
+    orientation = _orientation(image)
+    if orientation not in _UPRIGHT:
+        return image
+    return image.transpose(_UPRIGHT[orientation])
 
 
 @contextmanager

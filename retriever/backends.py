@@ -55,6 +55,14 @@ class SearchBackend(Protocol):
         """The categories that occur, '' being none."""
         ...
 
+    def columns(self) -> Collection[str]:
+        """The columns of the garments' records."""
+        ...
+
+    def values_at(self, rows: np.ndarray, column: str) -> list[str]:
+        """What a column holds in rows, in their order; '' where it is empty."""
+        ...
+
     def values_of(self, column: str) -> ColumnValues:
         """What a column holds, to explain why a filter finds nothing."""
         ...
@@ -116,6 +124,14 @@ class LocalBackend:
     def categories(self) -> Collection[str]:
         """See SearchBackend."""
         return self.index.categories()
+
+    def columns(self) -> Collection[str]:
+        """See SearchBackend."""
+        return self.index.columns()
+
+    def values_at(self, rows: np.ndarray, column: str) -> list[str]:
+        """See SearchBackend."""
+        return self.index.values_at(rows, column)
 
     def values_of(self, column: str) -> ColumnValues:
         """See SearchBackend."""

@@ -11,7 +11,7 @@ import numpy as np
 from .backends import LocalBackend, SearchBackend
 from .encoders.open_clip import Encoder
 from .photos.catalogue import Garment
-from .query import Query, Result, retrieve
+from .query import GROUP, Query, Result, nearest_garments, retrieve
 from .search import Hit
 from .store.filters import parse_filter
 
@@ -55,7 +55,7 @@ def describe(backend: SearchBackend) -> dict[str, Any]:
         index = backend.index
         described["categories"] = _counted(index.category_counts)
         for column in index.columns():
-            if column not in ("id", "file", "category", "caption"):
+            if column not in ("id", "file", "category", "caption", GROUP):
                 counts = index.value_counts(column, MOST_FACET_VALUES)
                 if counts and len(counts) > 1:
                     described["facets"].append({"column": column, "values": _counted(counts)})
@@ -126,7 +126,8 @@ def search(backend: SearchBackend, encoder: Encoder, query: Query) -> dict[str, 
 
 
 def more_like(backend: SearchBackend, garment_id: str, query: Query) -> dict[str, Any]:
-    """The garments whose photos are most similar to one garment's, itself not among them.
+    """The garments whose photos are most similar to one garment's, itself not among them, nor
+    other views of it.
 
     No encoder is needed: the index holds the photo's embedding.
 
@@ -139,18 +140,13 @@ def more_like(backend: SearchBackend, garment_id: str, query: Query) -> dict[str
     rows = backend.rows_of_ids([garment_id])
     if rows[0] < 0:
         raise ValueError(f"No garment of the index has the id {garment_id!r}.")
-    left_out = {garment_id, *query.excluded}
-    vector = backend.vectors_at(rows)
-    scores, found = backend.nearest(vector, query.k + len(left_out), query.category, query.filter)
-    there = found[0] >= 0
-    near = zip(
-        backend.garments_at(found[0][there]),
-        scores[0][there].tolist(),
-        found[0][there].tolist(),
-        strict=True,
-    )
-    hits = [Hit(*one) for one in near if one[0].id not in left_out][: query.k]
-    return shown(Result(replace(query, text=garment_id), hits, np.asarray(vector[0])))
+    (vector,) = backend.vectors_at(rows)
+    excluded = backend.rows_of_ids(query.excluded)
+    blocked = np.concatenate([rows, excluded[excluded >= 0]])
+    scores, found, _ = nearest_garments(backend, vector, query, query.k, blocked)
+    near = zip(backend.garments_at(found), scores.tolist(), found.tolist(), strict=True)
+    hits = [Hit(*one) for one in near]
+    return shown(Result(replace(query, text=garment_id), hits, np.asarray(vector)))
 
 
 def shown(result: Result) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from .backends import LocalBackend, SearchBackend
 from .milvus.connection import CONFIG, Connection, Place
 from .milvus.index import MilvusIndex
 from .store.index import GarmentIndex
-from .store.manifest import MANIFEST
+from .store.manifest import MANIFEST, read_manifest
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +55,20 @@ def _categories(folder: Path, state: tuple) -> tuple[str, ...]:
         return tuple(index.categories())
     finally:
         index.close()
+
+
+def names_of_index(folder: Path) -> tuple[str, str] | None:
+    """The names of a local index's encoder and catalogue; None for a collection, which is not
+    asked, or where the index can't be read."""
+    folder = Path(folder)
+    if (folder / CONFIG).is_file():
+        return None
+    try:
+        manifest = read_manifest(folder)
+    except (OSError, ValueError) as error:
+        logger.info("The encoder of %s is unknown: %s", folder, error)
+        return None
+    return manifest["encoder"]["name"], manifest["catalogue"]["name"]
 
 
 def state_of_index(folder: Path) -> tuple:

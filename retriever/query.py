@@ -18,6 +18,9 @@ photo and q, whatever q was made of:
         normalised
     q   p - negative_weight n, normalised, with n the embedding of the negative text; p without one
 
+Rows of the catalogue's table with one `item_group_id` are views of one product. They count as one
+garment, of which the view with the best score is taken; a garment without one stands for itself.
+
 `singly` ranks as the mean over the chunks of the garment's cosine similarity to each chunk does,
 since that mean is the cosine similarity to t times a constant.
 """
@@ -54,6 +57,12 @@ CHUNKS = ("together", "singly")
 MAX_POOL = 4096
 """The most garments that one query may draw from or ask for."""
 
+GROUP = "item_group_id"
+"""The column that views of one product share."""
+
+MOST_VIEWS = 16_384
+"""So many of the nearest photos are looked through for different garments."""
+
 _CANCELLED = 0.05  # a shorter sum of unit vectors points nowhere in particular
 _SEPARATOR = re.compile(r"[,;\n\r、，；،؛。\u2028\u2029]")
 _STRAIGHT = str.maketrans("“”„‟«»＂‘’‚‛，（）［］＜＞＝！", '"""""""\'\'\'\',()[]<>=!')
@@ -74,7 +83,7 @@ class Query:
     images: reference photos, RGB; image_weight: from 0 (the text alone) to 1 (the images alone).
     category: search this category alone; None: all.
     where: a filter over the catalogue's columns, see filters.py; empty: all.
-    k: how many garments, 1 or more.
+    k: how many garments, 1 or more; views of one product are one garment.
     diversity: from 0 (the best) to 1: maximal marginal relevance (Carbonell and Goldstein, SIGIR
         1998) with lambda = 1 - diversity over the `draw_from` best, or the 64 or 8 k best: the
         next garment is the one of the highest (1 - diversity) * score - diversity * (highest
@@ -83,7 +92,8 @@ class Query:
         proportional to exp(score / temperature). seed: the same seed, the same draw.
     temperature: 0 (the best) or more, in units of cosine similarity.
     pinned: ids of garments that are taken in any case, first and in this order, whatever the
-        filters say; they count towards k. excluded: ids of garments that are never taken.
+        filters say; each counts towards k, and of their products no other view is taken.
+        excluded: ids of garments that are never taken, nor other views of them.
     min_score: garments of a lower cosine similarity are left out (not the pinned ones).
 
     Raises:
@@ -185,6 +195,12 @@ class Query:
             return self.draw_from
         return max(64, 8 * self.k) if self.diversity else self.k
 
+    @property
+    def asked(self) -> int:
+        """How many of the nearest photos are asked for at first."""
+        # Ids that are dropped afterwards are asked for in addition.
+        return self.pool + len(set(self.pinned) | set(self.excluded))
+
 
 @dataclass(frozen=True)
 class Result:
@@ -218,18 +234,16 @@ def retrieve(backend: SearchBackend, encoder: Encoder, queries: Sequence[Query])
     vectors = query_vectors(encoder, queries)
     groups: dict[tuple[str | None, str, int], list[int]] = {}
     for number, query in enumerate(queries):
-        # Ids that are dropped afterwards are asked for in addition.
-        count = query.pool + len(set(query.pinned) | set(query.excluded))
-        groups.setdefault((query.category, query.where.strip(), count), []).append(number)
+        key = (query.category, query.where.strip(), query.asked)
+        groups.setdefault(key, []).append(number)
     results: dict[int, Result] = {}
     for (category, _, count), numbers in groups.items():
         found = backend.nearest(vectors[numbers], count, category, queries[numbers[0]].filter)
         for number, scores, rows in zip(numbers, *found, strict=True):
-            there = rows >= 0
             query = queries[number]
-            result = _choose(backend, query, vectors[number], scores[there], rows[there])
+            result = _choose(backend, query, vectors[number], scores, rows)
             lines = [result.note, *_notes_of_text(query, encoder)]
-            if not there.any():
+            if not (rows >= 0).any():
                 lines += _notes_of_filter(backend, query)
             results[number] = replace(result, note="\n".join(filter(None, lines)))
     return [results[number] for number in range(len(queries))]
@@ -368,6 +382,57 @@ def _unit(vector: torch.Tensor, what: str) -> torch.Tensor:
     return vector / length
 
 
+def nearest_garments(
+    backend: SearchBackend,
+    vector: np.ndarray,
+    query: Query,
+    count: int,
+    blocked: np.ndarray,
+    found: tuple[np.ndarray, np.ndarray] | None = None,
+) -> tuple[np.ndarray, np.ndarray, bool]:
+    """The `count` garments nearest to a vector, each in its best view, best first.
+
+    Args:
+        vector: (dim,) float32, of unit length.
+        query: its category and filter hold.
+        blocked: rows that are passed over, with the other views of their products.
+        found: scores and rows of the nearest photos, best first, where they are known already.
+
+    Returns:
+        scores, float32; rows, int64; and whether all photos that there are were looked through,
+        where the garments are fewer than `count`.
+    """
+    of_groups = GROUP in backend.columns()
+    taken = set(backend.values_at(blocked, GROUP)) if of_groups and len(blocked) else set()
+    wanted = count + len(blocked) if found is None else len(found[0])
+    while True:
+        if found is None:
+            near = backend.nearest(vector[None], wanted, query.category, query.filter)
+            found = near[0][0], near[1][0]
+        there = found[1] >= 0
+        scores, rows = found[0][there], found[1][there]
+        left = ~np.isin(rows, blocked)
+        scores, rows = scores[left], rows[left]
+        if of_groups:
+            first = _first_views(backend.values_at(rows, GROUP), taken)
+            scores, rows = scores[first], rows[first]
+        whole = not there.all() or wanted >= len(backend)
+        if len(rows) >= count or whole or wanted >= MOST_VIEWS:
+            return scores[:count], rows[:count], whole
+        wanted, found = min(max(4 * wanted, 64), MOST_VIEWS), None
+
+
+def _first_views(groups: Sequence[str], taken: set[str]) -> np.ndarray:
+    """The places of the first view of each product that is not taken; '' is no product."""
+    seen = taken - {""}
+    places = []
+    for place, group in enumerate(groups):
+        if not group or group not in seen:
+            places.append(place)
+            seen.add(group)
+    return np.array(places, dtype=np.int64)
+
+
 def _choose(
     backend: SearchBackend,
     query: Query,
@@ -375,11 +440,13 @@ def _choose(
     scores: np.ndarray,
     rows: np.ndarray,
 ) -> Result:
-    """Choose among the nearest garments, given best first."""
+    """Choose among the nearest photos, given best first, -1 where there are no more."""
     pinned = _rows_of(backend, query.pinned, "pinned")
     excluded = _rows_of(backend, query.excluded, "excluded")
-    left = ~np.isin(rows, np.concatenate([pinned, excluded]))
-    scores, rows = scores[left][: query.pool], rows[left][: query.pool]
+    blocked = np.concatenate([pinned, excluded])
+    scores, rows, whole = nearest_garments(
+        backend, vector, query, query.pool, blocked, (scores, rows)
+    )
     good = scores >= query.min_score
     near, rows = scores[good], rows[good]
     wanted = min(query.k - len(pinned), len(rows))
@@ -399,7 +466,7 @@ def _choose(
         chosen = np.concatenate([exact.astype(np.float32), chosen])
     found = zip(backend.garments_at(rows), chosen.tolist(), rows.tolist(), strict=True)
     hits = [Hit(garment, score, row) for garment, score, row in found]
-    return Result(query, hits, vector, _note(query, len(hits), scores))
+    return Result(query, hits, vector, _note(query, len(hits), scores, whole))
 
 
 def _rows_of(backend: SearchBackend, ids: Sequence[str], what: str) -> np.ndarray:
@@ -443,13 +510,13 @@ def _most_diverse(
     return np.array(taken, dtype=np.int64)
 
 
-def _note(query: Query, count: int, scores: np.ndarray) -> str:
-    """Why there are fewer than k; scores: of all that were near, best first."""
+def _note(query: Query, count: int, scores: np.ndarray, whole: bool) -> str:
+    """Why there are fewer than k; scores: of all that were near, best first; whole: see
+    `nearest_garments`."""
     if count == query.k:
         return ""
     of = f" of the category {query.category!r}" if query.category else ""
     of += f" that match {query.where.strip()!r}" if query.where.strip() else ""
-    # In what is asked for in addition to the pool, every garment that there is was seen.
     found = f"{count} garment{'' if count == 1 else 's'}"
     note = f"top_k is {query.k}, but only {found} {'is' if count == 1 else 'are'} found"
     if len(scores) and scores[-1] < query.min_score:
@@ -457,6 +524,8 @@ def _note(query: Query, count: int, scores: np.ndarray) -> str:
             f"{note}: the others{of} have less than the minimum score {query.min_score:g} (the "
             f"best one of all has {scores[0]:.4f})."
         )
+    if not whole:
+        return f"{note}: the nearest {MOST_VIEWS:,} photos{of} are views of these."
     return f"{note}: there are no others{of}."
 
 

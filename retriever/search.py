@@ -135,18 +135,18 @@ def _approximate_search(
     rows: np.ndarray | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     vectors, end = index.vectors, approximate.end
-    later = vectors.later(end) if vectors.end > end else None  # rows that came later: a few
-    added = None
+    added, filed = None, len(vectors) - (len(index.added[0]) if index.added else 0)
     if rows is not None and end <= rows[-1]:
         own = rows[np.searchsorted(rows, end) :]
-        added = exact_search(vectors, queries, min(k, len(own)), own)[1]
-    elif rows is None and later:
-        added = exact_search(later, queries, min(k, len(later)))[1]
-    if rows is None and approximate.filed > len(vectors) - len(later or ()):
+        added = exact_search(vectors, queries, min(k, len(own)), own)[1].numpy()
+    elif rows is None and index.added:
+        own, theirs = index.added
+        added = own[exact_search(theirs, queries, min(k, len(own)))[1].numpy()]
+    if rows is None and approximate.filed > filed:
         rows = index.rows  # some of those in the file were removed since
     found = approximate.candidates(queries, max(index.kind.candidates, 4 * k), index.kind, rows)
     if added is not None:
-        found = np.concatenate([found, added.numpy()], axis=1)
+        found = np.concatenate([found, added], axis=1)
     pairs = []
     for query, near in zip(queries, found, strict=True):
         near = np.sort(near[near >= 0])

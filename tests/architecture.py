@@ -16,7 +16,7 @@ from pathlib import Path
 
 PACK = Path(__file__).resolve().parent.parent
 DRAWING = PACK / "docs" / "architecture.svg"
-SHARED = ("files", "progress", "categories")
+SHARED = ("files", "progress", "categories", "model_parts")
 """Modules at the top that every package may use."""
 ARROWS = {
     "": {"nodes", "nodes.host", "commands"},

@@ -89,8 +89,11 @@ class ParserTask(Task):
         self.held_out = DressCode(data, "paired", need=("photos", "labels"))
 
     def forward(self, batch):
-        labels = batch["labels"].long()
-        chances = self._logits(batch["pixels"]).float().log_softmax(dim=1)
+        # Every second pixel tells as much, in a quarter of the memory and time.
+        labels = batch["labels"][:, ::2, ::2].long()
+        logits = self.parser(normalised(batch["pixels"])).logits.float()
+        logits = functional.interpolate(logits, size=labels.shape[1:], mode="bilinear")
+        chances = logits.log_softmax(dim=1)
         near = functional.nll_loss(chances, labels)
         overlap = dice(chances.exp(), labels)
         loss = near + self.config.dice_weight * (1 - overlap)

@@ -67,7 +67,8 @@ def _scaled_down(photo: Image.Image) -> Image.Image:
     scale = LARGEST / max(photo.size)
     if scale >= 1:
         return photo
-    return _resize(photo, tuple(max(1, round(side * scale)) for side in photo.size))
+    width, height = (max(1, round(side * scale)) for side in photo.size)
+    return _resize(photo, (width, height))
 
 
 def _prepare(photo: Image.Image, mode: str, size: int) -> Image.Image:

@@ -355,6 +355,7 @@ class FashionRAGPipeline:
         *,
         plain: torch.Tensor | None = None,
         levels: Collection[int] | None = None,
+        regions: torch.Tensor | None = None,
         steps: int = 50,
         guidance_scale: float = 7.5,
         callback: Progress | None = None,
@@ -367,7 +368,14 @@ class FashionRAGPipeline:
             pose: (b, 18 or 0, h, w) in 0..1; the unconditional half gets zeros instead.
             positive: (b, 77 * k, width), see `encode_prompt`.
             plain: (b, 77 * m, width): what the depths outside `levels` read.
+            regions: (n, h, w) weights that sum to 1 at every place: of a single latent (b = 1),
+                `positive` then holds n contexts, and each one's prediction counts in its region,
+                as ComfyUI's conditioning masks do it. Not together with `plain`.
         """
+        if regions is not None:
+            return self._denoise_regions(
+                latents, inpainting, pose, positive, regions, steps, guidance_scale, callback
+            )
         guided = guidance_scale > 1
         channels = torch.cat([inpainting, pose], dim=1)
         if guided:
@@ -389,6 +397,29 @@ class FashionRAGPipeline:
                 without, conditioned = noise.chunk(2)
                 noise = without + guidance_scale * (conditioned - without)
             latents = self.scheduler.step(noise, step, latents, eta=0.0).prev_sample
+            if callback is not None:
+                callback(done, steps)
+        return latents
+
+    def _denoise_regions(
+        self, latents, inpainting, pose, positive, regions, steps, guidance_scale, callback
+    ) -> torch.Tensor:
+        count = len(positive)
+        weights = regions.to(self.device, self.dtype)[:, None]
+        channels = torch.cat([inpainting, pose], dim=1).expand(count, -1, -1, -1)
+        context = positive
+        guided = guidance_scale > 1
+        if guided:
+            channels = torch.cat([torch.cat([inpainting, 0 * pose], dim=1), channels])
+            context = _beside(self.encode_prompt([""]), positive)
+        self.scheduler.set_timesteps(steps)
+        for done, step in enumerate(self.scheduler.timesteps, start=1):
+            batch = torch.cat([latents.expand(len(channels), -1, -1, -1), channels], dim=1)
+            noise = self.unet(batch, step, encoder_hidden_states=context).sample
+            conditioned = (noise[-count:] * weights).sum(dim=0, keepdim=True)
+            if guided:
+                conditioned = noise[:1] + guidance_scale * (conditioned - noise[:1])
+            latents = self.scheduler.step(conditioned, step, latents, eta=0.0).prev_sample
             if callback is not None:
                 callback(done, steps)
         return latents

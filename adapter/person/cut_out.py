@@ -23,8 +23,8 @@ logger = logging.getLogger(__name__)
 
 CONTEXT = 0.25
 """Margin around a mask, a fraction of its width and height on each side."""
-_NECK, _HEAD, _LEGS = 1, (0, 14, 15, 16, 17), ((9, 10), (12, 13))
-"""Joints of COCO-18: the neck, the face with the nose first, knees with ankles."""
+_NECK, _HEAD, _HIPS, _LEGS = 1, (0, 14, 15, 16, 17), (8, 11), ((9, 10), (12, 13))
+"""Joints of COCO-18: the neck, the face with the nose first, the hips, knees with ankles."""
 _CROWN, _FOOT = 1.1, 0.4
 """Crown above the nose in lengths from neck to nose, sole below the ankle in those of the shin."""
 _SOFT = 2.0
@@ -132,9 +132,9 @@ def find_frames(
 ) -> tuple[Frame, ...]:
     """Lay the canvas over what is to be repainted, once for each photo of a batch.
 
-    The box holds the mask and its margin, and the head and the feet of the person where they are
-    known, as far as they lie on the photo; it grows to the canvas' proportions about their middle,
-    and is moved so that it stays on the photo.
+    The box holds the mask and its margin, and those of the person's head and feet that are known
+    and belong to what is painted (see `_head_and_feet`), as far as they lie on the photo; it grows
+    to the canvas' proportions about their middle, and is moved so that it stays on the photo.
 
     Args:
         masks: (b, H, W) float in 0..1, of the photos' size; 1 = repaint, split at 0.5.
@@ -157,9 +157,10 @@ def find_frames(
                 "(1); if the mask was made for another picture, connect the right one."
             )
         size = tuple(hard.shape)
-        wanted = _with_margin(_bounds(hard), context)
+        bounds = _bounds(hard)
+        wanted = _with_margin(bounds, context)
         if joints is not None:
-            wanted = _around([wanted, *_head_and_feet(joints, size)])
+            wanted = _around([wanted, *_head_and_feet(joints, size, bounds)])
         found = Frame(size, canvas, _fitted(_on_photo(wanted, size), size, canvas))
         if found.scale > _SOFT:
             logger.warning(
@@ -329,14 +330,21 @@ def _on_photo(box: Box, photo: Size) -> Box:
     return max(left, 0), max(top, 0), min(right, width), min(bottom, height)
 
 
-def _head_and_feet(keypoints: np.ndarray, photo: Size) -> list[Box]:
-    """Boxes that hold the head and the feet, of those joints (18, 3) that lie on the photo."""
+def _head_and_feet(keypoints: np.ndarray, photo: Size, mask: Box) -> list[Box]:
+    """Boxes that hold the head and the feet, of those joints (18, 3) that lie on the photo.
+
+    As in the training pictures, the head belongs to a mask that reaches above the middle of the
+    trunk, the feet to one that reaches below the knees: a top is not painted small for the sake of
+    shoes. Where hips or knees are not known, both belong to it.
+    """
     places = keypoints[:, :2]
     on_photo = ((places >= 0) & (places <= (photo[1], photo[0]))).all(axis=1)
     there = present(keypoints) & on_photo
     boxes = []
     head = [joint for joint in _HEAD if there[joint]]
-    if head:
+    hips = [joint for joint in _HIPS if there[joint]]
+    low = bool(hips) and there[_NECK] and mask[1] > places[[_NECK, *hips], 1].mean()
+    if head and not low:
         left, top = places[head].min(axis=0)
         right, bottom = places[head].max(axis=0)
         reach = max(right - left, bottom - top)
@@ -345,7 +353,7 @@ def _head_and_feet(keypoints: np.ndarray, photo: Size) -> list[Box]:
         middle = places[head[0], 1]
         boxes.append((left - reach / 2, middle - _CROWN * reach, right + reach / 2, bottom))
     for knee, ankle in _LEGS:
-        if there[ankle]:
+        if there[ankle] and not (there[knee] and mask[3] < places[knee, 1]):
             x, y = places[ankle]
             shin = np.linalg.norm(places[ankle] - places[knee]) if there[knee] else 0.0
             boxes.append((x - shin / 4, y, x + shin / 4, y + _FOOT * shin))

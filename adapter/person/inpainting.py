@@ -58,7 +58,7 @@ def prepare_inpainting(image: torch.Tensor, mask: torch.Tensor) -> Inpainting:
             f"the picture has the shape {tuple(image.shape)}, expected (batch, height, width, 3)."
         )
     image = rgb_on_white(image)
-    mask = fit_mask(mask, image.shape[1:3]).to(image)
+    mask = fit_mask(mask, (image.shape[1], image.shape[2])).to(image)
     count = max(len(image), len(mask))
     image, mask = repeat_batch(image, count), repeat_batch(mask, count)
     image = pad_to_cells(image.movedim(-1, 1)).movedim(1, -1)
@@ -190,9 +190,10 @@ def _latent_mask(hard: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     nearest = hard[:, None, ::CELL, ::CELL]
     lost = torch.zeros_like(nearest, dtype=torch.bool)
     for row, mask in enumerate(hard.bool().cpu().numpy()):
-        strokes, count = label(mask, _EIGHT_NEIGHBOURS)
-        sizes = np.bincount(strokes.ravel(), minlength=count + 1)
-        missed = np.ones(count + 1, bool)
+        strokes = np.empty(mask.shape, np.int32)
+        label(mask, _EIGHT_NEIGHBOURS, output=strokes)
+        sizes = np.bincount(strokes.ravel())
+        missed = np.ones(len(sizes), bool)
         missed[0] = missed[strokes[::CELL, ::CELL]] = False
         if not missed[1:].all():
             missed &= sizes >= CELL * CELL

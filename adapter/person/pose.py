@@ -270,7 +270,7 @@ def _pose_of_keypoints(content: Any) -> Pose:
 def _people_of_rows(rows: Any) -> list:
     if not isinstance(rows, Sequence) or isinstance(rows, str):
         raise ValueError(f"is {_short(rows)}.")
-    first = next((row for row in rows if row is not None), None)
+    first = next((row for row in rows if row is not None), "")
     nested = isinstance(first, Sequence) and not isinstance(first, str)
     if nested and any(
         isinstance(value, Sequence) and not isinstance(value, str) for value in first
@@ -327,7 +327,7 @@ def _row(row: Any) -> tuple[float, float, float]:
     Rows of four are Dress Code's, whose other columns say nothing.
     """
     if row is None:
-        return (math.nan,) * 3
+        return math.nan, math.nan, math.nan
     if isinstance(row, str) or not isinstance(row, (Sequence, np.ndarray)) or len(row) < 2:
         raise ValueError(f"has a joint {_short(row)}; expected x, y and a confidence.")
     x, y = _number(row[0]), _number(row[1])

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import folder_paths
+
+from ...files import state_of_file, state_of_folder
+from ...retriever.photos.catalogue import state_of_catalogue
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +35,16 @@ _IS_ENTRY: dict[str, Callable[[os.DirEntry], bool]] = {
     "parsers": lambda e: os.path.isfile(os.path.join(e.path, "config.json")),
     "people": lambda e: os.path.isfile(os.path.join(e.path, "mask.png")),
 }
+
+
+_STATE_OF: dict[str, Callable[[Path], object]] = {
+    "adapters": state_of_file,
+    "catalogues": state_of_catalogue,
+    "encoders": state_of_folder,
+    "models": state_of_folder,
+    "people": state_of_folder,
+}
+_EMBEDDING = re.compile(r"embedding:([^\s,:()\[\]]+)")
 
 
 def register_folders() -> None:
@@ -119,6 +133,33 @@ def exists_or_message(kind: str, name: str | None) -> bool | str:
     except FileNotFoundError as error:
         return str(error)
     return True
+
+
+def states(kind: str, name: str | None) -> list[tuple]:
+    """For `fingerprint_inputs`: what changes when a file of the entry called `name` does.
+
+    Args:
+        name: None for an input that is linked, whose value is not known yet: all entries count.
+    """
+    return [
+        (entry, str(path), _STATE_OF[kind](path))
+        for entry, path in entries(kind).items()
+        if name is None or entry == name
+    ]
+
+
+def states_of_embeddings(*texts: str | None) -> list[tuple]:
+    """For `fingerprint_inputs`: what changes when an embedding that a prompt names does.
+
+    The prompt of a linked input (None) is not known yet and doesn't count, as in the stock nodes.
+    """
+    names = {name for text in texts if text for name in _EMBEDDING.findall(text)}
+    return [
+        state_of_file(Path(root) / f"{name}{suffix}")
+        for root in folder_paths.get_folder_paths("embeddings")
+        for name in sorted(names)
+        for suffix in ("", ".safetensors", ".pt", ".bin")
+    ]
 
 
 def embeddings_folder() -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import comfy.conds
@@ -17,6 +18,7 @@ import torch
 from ...adapter.garment.checkpoints import is_diffusers_unet, load_tensors, unet_diffusers_to_ldm
 from ...adapter.garment.checkpoints import unet_in_channels as in_channels_of
 from ...adapter.person.pose import POSE_CHANNELS
+from ...files import state_of_file
 
 POSE_KEY = "fashionrag_pose"
 GARMENT_CONTEXT_KEY = "fashionrag_garment_context"
@@ -34,6 +36,13 @@ Model = comfy.model_patcher.ModelPatcher
 def unet_names() -> list[str]:
     """The files of models/diffusion_models."""
     return folder_paths.get_filename_list("diffusion_models")
+
+
+def states_of_unets(name: str | None) -> list[tuple]:
+    """For `fingerprint_inputs`: what changes when the file `name` does; None: any of them."""
+    names = unet_names() if name is None else [name]
+    paths = [folder_paths.get_full_path("diffusion_models", name) for name in names]
+    return [state_of_file(Path(path)) for path in paths if path is not None]
 
 
 def load_unet_named(name: str, weight_dtype: str) -> Model:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import shutil
 from collections.abc import Callable, Mapping
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from ...files import replace_file
 from .open_clip import CONFIG, TOKENIZER_FILES, WEIGHTS
 
 PICKLE = "open_clip_pytorch_model.bin"
@@ -101,7 +101,7 @@ def get_encoder(tag: str, folder: Path, report: Callable[[str], None]) -> Path:
     if weights == PICKLE:
         _to_safetensors(partial / PICKLE, partial / WEIGHTS)
     shutil.rmtree(partial / ".cache", ignore_errors=True)  # the hub client's notes
-    os.replace(partial, folder)
+    replace_file(partial, folder)
     return folder
 
 

@@ -185,15 +185,21 @@ class MilvusIndex:
         """See SearchBackend."""
         return self.manifest["categories"]
 
+    def columns(self) -> Collection[str]:
+        """See SearchBackend."""
+        return self._columns
+
+    def values_at(self, rows: np.ndarray, column: str) -> list[str]:
+        """See SearchBackend."""
+        return [
+            getattr(garment, column) if column in FIELDS else garment.metadata.get(column, "")
+            for garment in self.garments_at(rows)
+        ]
+
     def values_of(self, column: str) -> ColumnValues:
         """See SearchBackend; of the first garments of the collection."""
         first = np.arange(min(len(self), _AT_ONCE))
-        garments = self.garments_at(first)
-        values = [
-            getattr(garment, column) if column in FIELDS else garment.metadata.get(column, "")
-            for garment in garments
-        ]
-        counts = Counter(value for value in values if value)
+        counts = Counter(value for value in self.values_at(first, column) if value)
         numbers = sum(count for value, count in counts.items() if number_of(value) is not None)
         most = sorted(counts, key=lambda value: (number_of(value) is not None, -counts[value]))
         return ColumnValues(counts.total(), numbers, tuple(value[:60] for value in most[:3]))

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from ...categories import CATEGORIES
+from ...files import state_of_folder
 from ...pictures.photos import SUFFIXES
 from .layouts import (
     DATA_SET,
     OTHER,
     SYSTEM,
+    SYSTEM_FOLDERS,
     TABLE,
     UNREADABLE,
     account,
@@ -21,7 +23,14 @@ from .layouts import (
 )
 from .table import FIELDS, PhotoNames, Table, choose_table, is_named_table
 
-__all__ = ["Catalogue", "Garment", "Reject", "read_catalogue", "safe_path"]
+__all__ = [
+    "Catalogue",
+    "Garment",
+    "Reject",
+    "read_catalogue",
+    "safe_path",
+    "state_of_catalogue",
+]
 
 STRONGEST = 2.0
 """The column `strength` scales a garment's pseudo-words: numbers from 0 to this."""
@@ -126,6 +135,14 @@ def read_catalogue(root: Path) -> Catalogue:
             f"any depth. {notes[0]}{listed}"
         )
     return Catalogue(root, tuple(garments), tuple(rejects), tuple(unread), tuple(notes))
+
+
+def state_of_catalogue(root: Path) -> str:
+    """A text that changes with the names, sizes and times of the catalogue's photos and table.
+
+    Nothing is opened. What a NAS or an operating system keeps does not count.
+    """
+    return state_of_folder(root, SYSTEM_FOLDERS)
 
 
 def safe_path(root: Path, relative: str) -> Path:

@@ -89,13 +89,22 @@ def choose_table(paths: Sequence[Path], is_photo: IsPhoto) -> tuple[Table | None
                 raise
             passed[path.name] = f"not read as the table of the photos: {_short(error, path)}"
     for path in tables if named else ():
-        if path not in named:
+        if path not in named and _is_table(path, is_photo):
             passed[path.name] = f"not read: {named[0].name} is the table"
     if len(read) > 1:
         names = " and ".join(table.path.name for table in read)
         reason = f"not read: {names} both have a column 'file'; call the right one {NAME}.csv"
         passed |= {table.path.name: reason for table in read}
     return (read[0] if len(read) == 1 else None), passed
+
+
+def _is_table(path: Path, is_photo: IsPhoto) -> bool:
+    """Whether it describes photos; a data set's captions and settings do not."""
+    try:
+        read_table(path, is_photo)
+    except (ValueError, OSError):
+        return False
+    return True
 
 
 def read_table(path: Path, is_photo: IsPhoto) -> Table:

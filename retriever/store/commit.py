@@ -6,13 +6,14 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ...progress import Progress
 from ..encoders.open_clip import Encoder
 from ..photos.catalogue import Reject
 from ..vectors.approximate import MOST_ADDED, Approximate, Kind, choose_kind
@@ -25,8 +26,6 @@ from .part import map_embeddings
 _WRITTEN = re.compile(
     r"(embeddings|garments|thumbnails|vectors)-[0-9a-f]{8}\.\w+|\.[0-9a-f]{12}\.tmp"
 )
-
-Progress = Callable[[int, int], None]
 
 
 def describe_encoder(encoder: Encoder, color_check: int) -> dict[str, Any]:

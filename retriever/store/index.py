@@ -257,6 +257,19 @@ class GarmentIndex:
             counts.update(found)
         return None if len(counts) > most else dict(sorted(counts.items()))
 
+    def values_at(self, rows: np.ndarray, column: str) -> list[str]:
+        """What a column holds in rows that hold a garment, in their order; '' where it is empty."""
+        rows = np.asarray(rows, dtype=np.int64)
+        values = [""] * len(rows)
+        numbers = np.searchsorted(self._starts, rows, side="right") - 1
+        for number in np.unique(numbers).tolist():
+            start, part = self._starts[number], self.parts[number]
+            places = np.flatnonzero(numbers == number)
+            found = part.records.values_at(rows[places] - start, column)
+            for place, row in zip(places.tolist(), rows[places].tolist(), strict=True):
+                values[place] = found.get(row - start, "")
+        return values
+
     def values_of(self, column: str) -> ColumnValues:
         """What a column holds: how many texts, how many of them numbers, and some of them."""
         found = [part.records.values_of(column, part.removed) for part in self.parts]
@@ -370,6 +383,14 @@ class GarmentIndex:
             return Approximate.load(
                 self._vectors_file, name, self.kind, entry["rows"], self.vectors.dim
             )
+
+    @cached_property
+    def added(self) -> tuple[np.ndarray, Vectors] | None:
+        """The few rows that came after the inverted file, and a copy of their vectors."""
+        if self.approximate is None or self.vectors.end <= self.approximate.end:
+            return None
+        rows = self.vectors.later(self.approximate.end).rows()
+        return (rows, Vectors([self.vectors.at(rows)])) if len(rows) else None
 
     @cached_property
     def eight_bit(self) -> EightBit | None:

@@ -181,6 +181,18 @@ class Records:
                 counts[category] -= count
         return {text_of(category or ""): count for category, count in counts.items() if count}
 
+    def values_at(self, rows: np.ndarray, column: str) -> dict[int, str]:
+        """What a column holds, by row; rows where it is empty are missing."""
+        if column not in self.columns():
+            return {}
+        name = sql_column(column, False)
+        found = self._all(
+            f"SELECT row, {name} FROM garments WHERE row IN (SELECT value FROM json_each(?)) "
+            f"AND {name} IS NOT NULL",
+            [json.dumps(rows.tolist())],
+        )
+        return {row: text_of(value) for row, value in found}
+
     def value_counts(self, column: str, most: int, removed: np.ndarray) -> dict[str, int] | None:
         """The number of garments with each value of a column, without those of removed rows; None
         if there are more than `most` values. Garments without a value are not counted."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
+from ...progress import Progress, silent
 from ..encoders.batches import in_smaller_batches
 from ..encoders.color_check import check_text_image_pair
 from ..encoders.open_clip import Encoder
@@ -18,9 +19,7 @@ from ..store.commit import commit, describe_encoder
 from ..store.journal import Draft
 from ..store.lock import only_writer
 from ..store.manifest import MANIFEST
-from ..vectors.approximate import KINDS
-
-Progress = Callable[[int, int], None]
+from ..vectors.approximate import KINDS, Kind, explain_kind
 
 BATCH_PIXELS = 64_000_000
 """A batch is closed early when its photos hold this many pixels (about 200 MB)."""
@@ -33,7 +32,7 @@ class BuildReport:
     count: garments in the index. rejects: what was left out. seconds: the whole build.
     garments_per_second: photos read, encoded and stored a second, those taken over apart.
     resumed: garments taken over from an interrupted build. color_check: see color_check.py.
-    notes: see Catalogue.
+    notes: see Catalogue. searched: see `explain_kind`.
     """
 
     count: int
@@ -43,19 +42,26 @@ class BuildReport:
     resumed: int
     color_check: int
     notes: tuple[str, ...] = ()
+    searched: str = ""
 
     def summary(self) -> str:
-        """The report in words, the rejects one a line."""
+        """The report in words: see `report_text`."""
         text = (
             f"{self.count} garments indexed in {self.seconds:.1f} s "
-            f"({self.garments_per_second:.1f} a second)."
+            f"({self.garments_per_second:.1f} a second), {len(self.rejects)} refused."
         )
         if self.resumed:
             text += f" {self.resumed} of them were taken over from an interrupted build."
-        if self.rejects:
-            text += f" {len(self.rejects)} left out:"
-        listed = "\n  ".join([text, *(f"{r.file}: {r.reason}" for r in self.rejects)])
-        return "\n".join([listed, *self.notes])
+        return report_text(text, self.searched, self.rejects, self.notes)
+
+
+def report_text(
+    what: str, searched: str, rejects: Sequence[Reject], notes: Sequence[str] = ()
+) -> str:
+    """A report in words: what was done, how the index is searched; then the details, the refused
+    files one a line."""
+    listed = [f"  {reject.file}: {reject.reason}" for reject in rejects]
+    return "\n".join([what, searched, *listed, *notes])
 
 
 def build_index(
@@ -103,7 +109,7 @@ def build_index(
             f"{folder} holds a finished index: choose another name, or turn on overwrite "
             "(`--overwrite`) to replace it."
         )
-    catalogue = _part(read_catalogue(catalogue_root), *shard)
+    catalogue = shard_of(read_catalogue(catalogue_root), *shard)
     color_check = check_text_image_pair(encoder)
     folder.mkdir(parents=True, exist_ok=True)
     garment_of = {garment.file: garment for garment in catalogue.garments}
@@ -120,7 +126,7 @@ def build_index(
         if not draft.rows:
             listed = "".join(f"\n  {reject.file}: {reject.reason}" for reject in rejects[:5])
             raise ValueError(f"No photo of the catalogue {catalogue.root} can be read:{listed}")
-        commit(
+        manifest = commit(
             folder,
             [draft.finish(garment_of)],
             encoder=describe_encoder(encoder, color_check),
@@ -138,6 +144,7 @@ def build_index(
         resumed=resumed,
         color_check=color_check,
         notes=catalogue.notes,
+        searched=explain_kind(Kind.of(manifest), manifest["wanted"], manifest["count"]),
     )
 
 
@@ -150,7 +157,7 @@ def encode_missing(
     processes: int = 0,
 ) -> list[Reject]:
     """Encode those of `files` that the draft lacks into it; returns those that can't be read."""
-    progress = progress or _silent
+    progress = progress or silent
     left_out: list[Reject] = []
     missing = [file for file in files if file not in draft.rows]
     done = len(files) - len(missing)
@@ -173,7 +180,12 @@ def encode_missing(
     return left_out
 
 
-def _part(catalogue: Catalogue, number: int, of: int) -> Catalogue:
+def shard_of(catalogue: Catalogue, number: int, of: int) -> Catalogue:
+    """The catalogue with the `number`-th of `of` parts of its garments alone.
+
+    Raises:
+        ValueError: that part has none.
+    """
     count = len(catalogue.garments)
     garments = catalogue.garments[count * (number - 1) // of : count * number // of]
     if not garments:
@@ -196,7 +208,3 @@ def _encode(encoder: Encoder, photos: Sequence[Photo]) -> torch.Tensor:
             f"{(len(photos), encoder.dim)}. In half precision, try full precision."
         )
     return embeddings.to(torch.float16)
-
-
-def _silent(done: int, total: int) -> None:
-    """Report to nobody."""

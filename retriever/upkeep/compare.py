@@ -26,15 +26,18 @@ class Plan:
 
     gone: rows to be removed; the garments of some come again, in new rows.
     copied: garments with new records whose vectors and thumbnails are those of a row: by file, the
-    row and the photo's state. encoded: those to be encoded, by file.
+    row and the photo's state. encoded: those to be encoded, by file; changed: those of them whose
+    photo the index has with other content. kind: the one of KINDS that the index is to be of.
     """
 
     gone: list[int] = field(default_factory=list)
     copied: dict[str, tuple[int, State]] = field(default_factory=dict)
     encoded: list[str] = field(default_factory=list)
+    changed: set[str] = field(default_factory=set)
     garment_of: dict[str, Garment] = field(default_factory=dict)
     left_out: list[dict[str, Any]] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
+    kind: str = "auto"
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTED, 0))
 
 
@@ -84,7 +87,9 @@ def compare(
             plan.counts["renamed"] += 1
         else:
             fresh.append((garment, state, line))
-            plan.gone += [] if line is None else [line.row]
+            if line is not None:
+                plan.gone.append(line.row)
+                plan.changed.add(garment.file)
             plan.counts["added" if line is None else "changed"] += 1
     plan.gone += [line.row for line in gone.values()]
     plan.counts["removed"] = len(gone)

@@ -8,15 +8,15 @@ import os
 import shutil
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...files import write_bytes
+from ...progress import Progress
 from ..photos.download import Allowed, download_photo, is_public
 from ..photos.feeds import Feed, Product, photo_name, read_feed
 
-Progress = Callable[[int, int], None]
 TABLE = "garments.csv"
 FETCHED = "photos"
 """The folder of the catalogue that photos from elsewhere go to."""

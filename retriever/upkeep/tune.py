@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...progress import Progress
 from ..search import nearest
 from ..store.commit import remove_others, save_vectors
 from ..store.index import GarmentIndex
@@ -23,8 +23,6 @@ from ..vectors.exact import exact_search
 _QUERIES = 200
 _CANDIDATES = (50, 100, 200, 400)
 _LONGEST = 1.0  # seconds of searching per setting: enough queries for a median
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from ..store.lock import only_writer
 from ..store.manifest import encode_rows, file_entry
 from ..store.part import Part
 from ..store.records import FIELDS, Record, RecordWriter
-from .build import Progress, encode_missing
+from ..vectors.approximate import Kind, explain_kind
+from .build import Progress, encode_missing, report_text, shard_of
 from .compare import Plan, State, compare
 
 MOST_PARTS = 16
@@ -38,6 +39,7 @@ class UpdateReport:
     count: in the index now. added, changed: encoded. renamed: of the same content under another
     name. described: whose record alone is another. removed: whose photo is gone. left_out: that
     were taken out of the index by `remove_garments` before, and stay out. notes: see Catalogue.
+    searched: see `explain_kind`.
     """
 
     count: int
@@ -50,20 +52,21 @@ class UpdateReport:
     rejects: tuple[Reject, ...] = ()
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
+    searched: str = ""
 
     def summary(self) -> str:
-        """The report in words, the rejects one a line."""
+        """The report in words: see `report_text`."""
+        counts = f"{self.added} added, {self.changed} changed, {self.renamed} renamed, "
+        counts += f"{self.described} described anew, {self.removed} removed"
+        if not any((self.added, self.changed, self.renamed, self.described, self.removed)):
+            counts = "nothing added, changed or removed"
         text = (
-            f"{self.count} garments in the index: {self.added} added, {self.changed} changed, "
-            f"{self.renamed} renamed, {self.described} described anew, {self.removed} removed, in "
+            f"{self.count} garments in the index: {counts}, {len(self.rejects)} refused, in "
             f"{self.seconds:.1f} s."
         )
         if self.left_out:
             text += f" {self.left_out} stay out, as they were taken out (`--restore` adds them)."
-        if self.rejects:
-            text += f" {len(self.rejects)} can't be used:"
-        listed = "\n  ".join([text, *(f"{r.file}: {r.reason}" for r in self.rejects)])
-        return "\n".join([listed, *self.notes])
+        return report_text(text, self.searched, self.rejects, self.notes)
 
 
 def update_index(
@@ -76,6 +79,7 @@ def update_index(
     batch_size: int = 32,
     progress: Progress | None = None,
     processes: int = 0,
+    kind: str | None = None,
 ) -> UpdateReport:
     """Make the index `folder` that of its catalogue as it is now.
 
@@ -85,10 +89,12 @@ def update_index(
     those of parts that are joined and those after them.
 
     Args:
-        catalogue_root: where the catalogue is; None takes the place recorded in the manifest.
+        catalogue_root: where the catalogue is; None takes the place recorded in the manifest. Of an
+            index of a shard, the catalogue's garments of that shard are compared.
         check_content: read every photo, also those of the same size and time.
         restore: add the garments that `remove_garments` took out.
         batch_size, progress, processes: see `build_index`.
+        kind: one of KINDS; None keeps what was asked for before.
 
     Raises:
         BlockingIOError: another process writes the index.
@@ -105,8 +111,10 @@ def update_index(
         try:
             index.check_encoder(encoder)
             catalogue = read_catalogue(index.catalogue_root)
+            catalogue = shard_of(catalogue, *index.manifest.get("shard", (1, 1)))
             left_out = [] if restore else index.manifest.get("left_out", [])
             plan = compare(index, catalogue, left_out, check_content)
+            plan.kind = kind or index.manifest["wanted"]
             report = _carry_out(plan, index, catalogue, encoder, batch_size, progress, processes)
         finally:
             index.close()
@@ -137,7 +145,7 @@ def remove_garments(folder: Path, ids: Iterable[str], reason: str = "removed") -
                 raise ValueError(f"All garments of {folder} would be removed: delete the folder.")
             if rows:
                 rejects = [Reject(**reject) for reject in index.manifest["rejects"]]
-                plan = Plan(gone=rows, left_out=left_out)
+                plan = Plan(gone=rows, left_out=left_out, kind=index.manifest["wanted"])
                 _write(index, plan, index.catalogue_root, rejects)
             return len(index) - len(rows)
         finally:
@@ -154,18 +162,30 @@ def _carry_out(
     processes: int,
 ) -> UpdateReport:
     rejects = [*catalogue.rejects, *plan.rejects]
-    before = index.manifest.get("left_out", [])
-    if not plan.gone and not plan.encoded and plan.left_out == before:
+    before = index.manifest
+    recorded = (before["catalogue"]["path"], before["wanted"], before.get("left_out", []))
+    same = recorded == (str(catalogue.root.absolute()), plan.kind, plan.left_out)
+    if same and not plan.gone and not plan.encoded:
         remove_others(index.folder, index.manifest)  # what a killed writer may have left
-        return UpdateReport(len(index), left_out=len(before), rejects=tuple(rejects), **plan.counts)
+        manifest = before
+    else:
 
-    def encode(draft: Draft) -> None:
-        left = encode_missing(plan.encoded, draft, encoder, batch_size, progress, processes)
-        plan.counts["added"] -= len(left)
-        rejects.extend(left)
+        def encode(draft: Draft) -> None:
+            for left in encode_missing(
+                plan.encoded, draft, encoder, batch_size, progress, processes
+            ):
+                rejects.append(left)
+                plan.counts["changed" if left.file in plan.changed else "added"] -= 1
+                plan.counts["removed"] += left.file in plan.changed
 
-    count = _write(index, plan, catalogue.root, rejects, encode)
-    return UpdateReport(count, left_out=len(plan.left_out), rejects=tuple(rejects), **plan.counts)
+        manifest = _write(index, plan, catalogue.root, rejects, encode)
+    return UpdateReport(
+        manifest["count"],
+        left_out=len(plan.left_out),
+        rejects=tuple(rejects),
+        searched=explain_kind(Kind.of(manifest), manifest["wanted"], manifest["count"]),
+        **plan.counts,
+    )
 
 
 def _write(
@@ -174,8 +194,8 @@ def _write(
     root: Path,
     rejects: list[Reject],
     encode: Callable[[Draft], None] | None = None,
-) -> int:
-    """Write a part of what is copied and encoded, and the manifest; returns how many there are."""
+) -> dict[str, Any]:
+    """Write a part of what is copied and encoded, and the manifest; returns the latter."""
     gone = np.zeros(index.vectors.end, dtype=bool)
     gone[plan.gone] = True
     parts = [
@@ -209,17 +229,19 @@ def _write(
         raise ValueError(
             f"No photo of the catalogue {root} can be read: {index.folder} is left as it was."
         )
-    manifest = commit(
+    extra = {"left_out": plan.left_out} if plan.left_out else {}
+    if "shard" in index.manifest:
+        extra["shard"] = index.manifest["shard"]
+    return commit(
         index.folder,
         parts,
         encoder=encoder,
         catalogue_root=index.catalogue_root,
         rejects=rejects,
-        kind=index.manifest["wanted"],
+        kind=plan.kind,
         former=index,
-        extra={"left_out": plan.left_out} if plan.left_out else None,
+        extra=extra,
     )
-    return manifest["count"]
 
 
 def _described(index: GarmentIndex, number: int, plan: Plan, gone: np.ndarray) -> Mapping[str, Any]:

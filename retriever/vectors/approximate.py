@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 
+from ...progress import Progress
 from .blocks import Vectors
 
 logger = logging.getLogger(__name__)
@@ -47,8 +48,6 @@ _CLUSTERING = {"niter": 8, "seed": _SEED, "max_points_per_centroid": 64}
 _CLUSTERING["min_points_per_centroid"] = 1  # fewer are no fault of the user's
 _BLOCK = 1 << 15  # garments at a time while building
 _STALE = 0.75, 4.0  # garments for each that was trained on: outside, it is trained anew
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -98,6 +97,26 @@ class Kind:
 def choose_kind(count: int) -> str:
     """The kind that `auto` is for `count` garments."""
     return "exact" if count <= EXACT_ROWS or not faiss_is_usable() else "ivf"
+
+
+def explain_kind(kind: Kind, wanted: str, count: int) -> str:
+    """How an index of `count` garments is searched, and why so, as one sentence.
+
+    Args:
+        wanted: one of KINDS, as the manifest records it.
+    """
+    if kind.name == "exact":
+        why = f"which is fast up to {EXACT_ROWS:,}"
+        if wanted != "auto":
+            why = "as was asked for"
+        elif count > EXACT_ROWS:
+            why = f"as faiss is not there; it pays above {EXACT_ROWS:,} garments"
+        return f"Searched as kind exact: every garment is compared, {why}."
+    why = "as was asked for" if wanted != "auto" else f"as there are more than {EXACT_ROWS:,}"
+    return (
+        f"Searched as kind {kind.name}: {kind.effort} of {kind.cells:,} cells of garments are "
+        f"looked through, {why}."
+    )
 
 
 def faiss_is_usable() -> bool:

@@ -59,6 +59,37 @@ NODES = {
         ],
         "outputs": [("garments", GARMENTS), ("images", "IMAGE"), ("scores", "STRING")],
     },
+    "OutfitRetrieve": {
+        "required": [
+            ("index", INDEX, {}),
+            ("text", "STRING", {"multiline": True, "dynamicPrompts": True}),
+            ("top_k", "INT", {"default": 1, "min": 1, "max": 64}),
+        ],
+        "optional": [
+            ("negative_text", "STRING", {"default": "", "advanced": True}),
+            (
+                "negative_weight",
+                "FLOAT",
+                {"default": 0.3, "min": 0.0, "max": 2.0, "advanced": True},
+            ),
+            ("chunks", "COMBO", {"default": "together", "advanced": True}),
+            ("filter", "STRING", {"default": "", "advanced": True}),
+            ("min_score", "FLOAT", {"default": -1.0, "min": -1.0, "max": 1.0, "advanced": True}),
+            ("diversity", "FLOAT", {"default": 0.0, "min": 0.0, "max": 1.0, "advanced": True}),
+            ("draw_from", "INT", {"default": 0, "min": 0, "max": 4096, "advanced": True}),
+            ("temperature", "FLOAT", {"default": 0.05, "min": 0.0, "advanced": True}),
+            ("draw_seed", "INT", {"default": 0, "min": 0, "max": 2**64 - 1, "advanced": True}),
+            ("excluded", "STRING", {"default": "", "multiline": True, "advanced": True}),
+        ],
+        "outputs": [
+            ("garments", GARMENTS),
+            ("images", "IMAGE"),
+            ("scores", "STRING"),
+            ("dresses", GARMENTS),
+            ("upper_body", GARMENTS),
+            ("lower_body", GARMENTS),
+        ],
+    },
     "InversionAdapterLoader": {
         "required": [("adapter_name", "COMBO", {})],
         "outputs": [("adapter", ADAPTER)],

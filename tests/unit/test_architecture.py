@@ -22,8 +22,6 @@ from ..architecture import (
 
 HOST = {"comfy", "comfy_extras", "execution", "folder_paths", "latent_preview", "nodes", "server"}
 """ComfyUI's own modules; `comfy_api` and `node_helpers` are made for packs."""
-REBUILT = ("nodes.host", *(f"retriever.{p}" for p in ("encoders", "store", "upkeep", "vectors")))
-"""Packages that are being rebuilt: they come to the one place of each thing with that."""
 
 
 def test_packages_import_what_lies_below_them():
@@ -79,7 +77,7 @@ def test_one_place_each(pattern, place):
     found = {
         name for name, path in modules().items() if re.search(pattern, path.read_text("utf-8"))
     }
-    assert {name for name in found if not name.startswith(REBUILT)} == {place}
+    assert found == {place}
 
 
 @pytest.mark.parametrize("name", sorted({m.rpartition(".")[0] for m in modules()} - {""}))

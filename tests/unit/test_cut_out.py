@@ -71,16 +71,30 @@ def test_the_margin_is_a_share_of_the_masks_size():
         assert frame.box == expected
 
 
-def test_head_and_feet_are_inside_where_the_pose_says_where():
-    mask = box_mask((1000, 1000), (450, 400, 550, 500))
+def person() -> np.ndarray:
+    """Nose, neck, a hip, a knee and an ankle of somebody upright in 1000 x 1000 pixels."""
     joints = np.zeros((18, 3))
-    joints[0], joints[1] = (500, 300, 1), (500, 340, 1)
-    joints[12], joints[13] = (520, 640, 1), (520, 740, 1)
-    (frame,) = find_frames(mask[None], [joints], CANVAS)
-    assert frame.box[1] <= 300 - 40 and frame.box[3] >= 740 + 30
-    unknown = joints * (1, 1, 0)
+    for joint, y in ((0, 300), (1, 340), (11, 500), (12, 640), (13, 740)):
+        joints[joint] = 500, y, 1
+    return joints
+
+
+@pytest.mark.parametrize(
+    ("rows", "head", "feet"),
+    [((360, 500), True, False), ((480, 720), False, True), ((350, 700), True, True)],
+)
+def test_head_and_feet_are_inside_where_they_belong_to_the_garment(rows, head, feet):
+    mask = box_mask((1000, 1000), (470, rows[0], 530, rows[1]))
+    (frame,) = find_frames(mask[None], [person()], CANVAS, 0.0)
+    assert (frame.box[1] <= 300 - 40) == head
+    assert (frame.box[3] >= 740 + 30) == feet
+
+
+def test_joints_that_are_not_known_or_not_on_the_photo_do_not_count():
+    mask = box_mask((1000, 1000), (450, 400, 550, 500))
+    unknown = person() * (1, 1, 0)
     assert find_frames(mask[None], [unknown], CANVAS) == find_frames(mask[None], [None], CANVAS)
-    outside, without = joints.copy(), joints.copy()
+    outside, without = person(), person()
     outside[13], without[13] = (520, 5000, 1), 0
     both = [find_frames(mask[None], [one], CANVAS) for one in (outside, without)]
     assert both[0] == both[1] and both[0][0].box[1] <= 260

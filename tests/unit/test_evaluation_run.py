@@ -203,7 +203,6 @@ def test_a_person_in_the_own_garment_is_the_photo(world):
     ("arguments", "message"),
     [
         ([], "--miniature"),
-        (["--miniature", "--pairs", "0"], "--pairs is 0"),
         (["--miniature", "--columns", "k9"], "'k9'; there are: k0, k1"),
         (["--miniature", "--size", "90x120"], "120x90, expected multiples of 8"),
         (["--miniature", "--classifier", "none.safetensors"], "none.safetensors is missing"),
@@ -216,6 +215,12 @@ def test_what_cannot_be_run_is_said(world, model, tmp_path, capsys, arguments, m
     assert main(["evaluate", "--json", str(file), "--device", "cpu", *arguments]) == 1
     assert message in capsys.readouterr().err
     assert not file.exists() and not (tmp_path / "out/pictures").exists()
+
+
+def test_at_least_one_pair_is_evaluated(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--miniature", "--pairs", "0", "--json", str(tmp_path / "out.json")])
+    assert "argument --pairs: '0': expected a whole number of 1 or more" in capsys.readouterr().err
 
 
 def test_a_folder_without_a_model_is_not_taken(world, model, tmp_path, capsys):

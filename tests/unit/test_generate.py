@@ -112,6 +112,48 @@ def test_a_parser_in_place_of_the_mask(house, tmp_path, monkeypatch):
             call(house, *(["--parser=P"] if given else []), "--text=a", "--out=a.png", mask=given)
 
 
+def call_outfit(house: Path, lines: str, out: Path, *more: str) -> None:
+    """Top and bottom of the person have masks of their own."""
+    (house / "outfit.txt").write_text(lines, encoding="utf-8")
+    regions = {"upper_body": (20, 30, 60, 60), "dresses": (20, 60, 60, 90)}
+    for category, box in regions.items():
+        mask = Image.new("L", (80, 120), 0)
+        mask.paste(255, box)
+        mask.save(house / f"{category}.png")
+    parser = argparse.ArgumentParser()
+    add_commands(parser.add_subparsers())
+    given = [f"--{name}={house / name}" for name in ("index", "model")]
+    given += [f"--person={house / 'person.png'}", f"--outfit={house / 'outfit.txt'}"]
+    given += [f"--region={name}={house / name}.png" for name in regions]
+    args = parser.parse_args(["generate", *given, *SMALL, f"--out={out}", "--top-k=1", *more])
+    args.run(args)
+
+
+@pytest.mark.parametrize("passes", ["one", "two"])
+def test_an_outfit_is_painted_in_its_regions(house, capsys, passes):
+    out = house / f"{passes}.png"
+    call_outfit(house, "upper_body: a red shirt\ndresses: green\n", out, f"--passes={passes}")
+    written = capsys.readouterr().out
+    assert "line 1, upper_body: a red shirt" in written and "dresses/green.png" in written
+    before, after = np.array(Image.open(house / "person.png")), np.array(Image.open(out))
+    inside = np.array(Image.open(house / "mask.png")) > 127
+    assert np.array_equal(before[~inside], after[~inside])
+    assert (before != after)[inside].mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    ("lines", "more", "message"),
+    [
+        ("\n", [], "The outfit is empty"),
+        ("upper_body: red", ["--levels=1"], "--levels does not go with --outfit"),
+        ("upper_body: red", ["--whole-photo", "--passes=one"], "--passes two alone"),
+    ],
+)
+def test_what_does_not_go_with_an_outfit(house, lines, more, message):
+    with pytest.raises(ValueError, match=message):
+        call_outfit(house, lines, house / "no.png", *more)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

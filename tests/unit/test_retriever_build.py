@@ -109,7 +109,7 @@ def test_photos_that_cannot_be_read_are_listed(catalogue, tmp_path):
     assert len(index) == 11
     assert [r["file"] for r in index.manifest["rejects"]] == list(reasons)
     summary = report.summary()
-    assert "11 garments" in summary and "3 left out" in summary and "zz/half.png: is da" in summary
+    assert "11 garments" in summary and "3 refused" in summary and "zz/half.png: is da" in summary
 
 
 def test_nothing_to_index(tmp_path):
@@ -118,7 +118,7 @@ def test_nothing_to_index(tmp_path):
         build_index(tmp_path, tmp_path / "index", ColourEncoder())
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(ValueError, match="empty is empty"):
+    with pytest.raises(ValueError, match="empty holds no garment"):
         build_index(empty, tmp_path / "index", ColourEncoder())
     with pytest.raises(FileNotFoundError, match="no index"):
         GarmentIndex.open(tmp_path / "index")

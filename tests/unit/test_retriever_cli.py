@@ -47,9 +47,26 @@ def test_build(shop, capsys, tmp_path):
     options = ("--encoder", shop / "encoder", "--unchecked")
     run("index", "build", shop / "photos", tmp_path / "i", *options)
     out, err = capsys.readouterr()
-    assert re.search(r"6 garments indexed in [\d.]+ s \([\d.]+ a second\)\. 1 left out:", out)
+    assert re.search(r"6 garments indexed in [\d.]+ s \([\d.]+ a second\), 1 refused\.\n", out)
+    assert "Searched as kind exact: every garment is compared, which is fast up to 100,000." in out
     assert "bad.jpg: is not a JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF picture." in out
     assert re.search(r"100%.*7/7.*garments", err)
+
+
+def test_building_again_brings_up_to_date(shop, capsys, tmp_path):
+    photos, index = shutil.copytree(shop / "photos", tmp_path / "photos"), tmp_path / "i"
+    build = ("index", "build", photos, index, "--encoder", shop / "encoder", "--unchecked")
+    run(*build)
+    capsys.readouterr()
+    shutil.copy(photos / "000.png", photos / "new.png")
+    run(*build)
+    assert re.search(
+        r"7 garments in the index: 1 added, 0 changed.* 1 refused,", capsys.readouterr()[0]
+    )
+    run(*build)
+    assert "nothing added, changed or removed, 1 refused" in capsys.readouterr().out
+    run(*build, "--overwrite")
+    assert "7 garments indexed" in capsys.readouterr().out
 
 
 def test_an_encoder_of_two_halves_is_refused(shop, tmp_path):

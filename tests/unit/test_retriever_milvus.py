@@ -177,6 +177,24 @@ def test_queries_with_every_option(local, far, folder):
     assert ours[2].hits[1].garment.metadata == garments(8)[7].metadata
 
 
+def test_views_of_one_product_are_one_garment(tmp_path):
+    views = [
+        Garment(f"{n}", f"{n}.png", metadata={"item_group_id": f"p{n % 9}" if n % 10 else ""})
+        for n in range(180)
+    ]
+    index = index_of(180)
+    index = GarmentIndex.in_memory(views, index.embeddings.float())
+    index.manifest |= {"generation": "0123abcd", "catalogue": {"name": "shop", "path": "/shop"}}
+    push(index, tmp_path, Place("views", "vectors.db"))
+    wanted = [Query("coat", k=20), Query("coat", k=4, pinned=("1",), excluded=("2",))]
+    ours = retrieve(open_index(tmp_path), WordEncoder(), wanted)
+    theirs = retrieve(LocalBackend(index), WordEncoder(), wanted)
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.hits == other.hits and one.note == other.note
+        products = [hit.garment.metadata["item_group_id"] for hit in one.hits]
+        assert len(set(filter(None, products))) == len(list(filter(None, products)))
+
+
 def test_vectors_and_ids(local, far):
     rows = np.array([5, 0, 239])
     np.testing.assert_array_equal(far.vectors_at(rows), local.embeddings[rows].float().numpy())

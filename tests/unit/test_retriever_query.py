@@ -12,7 +12,7 @@ import pytest
 import torch
 from fashion_rag.retriever.backends import LocalBackend
 from fashion_rag.retriever.photos.catalogue import Garment
-from fashion_rag.retriever.query import MAX_POOL, Query, query_vectors, retrieve
+from fashion_rag.retriever.query import GROUP, MAX_POOL, Query, query_vectors, retrieve
 from fashion_rag.retriever.store.index import GarmentIndex
 from fashion_rag.retriever.store.records import ColumnValues
 from hypothesis import given, settings
@@ -46,12 +46,24 @@ class WordEncoder:
 
 
 class ListBackend:
-    """Garments in memory; `where` and `category` both select by the garment's category."""
+    """Garments in memory; `where` and `category` both select by the garment's category.
 
-    def __init__(self, vectors: np.ndarray, categories: Sequence[str] | None = None):
+    products: of each garment, the product that it is a view of; None: there is no such column.
+    """
+
+    def __init__(
+        self,
+        vectors: np.ndarray,
+        categories: Sequence[str] | None = None,
+        products: Sequence[str] | None = None,
+    ):
         self.vectors = vectors.astype(np.float16).astype(np.float32)
         categories = categories or ["upper_body"] * len(vectors)
-        self.garments = [Garment(f"g{i}", f"{i}.png", c) for i, c in enumerate(categories)]
+        rows = [{} if products is None else {GROUP: p} for p in products or [""] * len(vectors)]
+        self.garments = [
+            Garment(f"g{i}", f"{i}.png", category, metadata=row)
+            for i, (category, row) in enumerate(zip(categories, rows, strict=True))
+        ]
         self.searches = 0
 
     def __len__(self) -> int:
@@ -62,6 +74,12 @@ class ListBackend:
 
     def categories(self) -> list[str]:
         return sorted({garment.category for garment in self.garments})
+
+    def columns(self) -> set[str]:
+        return {name for garment in self.garments for name in garment.metadata}
+
+    def values_at(self, rows, column: str) -> list[str]:
+        return [self.garments[row].metadata.get(column, "") for row in rows]
 
     def values_of(self, column: str) -> ColumnValues:
         return ColumnValues(0, 0, ())
@@ -370,6 +388,76 @@ def test_a_local_index_against_going_through_all(seed, count, k, where, category
     assert [hit.position for hit in result.hits] == expected
     assert [hit.garment for hit in result.hits] == [garments[row] for row in expected]
     np.testing.assert_allclose([hit.score for hit in result.hits], scores[expected], atol=1e-6)
+    assert bool(result.note) == (len(expected) < k)
+
+
+# --- views of one product
+
+
+def test_views_of_one_product_are_one_garment(encoder):
+    """20 products of 30 views each: the best 20 photos alone would show very few of them."""
+    vectors = np.repeat(unit(20, 3), 30, axis=0) + 0.02 * unit(600, 4)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    products = [f"p{row // 30}" for row in range(600)]
+    plain = retrieve(ListBackend(vectors), encoder, [Query("coat", k=5)])[0]
+    assert len({hit.position // 30 for hit in plain.hits}) == 1
+    shop = ListBackend(vectors, products=products)
+    (result,) = retrieve(shop, encoder, [Query("coat", k=20)])
+    assert sorted(hit.position // 30 for hit in result.hits) == list(range(20))
+    scores = shop.vectors @ result.vector
+    for hit in result.hits:
+        product = hit.position // 30
+        assert hit.position == product * 30 + scores[product * 30 : product * 30 + 30].argmax()
+    assert result.note == ""
+    (result,) = retrieve(shop, encoder, [Query("coat", k=30)])
+    assert len(result.hits) == 20
+    assert result.note == "top_k is 30, but only 20 garments are found: there are no others."
+
+
+def test_pinned_and_excluded_views_stand_for_their_product(encoder):
+    vectors = unit(12, 5)
+    shop = ListBackend(vectors, products=[f"p{row % 4}" if row < 8 else "" for row in range(12)])
+    query = Query("coat", k=12, pinned=("g1",), excluded=("g2",))
+    (result,) = retrieve(shop, encoder, [query])
+    found = [hit.position for hit in result.hits]
+    assert found[0] == 1 and not set(found) & {5, 2, 6}
+    assert len(found) == 1 + 2 + 4 and set(found) >= {8, 9, 10, 11}
+
+
+@pytest.mark.parametrize("options", [{"diversity": 0.5}, {"draw_from": 8, "temperature": 5.0}])
+def test_draws_and_diversity_are_of_products(encoder, options):
+    shop = ListBackend(unit(80, 6), products=[f"p{row % 8}" for row in range(80)])
+    (result,) = retrieve(shop, encoder, [Query("coat", k=8, **options)])
+    assert sorted(hit.position % 8 for hit in result.hits) == list(range(8))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    products=st.lists(st.sampled_from(["", "a", "b", "c", "d"]), min_size=1, max_size=60),
+    k=st.integers(1, 8),
+    pin=st.none() | st.integers(0, 59),
+    bar=st.none() | st.integers(0, 59),
+)
+def test_products_against_going_through_all(seed, products, k, pin, bar):
+    count = len(products)
+    garments = [Garment(f"g{n}", f"{n}.png", "", "", {GROUP: p}) for n, p in enumerate(products)]
+    index = GarmentIndex.in_memory(garments, torch.from_numpy(unit(count, seed)).float())
+    encoder = WordEncoder()
+    encoder.fingerprint = ""
+    pin = None if pin is None or pin >= count else pin
+    bar = None if bar is None or bar >= count or bar == pin else bar
+    names = {what: () if row is None else (f"g{row}",) for what, row in (("p", pin), ("b", bar))}
+    query = Query("coat", k=k, pinned=names["p"], excluded=names["b"])
+    (result,) = retrieve(LocalBackend(index), encoder, [query])
+    scores = index.embeddings.double().numpy() @ vector_of(query)
+    seen = {products[row] for row in (pin, bar) if row is not None} - {""}
+    expected = [] if pin is None else [pin]
+    for row in (-scores).argsort().tolist():
+        if row not in (pin, bar) and len(expected) < k and products[row] not in seen:
+            expected.append(row)
+            seen |= {products[row]} - {""}
+    assert [hit.position for hit in result.hits] == expected
     assert bool(result.note) == (len(expected) < k)
 
 

@@ -83,6 +83,11 @@ def test_tables_that_are_not_read_are_told(tmp_path):
     assert "garments.csv (UTF-8)" in reasons(found)["prices.xlsx"]
     found = catalogue(tmp_path, "a.jpg", PLAIN, "two.csv")
     assert captions(found) == {} and "one.csv and two.csv" in reasons(found)["one.csv"]
+    (tmp_path / "captions.json").write_text('{"a": ["red shirt"]}')
+    found = catalogue(tmp_path, "a.jpg", PLAIN, "garments.csv")
+    assert captions(found) == {"a.jpg": "red"}
+    assert reasons(found)["one.csv"] == "not read: garments.csv is the table"
+    assert not {"captions.json", "orders.csv"} & set(reasons(found))
     found = catalogue(tmp_path, "a.jpg sub/b.jpg", PLAIN, "sub/garments.csv")
     assert "own folder" in reasons(found)["sub/garments.csv"]
 

@@ -22,6 +22,7 @@ from fashion_rag.retriever.upkeep import update as update_module
 from fashion_rag.retriever.upkeep.build import build_index
 from fashion_rag.retriever.upkeep.duplicates import find_duplicates
 from fashion_rag.retriever.upkeep.merge import merge_indexes
+from fashion_rag.retriever.upkeep.refresh import refresh_index
 from fashion_rag.retriever.upkeep.update import remove_garments, update_index
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -101,6 +102,70 @@ def test_nothing_to_do(catalogue, folder):
     assert after.pop("build.lock") and before.pop("build.lock") and after == before
 
 
+def test_a_changed_photo_that_can_not_be_read_is_removed(catalogue, folder):
+    (catalogue / "005.png").write_bytes(b"x")
+    report = update_index(folder, ColourEncoder())
+    counts = (report.added, report.changed, report.removed, len(report.rejects))
+    assert (counts, report.count) == ((0, 0, 1, 1), 11)
+
+
+# --- refreshing
+
+
+def test_refreshing_builds_and_then_encodes_only_what_is_new(catalogue, tmp_path):
+    encoder, folder = ColourEncoder(), tmp_path / "index"
+    assert refresh_index(catalogue, folder, encoder).resumed == 0
+    assert encoder.photos_seen == 12 + 8  # and the colour cards
+    paint(catalogue / "new.png", "blue")
+    (catalogue / "001.png").unlink()
+    report = refresh_index(catalogue, folder, encoder)
+    assert (report.added, report.removed, report.count) == (1, 1, 12)
+    assert encoder.photos_seen == 12 + 8 + 1
+    first, second, *rest = report.summary().splitlines()
+    assert first.startswith("12 garments in the index: 1 added, 0 changed, 0 renamed")
+    assert second.startswith("Searched as kind exact") and rest == list(report.notes)
+    report = refresh_index(catalogue, folder, encoder)
+    assert "nothing added, changed or removed, 0 refused" in report.summary()
+    assert refresh_index(catalogue, folder, encoder, overwrite=True).count == 12
+    assert encoder.photos_seen == 12 + 8 + 1 + 12 + 8
+    check(folder, catalogue, encoder)
+
+
+def test_refreshing_follows_a_catalogue_that_moved(catalogue, folder):
+    moved = catalogue.rename(catalogue.with_name("elsewhere"))
+    encoder = ColourEncoder()
+    report = refresh_index(moved, folder, encoder)
+    assert (report.count, encoder.photos_seen) == (12, 0)
+    index = check(folder, moved, encoder)
+    assert index.manifest["catalogue"] == {"name": "elsewhere", "path": str(moved)}
+
+
+def test_refreshing_replaces_no_index_by_mistake(catalogue, folder, tmp_path):
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    other = ColourEncoder("d1ff")
+    other.name = "other"
+    with pytest.raises(ValueError, match=r"built with the encoder 'colour'.*'other'.*overwrite"):
+        refresh_index(catalogue, folder, other)
+    strange = tmp_path / "strange"
+    strange.mkdir()
+    paint(strange / "a.png", "red")
+    with pytest.raises(ValueError, match=r"catalogue 'photos'.*12 garments 0 are in .*overwrite"):
+        refresh_index(strange, folder, ColourEncoder())
+    with pytest.raises(ValueError, match=r"shard 1/1 .*, not 1/2.*overwrite"):
+        refresh_index(catalogue, folder, ColourEncoder(), shard=(1, 2))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert refresh_index(strange, folder, other, overwrite=True).count == 1
+
+
+def test_a_shard_stays_a_shard(catalogue, tmp_path):
+    folder, encoder = tmp_path / "second", ColourEncoder()
+    refresh_index(catalogue, folder, encoder, shard=(2, 3))
+    paint(catalogue / "003a.png", "red")  # the second shard now begins with it
+    report = refresh_index(catalogue, folder, encoder, shard=(2, 3))
+    assert (report.count, report.added, report.removed) == (4, 1, 1)
+    assert opened(folder).manifest["shard"] == [2, 3]
+
+
 def test_content_of_the_same_size_and_time(catalogue, folder):
     photo = catalogue / "005.png"
     stat = photo.stat()
@@ -160,7 +225,7 @@ def test_a_catalogue_that_is_gone(catalogue, folder, tmp_path):
     with pytest.raises(FileNotFoundError, match="photos is not a folder"):
         update_index(folder, ColourEncoder())
     catalogue.mkdir()
-    with pytest.raises(ValueError, match="photos is empty"):
+    with pytest.raises(ValueError, match="photos holds no garment"):
         update_index(folder, ColourEncoder())
     assert len(opened(folder)) == 12
     assert update_index(folder, ColourEncoder(), tmp_path / "elsewhere").count == 12
