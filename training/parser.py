@@ -24,7 +24,7 @@ from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
 from ..adapter.person.masks import LABELS
 from ..adapter.person.parsing import coloured
-from .clip import shuffled
+from .clip import epoch_order
 from .config import Run
 from .dresscode import DressCode, Pair
 from .loop import Task
@@ -166,7 +166,7 @@ class WindowStream(Dataset):
 
     def __getitem__(self, position: int) -> dict[str, torch.Tensor]:
         epoch, place = divmod(position, len(self.data))
-        index = int(shuffled(self.config.run.seed, epoch, len(self.data))[place])
+        index = int(epoch_order(self.config.run.seed, epoch, len(self.data))[place])
         rng = random.Random(f"{self.config.run.seed} {position}")
         pair = self.data.pairs[index]
         photo, labels = self.data.photo(pair), Image.fromarray(self.data.labels(pair))
