@@ -100,7 +100,7 @@ def test_a_parser_in_place_of_the_mask(house, tmp_path, monkeypatch):
     out = tmp_path / "parsed.png"
     more = ("--parser=P", "--text=green", "--category=dresses", f"--out={out}", "--grow=5")
     call(house, *more, mask=False)
-    assert asked == [("P", (80, 120), "dresses", "bounding_box", 5, 0, True)]
+    assert asked == [(Path("P"), (80, 120), "dresses", "bounding_box", 5, 0, True)]
     before, after = np.array(Image.open(house / "person.png")), np.array(Image.open(out))
     inside = np.array(Image.open(house / "mask.png")) > 127
     assert np.array_equal(before[~inside], after[~inside])
