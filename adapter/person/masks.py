@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy.ndimage import maximum_filter
 
+from ... import categories
 from ...pictures.photos import open_values
 from .pose_map import DRESSCODE_FRAME, POSE_CHANNELS, present
 
@@ -38,7 +39,7 @@ LABELS = {
     "scarf": 17,
 }
 MODES = ("bounding_box", "mask", "garment")
-CATEGORIES = ("dresses", "upper_body", "lower_body", "outfit")
+CATEGORIES = (*categories.CATEGORIES, "outfit")
 """Dress Code's three, and `outfit`: all that is worn, as for `dresses`."""
 GARMENT_LABELS = ("upper_clothes", "skirt", "pants", "dress", "belt")
 GROWTH = 10

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from PIL import Image
 from safetensors import SafetensorError
 from torch.nn import functional
 
+from ...progress import Progress
 from .masks import GARMENT_LABELS, LABELS
 
 logger = logging.getLogger(__name__)
@@ -92,8 +93,6 @@ _IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _BROKEN = (
     OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError,
 )  # fmt: skip
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
