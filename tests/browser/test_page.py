@@ -123,7 +123,12 @@ def test_build_an_index_and_dress_a_person(page, request):
     )
     drop(page, building)
     run(page, building, "PreviewImage")
-    assert "24 garments indexed" in page.locator(".fashion-rag-report").inner_text()
+    report = page.locator(".fashion-rag-report")
+    first, second, fold = report.inner_text().strip().splitlines()
+    assert first.startswith("24 garments indexed") and second.startswith("Searched as kind exact")
+    assert fold.startswith("Details (")
+    report.locator("summary").click()
+    assert "Files in the folder 25: garment photos 24" in report.inner_text()
 
     dressing = workflows.read("text_to_outfit_inpainting")
     workflows.set_widgets(dressing, "GarmentIndexLoader", index_name=index)
