@@ -14,7 +14,9 @@ Each part runs in a process of its own, on vectors like those of CLIP (vectors.p
   tuned on other texts than those that are timed. Then updates of 10 photos: what they write, and
   their time beside encoding;
 - build: photos a second from JPEG files to the index, thumbnails included, against the bare
-  ViT-L-14 on prepared tensors. The weights are untrained, the time is the same.
+  ViT-L-14 on prepared tensors. The weights are untrained, the time is the same;
+- state: what Run costs a finished Garment Index Build where nothing has changed, for a catalogue of
+  100,000 photos in one folder and in 100, on a warm disk.
 
 Latencies are of single queries of k = 10, medians, without encoding the text. faiss and usearch:
 pip install "fashion-rag[bench]".
@@ -43,17 +45,19 @@ BLOCK = 50_000
 DRESS_CODE = 54_000
 SIZES = {"1m": 1_000_000, "10m": 10_000_000}
 KINDS = {"1m": "ivf", "10m": "ivf"}  # what `auto` is, within 4 GiB
+PARTS = ("54k", "1m", "build", "state")
 STEPS = ("fill", "tune", "search", "update")
 RECALL = {"1m": 0.95, "10m": 0.9}
 PHOTOS = 24
 ADDED, UPDATES = 10, 5
+STATED, LOOKS = 100_000, 15
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, help="write the figures here too")
     parser.add_argument("--size", choices=SIZES, help="this many garments, and no other part")
-    parser.add_argument("--parts", nargs="+", choices=("54k", "1m", "build"), help="default: all")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, help="default: all")
     parser.add_argument(
         "--folder", type=Path, help="where the index goes and stays, to be measured again"
     )
@@ -65,7 +69,7 @@ def main() -> None:
     figures: dict = {"machine": machine()}
     with tempfile.TemporaryDirectory() as scratch:
         folder = args.folder or Path(scratch)
-        for part in [args.size] if args.size else args.parts or ("54k", "1m", "build"):
+        for part in [args.size] if args.size else args.parts or PARTS:
             for step in STEPS if part in SIZES else ("",):
                 sys.stderr.write(f"{part} {step} ...\n")
                 figures.setdefault(part, {}).update(in_process(f"{part} {step}".strip(), folder))
@@ -81,6 +85,8 @@ def measure(part: str, folder: Path) -> dict:
         return exact_against_others(folder)
     if name == "build":
         return build_rate(folder)
+    if name == "state":
+        return state_of_photos(folder)
     steps = {"fill": fill, "tune": tune, "search": search_index, "update": update}
     return steps[step[0]](name, folder / name)
 
@@ -558,6 +564,35 @@ def memory() -> float:
     lines = Path("/proc/self/status").read_text().splitlines()
     fields = dict(line.split(":", 1) for line in lines if ":" in line)
     return sum(int(fields[name].split()[0]) for name in ("RssAnon", "RssShmem")) / 1024
+
+
+# --- nothing has changed -------------------------------------------------------------------------
+
+
+def state_of_photos(folder: Path) -> dict:
+    """The fingerprint of a catalogue of STATED photos: milliseconds of LOOKS looks, and of CPU."""
+    from fashion_rag.retriever.photos.catalogue import state_of_catalogue
+
+    figures = {}
+    for folders in (1, 100):
+        catalogue = folder / f"stated {folders}"
+        for number in range(folders):
+            (catalogue / f"{number:03}").mkdir(parents=True)
+        for number in range(STATED):
+            (catalogue / f"{number % folders:03}" / f"garment_{number:08}.jpg").touch()
+        states, wall, cpu = set(), [], []
+        for _ in range(LOOKS):
+            started, worked = time.perf_counter(), time.process_time()
+            states.add(state_of_catalogue(catalogue))
+            wall.append(1000 * (time.perf_counter() - started))
+            cpu.append(1000 * (time.process_time() - worked))
+        assert len(states) == 1
+        figures[f"{STATED:,} photos in {folders} folders, ms"] = {
+            "median": statistics.median(wall),
+            "least": min(wall),
+            "CPU, median": statistics.median(cpu),
+        }
+    return figures
 
 
 if __name__ == "__main__":

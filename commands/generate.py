@@ -204,9 +204,7 @@ def _garments(args: argparse.Namespace) -> Image.Image:
     if not args.text.strip():
         raise ValueError("--text is empty: say what the person should wear.")
     if (args.mask is None) == (args.parser is None):
-        raise ValueError(
-            "Name either --mask, what is to be repainted, or --parser, which finds it."
-        )
+        raise ValueError("Name either --mask, or --parser, which makes the mask from the photo.")
     refuse_embeddings(args.prompt, args.text if "{caption}" in args.prompt else "")
     query = Query(args.text, category=args.category, k=args.top_k)
     levels = None if args.levels is None else parse_levels(args.levels)

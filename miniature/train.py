@@ -128,8 +128,7 @@ def _note_parser(folder: Path, parser: Path) -> None:
     """Copy the record to the parser, with its own stage alone."""
     record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     record["stages"] = {"parser": record["stages"]["parser"]}
-    text = json.dumps(record, indent=2) + "\n"
-    (parser / RECORD).write_text(text, encoding="utf-8")
+    write_text(parser / RECORD, json.dumps(record, indent=2) + "\n")
 
 
 def processor() -> str:

@@ -35,7 +35,9 @@ class FashionFrame(io.ComfyNode):
             search_aliases=["crop", "inpaint crop", "crop and stitch", "resize photo"],
             inputs=[
                 io.Image.Input("image", tooltip="The person's photo, of any size."),
-                io.Mask.Input("mask", tooltip="What to repaint: 1 = repaint. One a photo, or one."),
+                io.Mask.Input(
+                    "mask", tooltip="What to repaint: 1 = repaint. One a photo, or one for all."
+                ),
                 io.Int.Input(
                     "width",
                     default=384,

@@ -18,6 +18,7 @@ FOLDERS = {
     "ControlNetLoader": "controlnet",
     "DualCLIPLoader": "text_encoders",
     "FashionUNetLoader": "diffusion_models",
+    "HumanParserLoader": "fashion_rag/parsers",
     "IPAdapterModelLoader": "ipadapter",
     "InversionAdapterLoader": "fashion_rag/adapters",
     "StyleModelLoader": "style_models",
@@ -25,6 +26,8 @@ FOLDERS = {
     "VAELoader": "vae",
 }
 """Where a loader's files lie, under `models`; their names are its first widgets."""
+SHIPPED = "miniature"
+"""The name of what comes with the pack, which nobody has to fetch."""
 OTHER_PACKS = {
     "DWPreprocessor": "comfyui_controlnet_aux",
     "IPAdapterAdvanced": "comfyui_ipadapter_plus",
@@ -39,6 +42,7 @@ _LOADED = {
     ("CLIPVisionLoader", 0): 3,
     ("InversionAdapterLoader", 0): 4,
 }
+"""Outputs of loaders, and the one of Fashion-RAG Loader that stands in for each."""
 _OUTPUTS = {
     "model": "MODEL",
     "clip": "CLIP",
@@ -59,18 +63,27 @@ def read_subgraph(name: str) -> dict[str, Any]:
 
 
 def files_of(node: dict[str, Any]) -> list[str]:
-    """The names of the files that a loader loads."""
-    return node["widgets_values"][: 2 if node["type"] == "DualCLIPLoader" else 1]
+    """The names of the files, or of the folder, that a loader loads and a user has to fetch."""
+    names = node["widgets_values"][: 2 if node["type"] == "DualCLIPLoader" else 1]
+    return [name for name in names if name != SHIPPED]
+
+
+def of_type(workflow: dict[str, Any], node_type: str) -> dict[str, Any]:
+    """The one node of this type."""
+    (node,) = [node for node in workflow["nodes"] if node["type"] == node_type]
+    return node
 
 
 def set_widgets(workflow: dict[str, Any], node_type: str, **values: Any) -> None:
-    """Set widgets of the one node of this type, by their names."""
-    (node,) = [node for node in workflow["nodes"] if node["type"] == node_type]
-    names = [slot["name"] for slot in node["inputs"] if "widget" in slot]
-    if node_type == "KSampler":
-        names.insert(1, "control_after_generate")
-    for name, value in values.items():
-        node["widgets_values"][names.index(name)] = value
+    """Set widgets of all nodes of this type, by their names."""
+    nodes = [node for node in workflow["nodes"] if node["type"] == node_type]
+    assert nodes, f"no {node_type}"
+    for node in nodes:
+        names = [slot["name"] for slot in node["inputs"] if "widget" in slot]
+        if node_type == "KSampler":
+            names.insert(1, "control_after_generate")
+        for name, value in values.items():
+            node["widgets_values"][names.index(name)] = value
 
 
 def on_model_folder(workflow: dict[str, Any], name: str) -> dict[str, Any]:

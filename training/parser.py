@@ -24,7 +24,7 @@ from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
 from ..adapter.person.masks import LABELS
 from ..adapter.person.parsing import coloured
-from .clip import shuffled
+from .clip import epoch_order
 from .config import Run
 from .dresscode import DressCode, Pair
 from .loop import Task
@@ -89,8 +89,11 @@ class ParserTask(Task):
         self.held_out = DressCode(data, "paired", need=("photos", "labels"))
 
     def forward(self, batch):
-        labels = batch["labels"].long()
-        chances = self._logits(batch["pixels"]).float().log_softmax(dim=1)
+        # Every second pixel tells as much, in a quarter of the memory and time.
+        labels = batch["labels"][:, ::2, ::2].long()
+        logits = self.parser(normalised(batch["pixels"])).logits.float()
+        logits = functional.interpolate(logits, size=labels.shape[1:], mode="bilinear")
+        chances = logits.log_softmax(dim=1)
         near = functional.nll_loss(chances, labels)
         overlap = dice(chances.exp(), labels)
         loss = near + self.config.dice_weight * (1 - overlap)
@@ -163,7 +166,7 @@ class WindowStream(Dataset):
 
     def __getitem__(self, position: int) -> dict[str, torch.Tensor]:
         epoch, place = divmod(position, len(self.data))
-        index = int(shuffled(self.config.run.seed, epoch, len(self.data))[place])
+        index = int(epoch_order(self.config.run.seed, epoch, len(self.data))[place])
         rng = random.Random(f"{self.config.run.seed} {position}")
         pair = self.data.pairs[index]
         photo, labels = self.data.photo(pair), Image.fromarray(self.data.labels(pair))

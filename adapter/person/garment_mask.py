@@ -212,7 +212,8 @@ def _masks(labels, others, category, mode, grow, keypoints) -> GarmentMasks:
     garment = garment_pixels(labels, category, keypoints, frame)
     keep = kept_pixels(labels, category, keypoints, frame) & ~mask
     notes = []
-    if ((labels == LABELS["dress"]) & ~garment).any():
+    left = (labels == LABELS["dress"]) & ~garment
+    if left.sum() > _SPECK * np.count_nonzero(labels):
         part = "upper" if category == "upper_body" else "lower"
         notes.append(f"a dress is worn, whose {part} part is repainted (dresses: all of it)")
     if _touches_face(mask, labels, keypoints):

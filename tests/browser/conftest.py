@@ -102,6 +102,8 @@ def make_named_files(server: Server) -> None:
             folder = workflows.FOLDERS.get(node["type"])
             for file in workflows.files_of(node) if folder else ():
                 path = server.base / "models" / folder / file
+                if node["type"] == "HumanParserLoader":
+                    path = path / "config.json"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.touch()
     for folder, file in (

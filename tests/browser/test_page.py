@@ -6,11 +6,13 @@ import pytest
 from comfy_cli.workflow_to_api import convert_ui_to_api
 from fashion_rag.comfyui_server.installations import PACK
 from fashion_rag.comfyui_server.server import PACK_FOLDER
+from PIL import Image
 
 from .. import workflows
 from .driving import SECONDS, drop, number, pictures, press, run, wait_until_open
 
 pytestmark = pytest.mark.browser
+PEOPLE = PACK / "miniature" / "examples" / "people"
 
 
 @pytest.mark.parametrize("name", workflows.NAMES)
@@ -100,6 +102,13 @@ def test_a_blueprint_is_found_and_placed(page, name):
     assert node[:3] == [name, inputs, outputs]
     assert node[3]["text"] == "blue denim jacket with metal buttons"
     assert node[3]["index_name"] == "my_garments"
+    opened = """() => {
+        const [node] = app.graph.nodes;
+        app.canvas.openSubgraph(node.subgraph, node);
+        return app.canvas.graph.nodes.map((node) => node.type).sort();
+    }"""
+    assert page.evaluate(opened) == sorted(node["type"] for node in inside["nodes"])
+    page.evaluate("() => app.canvas.setGraph(app.graph)")
     page.keyboard.press("Escape")
 
 
@@ -123,7 +132,12 @@ def test_build_an_index_and_dress_a_person(page, request):
     )
     drop(page, building)
     run(page, building, "PreviewImage")
-    assert "24 garments indexed" in page.locator(".fashion-rag-report").inner_text()
+    report = page.locator(".fashion-rag-report")
+    first, second, fold = report.inner_text().strip().splitlines()
+    assert first.startswith("24 garments indexed") and second.startswith("Searched as kind exact")
+    assert fold.startswith("Details (")
+    report.locator("summary").click()
+    assert "Files in the folder 25: garment photos 24" in report.inner_text()
 
     dressing = workflows.read("text_to_outfit_inpainting")
     workflows.set_widgets(dressing, "GarmentIndexLoader", index_name=index)
@@ -138,3 +152,28 @@ def test_build_an_index_and_dress_a_person(page, request):
         ".filter((photo) => photo.naturalWidth).length === 3"
     )
     assert [768, 1024] in pictures(page, dressing, "SaveImage"), "the size of the photo"
+
+
+def test_a_photo_and_two_lines_to_a_picture(page):
+    """Dropped in, run, a picture: nothing is prepared, and the result is the photo's size."""
+    workflow = workflows.read("photo_to_outfit_miniature")
+    workflows.set_widgets(workflow, "KSampler", steps=1)
+    drop(page, workflow)
+    run(page, workflow, "SaveImage")
+    person = workflows.of_type(workflow, "FashionPersonLoader")["widgets_values"][0]
+    with Image.open(PEOPLE / person / "photo.jpg") as photo:
+        assert list(photo.size) in pictures(page, workflow, "SaveImage")
+
+
+def test_the_form_of_a_photo_and_two_lines(page):
+    """App Mode asks for the photo, the words and the seed, and for nothing else."""
+    drop(page, workflows.read("photo_to_outfit"))
+    page.evaluate("() => app.extensionManager.command.execute('Comfy.ToggleLinear')")
+    try:
+        words = page.locator("textarea:visible")
+        words.first.wait_for()
+        assert [box.input_value() for box in words.all()] == [
+            "upper_body: white linen shirt\nlower_body: dark blue jeans"
+        ]
+    finally:
+        page.evaluate("() => app.extensionManager.command.execute('Comfy.ToggleLinear')")

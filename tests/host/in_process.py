@@ -27,6 +27,7 @@ if __name__ == "__main__":
     import comfy.model_patcher
     import comfy.sample
     import comfy.utils
+    import folder_paths
     import torch
     from PIL import Image
 
@@ -37,6 +38,7 @@ if __name__ == "__main__":
 
     from pack.nodes.host import encoders, memory, model_folder, unet
     from pack.nodes.host.progress import progress_bar
+    from pack.nodes.models import FashionUNetLoader
     from pack.retriever.encoders.open_clip import load_encoder
     from pack.retriever.upkeep.build import build_index
 
@@ -323,6 +325,24 @@ def check_vision_features_in_smaller_batches():
     vision.encode_image = small
     assert torch.allclose(encoders.encode(vision, *pixels_of(vision, images)), expected, atol=1e-5)
     assert max(largest) == 2 and sum(largest) == 5
+
+
+def check_a_changed_u_net_is_loaded_again():
+    with tempfile.TemporaryDirectory() as name:
+        folder_paths.add_model_folder_path("diffusion_models", name)
+        path, other = Path(name) / "one.safetensors", Path(name) / "other.safetensors"
+        for file in (path, other):
+            file.write_bytes(b"a")
+
+        def fingerprint(name: str | None) -> list:
+            return FashionUNetLoader.fingerprint_inputs(name, "default")
+
+        former, linked = fingerprint(path.name), fingerprint(None)
+        assert fingerprint(path.name) == former
+        other.write_bytes(b"more")
+        assert fingerprint(path.name) == former and fingerprint(None) != linked
+        path.write_bytes(b"more")
+        assert fingerprint(path.name) != former
 
 
 def pixels_of(vision, images) -> tuple:

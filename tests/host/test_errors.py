@@ -98,10 +98,6 @@ def test_index_that_names_a_folder_outside(server, broken):
     says(server.client.error_of(search(broken.name)), "'../../../input'", "catalogues")
 
 
-def test_index_that_is_there_is_kept(server, index):
-    says(server.client.error_of(build(index)), index, "overwrite")
-
-
 @pytest.mark.parametrize("name", ["../evil", "a/b", "a\\b", "", ".hidden", "x" * 200])
 def test_index_name_that_leaves_its_folder(server, index, name):
     says(server.client.error_of(build(name)), "index_name", repr(name)[1:20])

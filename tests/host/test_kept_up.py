@@ -152,7 +152,7 @@ def test_views_of_one_product_are_one_garment(server):
 
 @pytest.fixture(scope="module")
 def watched(server) -> Path:
-    """An index, a person, an adapter, a U-Net and an embedding of their own; the store."""
+    """An index, a person, an adapter and an embedding of their own; the store."""
     store = server.store
     for name in ("red", "green", "blue"):
         paint(store / "catalogues" / "watched" / f"{name}.png", name)
@@ -164,11 +164,6 @@ def watched(server) -> Path:
     (store / "adapters").mkdir(exist_ok=True)
     shutil.copy(
         standin / "inversion_adapter.safetensors", store / "adapters" / "watched.safetensors"
-    )
-    unets = server.base / "models" / "diffusion_models"
-    unets.mkdir(parents=True, exist_ok=True)
-    shutil.copy(
-        standin / "unet" / "diffusion_pytorch_model.safetensors", unets / "watched.safetensors"
     )
     graph = Dress(index="watched")
     graph.add("GarmentTokensSave", tokens=graph.words[1], name="watched_word", overwrite=True)
@@ -243,23 +238,18 @@ CASES = {
         "InversionAdapterLoader",
         "adapters/watched.safetensors",
     ),
-    "the U-Net": (
-        one("FashionUNetLoader", unet_name="watched.safetensors",
-            weight_dtype="default"),
-        "FashionUNetLoader",
-        "../diffusion_models/watched.safetensors",
-    ),
     "a model folder": (dressing, "FashionRAGLoader", "models/standin/vae/config.json"),
     "an embedding": (
         inverting, "GarmentTextualInversion", "../embeddings/watched_word.safetensors",
     ),
     "a saved embedding": (saving, "GarmentTokensSave", "../embeddings/kept.safetensors"),
 }  # fmt: skip
+ELSEWHERE = {"FashionUNetLoader"}  # its files have gigabytes: in_process.py
 READ_NOTHING = {"FashionInpaintConditioning", "FashionPromptDepth", "FashionComposite"}
 
 
 def test_every_node_is_looked_at():
-    assert {case[1] for case in CASES.values()} | READ_NOTHING == set(NODES)
+    assert {case[1] for case in CASES.values()} | ELSEWHERE | READ_NOTHING == set(NODES)
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from fashion_rag.comfyui_server.installations import PACK
 
 from .contract import NODES
 
@@ -29,5 +30,6 @@ def test_english_is_what_the_nodes_say(bare):
 
 def test_every_language_is_served(bare):
     served = bare.client.json("/i18n")
-    for language in ("fr", "zh"):
-        assert set(NODES) <= set(served[language]["nodeDefs"])
+    for folder in (PACK / "locales").iterdir():
+        assert set(NODES) <= set(served[folder.name]["nodeDefs"])
+        assert served[folder.name]["fashionRag"]

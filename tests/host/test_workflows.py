@@ -28,6 +28,7 @@ LOADERS = {
     "FashionUNetLoader": ["unet_name"],
     "GarmentIndexBuild": ["catalogue", "encoder"],
     "GarmentIndexLoader": ["index_name"],
+    "HumanParserLoader": ["parser_name"],
     "InversionAdapterLoader": ["adapter_name"],
     "LoadImage": ["image"],
     "StyleModelLoader": ["style_model_name"],
@@ -36,6 +37,8 @@ LOADERS = {
 }
 """The inputs that name a user's files: they alone may be missing in a fresh host."""
 NOTES = {"MarkdownNote", "Note"}
+MINIATURES = ("miniature", "photo_to_outfit_miniature")
+"""They need no file of the user's, so a host runs them as they are."""
 SHIPPED = PACK / "miniature" / "examples"
 TITLE = 30  # pixels of a node's title, which the page draws above its position
 
@@ -53,6 +56,8 @@ def test_there_is_one_for_every_task():
         "inpaint_flux_fill_redux",
         "inpaint_sdxl_ipadapter",
         "miniature",
+        "photo_to_outfit",
+        "photo_to_outfit_miniature",
         "retrieve_only",
         "text_to_outfit_inpainting",
     ]
@@ -106,8 +111,10 @@ def test_files_have_a_place_a_licence_and_a_link(name):
         for file in workflows.files_of(node):
             line = next(x for x in notes.splitlines() if x.startswith("|") and file in x)
             assert f"**{folder}**" in line
-            if file.endswith(".pth"):
-                assert "non-commercial" in line and not models
+            if file.endswith(".pth") or node["type"] == "HumanParserLoader":
+                # No single safetensors file: the dialog can't fetch it.
+                assert "non-commercial" in line and "https://huggingface.co/" in line
+                assert not models
                 continue
             model = models.pop(file)
             assert model["directory"] == folder
@@ -135,6 +142,24 @@ def test_thumbnail(name):
     assert path.stat().st_size < 120_000
     with Image.open(path) as picture:
         assert picture.format == "JPEG" and min(picture.size) >= 400
+
+
+@pytest.mark.parametrize("name", ["photo_to_outfit", "photo_to_outfit_miniature"])
+def test_the_form_asks_for_person_and_words_and_shows_the_picture(name):
+    """App Mode: inputs are a node's id and one of its widgets, outputs ids of nodes that show."""
+    workflow = workflows.read(name)
+    nodes = {str(node["id"]): node for node in workflow["nodes"]}
+    form = workflow["extra"]["linearData"]
+    asked = []
+    for number, widget in form["inputs"]:
+        assert any(slot.get("widget") == {"name": widget} for slot in nodes[number]["inputs"])
+        asked.append((nodes[number]["type"], widget))
+    photo = ("LoadImage", "image")
+    if name in MINIATURES:
+        photo = ("FashionPersonLoader", "person_name")
+    assert asked == [photo, ("OutfitRetrieve", "text"), ("KSampler", "seed")]
+    assert [nodes[number]["type"] for number in form["outputs"]] == ["SaveImage"]
+    assert workflow["extra"]["linearMode"] is False, "it opens as a graph"
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +195,7 @@ _WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 
 
 @pytest.mark.host
-@pytest.mark.parametrize("name", [n for n in workflows.NAMES if n != "miniature"])
+@pytest.mark.parametrize("name", [n for n in workflows.NAMES if n not in MINIATURES])
 def test_host_finds_nothing_wrong_but_missing_files(bare, schemas, name):
     """The server's own validation: node classes, required inputs, types, ranges, options."""
     graph = without(convert_ui_to_api(workflows.read(name), schemas), workflows.OTHER_PACKS)
@@ -245,6 +270,64 @@ def test_the_miniature_runs_as_it_is_shipped(bare, schemas):
     changed = (picture != photo).any(axis=2)
     assert changed[true].mean() > 0.85
     assert not changed[~maximum_filter(true, size=61)].any()
+
+
+@pytest.mark.host
+def test_a_top_and_a_bottom_in_miniature(bare, schemas):
+    """Both are painted, one after the other, and nothing beside the two masks."""
+    workflow = workflows.read("photo_to_outfit_miniature")
+    workflows.set_widgets(workflow, "KSampler", steps=2)
+    picture, masks, photo = outfit(bare, workflow, schemas)
+    person = workflows.of_type(workflow, "FashionPersonLoader")["widgets_values"][0]
+    shipped = Image.open(SHIPPED / "people" / person / "photo.jpg").convert("RGB")
+    assert picture.shape == np.asarray(shipped).shape
+    changed = (picture != photo).any(axis=2)
+    top, bottom = masks
+    assert changed[top].mean() > 0.9 and changed[bottom].mean() > 0.9
+    assert not changed[~(top | bottom)].any()
+    assert np.argwhere(top).mean(axis=0)[0] < np.argwhere(bottom).mean(axis=0)[0]
+
+
+@pytest.mark.host
+def test_a_photo_and_two_lines_on_the_standin(server, index):
+    """The workflow for full-size models: a large photo with a small person, any index."""
+    person = Image.open(SHIPPED / "people" / "drawn_trousers" / "photo.jpg").convert("RGB")
+    photo = Image.new("RGB", (900, 700), (196, 200, 204))
+    photo.paste(person.resize((240, 320)), (500, 300))
+    photo.save(server.base / "input" / "anybody.png")
+    workflow = workflows.read("photo_to_outfit")
+    workflows.set_widgets(workflow, "GarmentIndexLoader", index_name=index)
+    workflows.set_widgets(workflow, "LoadImage", image="anybody.png")
+    workflows.set_widgets(workflow, "HumanParserLoader", parser_name="miniature")
+    workflows.set_widgets(workflow, "FashionFrame", width=96, height=128)
+    workflows.set_widgets(workflow, "KSampler", steps=2)
+    workflow = workflows.on_model_folder(workflow, "standin")
+    picture, masks, _ = outfit(server, workflow, server.client.json("/object_info"))
+    changed = (picture != np.asarray(photo)).any(axis=2)
+    assert not changed[~(masks[0] | masks[1])].any()
+    for mask in masks:
+        assert mask.any() and changed[mask].mean() > 0.9
+
+
+def outfit(server, workflow, schemas) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
+    """Run it: the picture (H, W, 3), the masks (H, W) of top and bottom, and the photo."""
+    graph = Graph(convert_ui_to_api(workflow, schemas))
+    masks = [n for n in workflow["nodes"] if n["type"] == "GarmentMask"]
+    assert [n["widgets_values"][0] for n in masks] == ["upper_body", "lower_body"]
+    numbers = [str(node["id"]) for node in masks]
+    shown = {number: [number, 0] for number in numbers}
+    for number, mask in shown.items():
+        graph[f"mask {number}"] = {"class_type": "MaskToImage", "inputs": {"mask": mask}}
+    shown = {n: [f"mask {n}", 0] for n in numbers}
+    shown["photo"] = graph[numbers[0]]["inputs"]["image"]
+    for name, images in shown.items():
+        saved = {"images": images, "filename_prefix": f"outfit {name}"}
+        graph[f"saved {name}"] = {"class_type": "SaveImage", "inputs": saved}
+    result = server.client.run(graph)
+    last = workflows.of_type(workflow, "SaveImage")["id"]
+    (picture,) = server.client.images(result, Node(str(last)))
+    top, bottom, photo = (server.client.images(result, Node(f"saved {n}"))[0] for n in shown)
+    return picture, [top[..., 0] > 0, bottom[..., 0] > 0], photo
 
 
 def painted(server) -> str:

@@ -222,3 +222,26 @@ def test_the_preview_shows_all_three_and_leaves_the_rest():
     red, _, blue = picture[200, 150].tolist()  # the garment, inside the mask
     assert red > 0.7 > blue
     assert picture[60, 190, 0] < 0.5 < picture[60, 190, 1]  # the face
+
+
+@pytest.mark.parametrize(("category", "part"), [("upper_body", "upper"), ("lower_body", "lower")])
+def test_half_of_a_dress(category, part):
+    """The part that is repainted is the garment, the other is kept, and a note says so."""
+    dress = drawn((1, 0, 0))
+    dress[(dress == LABELS["upper_clothes"]) | (dress == LABELS["pants"])] = LABELS["dress"]
+    found = masks_from_labels(dress, category, "garment", 0, pose=standing((1, 0, 0)))
+    np.testing.assert_array_equal(found.mask, found.garment)
+    there = dress == LABELS["dress"]
+    assert found.garment.any() and (found.keep & there).any()
+    np.testing.assert_array_equal((found.garment | found.keep) & there, there)
+    assert any(f"whose {part} part is repainted" in note for note in found.notes)
+
+
+def test_a_pose_without_a_frame_refers_to_the_photo():
+    """Labels of a large photo are made smaller; the pose's pixels stay the photo's."""
+    pose = standing((2, 0, 0))
+    small = masks_from_labels(LABELS_OF_ONE, "upper_body", "mask", pose=standing((1, 0, 0)))
+    del pose["canvas_height"], pose["canvas_width"]
+    found = masks_from_labels(LABELS_OF_ONE, "upper_body", "mask", pose=pose, photo=(1024, 768))
+    np.testing.assert_array_equal(found.mask, small.mask)
+    assert found.notes == small.notes
