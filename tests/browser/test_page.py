@@ -98,7 +98,7 @@ def test_build_an_index_and_dress_a_person(page, request):
     drop(page, building)
     run(page, building, "PreviewImage")
     report = page.locator(".fashion-rag-report")
-    lines = report.locator("> div").all_text_contents()
+    lines = report.locator(":scope > div").all_text_contents()
     assert len(lines) == 2 and lines[0].startswith("24 garments indexed")
     assert lines[1].startswith("Searched as kind exact")
     assert not report.locator("details").evaluate("fold => fold.open")
