@@ -178,7 +178,7 @@ def to_alpha(image: Image.Image) -> Image.Image:
 def to_mask(image: Image.Image) -> Image.Image:
     """A mask picture as L, upright: its alpha where anything is transparent, else its grey."""
     alpha = to_alpha(image)
-    if alpha.getextrema()[0] < 255:
+    if np.asarray(alpha).min(initial=255) < 255:
         return alpha
     return to_rgb_on_white(image).convert("L")
 

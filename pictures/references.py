@@ -69,7 +69,8 @@ def pad_to_step(picture: Image.Image, step: int) -> Image.Image:
 
     A VAE crops what its step does not divide; a garment would lose its hem.
     """
-    size = tuple(math.ceil(side / step) * step for side in picture.size)
+    width, height = (math.ceil(side / step) * step for side in picture.size)
+    size = (width, height)
     if size == picture.size:
         return picture
     sheet = Image.new("RGB", size, WHITE)

@@ -156,7 +156,7 @@ def find_frames(
                 f"pixels from {THRESHOLD} on are repainted. Paint the part to be dressed white "
                 "(1); if the mask was made for another picture, connect the right one."
             )
-        size = tuple(hard.shape)
+        size = (hard.shape[0], hard.shape[1])
         bounds = _bounds(hard)
         wanted = _with_margin(bounds, context)
         if joints is not None:
@@ -310,7 +310,8 @@ class _Enlarged:
 def _bounds(hard: torch.Tensor) -> tuple[int, int, int, int]:
     """Left, top, right, bottom of what is true in (H, W)."""
     rows, columns = (hard.any(dim=axis).nonzero()[:, 0] for axis in (1, 0))
-    return columns[0].item(), rows[0].item(), columns[-1].item() + 1, rows[-1].item() + 1
+    left, right = int(columns[0]), int(columns[-1])
+    return left, int(rows[0]), right + 1, int(rows[-1]) + 1
 
 
 def _with_margin(box: Box, share: float) -> Box:

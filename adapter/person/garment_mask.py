@@ -152,13 +152,15 @@ def largest_first(labels: np.ndarray) -> list[np.ndarray]:
     there = labels > 0
     # Nor does a belt without a label, or a shoe below wide trousers.
     reach = 2 * round(0.01 * max(labels.shape)) + 1
-    regions, count = label(maximum_filter(there, size=reach), structure=np.ones((3, 3)))
+    regions = np.zeros(labels.shape, dtype=np.int32)
+    label(maximum_filter(there, size=reach), structure=np.ones((3, 3)), output=regions)
+    count = int(regions.max())
     regions[~there] = 0
     heads = set(np.unique(regions[np.isin(labels, _HEADS)])) - {0}
     spans = {region: columns for region, (_, columns) in enumerate(find_objects(regions), 1)}
     for region in set(spans) - heads:
         shared = {head: _shared(spans[region], spans[head]) for head in heads}
-        nearest = max(shared, key=shared.get, default=None)
+        nearest = max(shared, key=lambda head: shared[head], default=None)
         if nearest is not None and shared[nearest] > _ABOVE:
             regions[regions == region] = nearest
     sizes = np.bincount(regions.flatten(), minlength=count + 1)[1:]

@@ -146,7 +146,9 @@ class HumanParser:
             if progress is not None:
                 progress(i, len(photos))
             pixels = self.preprocessing(photos[i : i + 1, ..., :3]).to(weight)
-            found[i] = self._at(self.network(pixels).logits.float(), photos.shape[1:3])
+            found[i] = self._at(
+                self.network(pixels).logits.float(), (photos.shape[1], photos.shape[2])
+            )
         if progress is not None:
             progress(len(photos), len(photos))
         return found
@@ -258,7 +260,10 @@ def read_preprocessing(folder: Path) -> Preprocessing:
         if not isinstance(size, Mapping):
             size = {"shortest_edge": size}
         side = size.get("shortest_edge")
-        sides = (int(size.get("height", side)), int(size.get("width", side)))
+        height, width = size.get("height", side), size.get("width", side)
+        if height is None or width is None:
+            raise ValueError(f"size is {dict(size)}, expected height and width")
+        sides = (int(height), int(width))
         if not all(16 <= side <= 4096 for side in sides):
             raise ValueError(f"size is {sides}, expected 16 to 4096 pixels")
         normalised = content.get("do_normalize", True)
