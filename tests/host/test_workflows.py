@@ -58,6 +58,7 @@ def test_there_is_one_for_every_task():
         "miniature",
         "photo_to_outfit",
         "photo_to_outfit_miniature",
+        "photo_to_outfit_one_pass",
         "retrieve_only",
         "text_to_outfit_inpainting",
     ]
@@ -289,13 +290,14 @@ def test_a_top_and_a_bottom_in_miniature(bare, schemas):
 
 
 @pytest.mark.host
-def test_a_photo_and_two_lines_on_the_standin(server, index):
-    """The workflow for full-size models: a large photo with a small person, any index."""
-    person = Image.open(SHIPPED / "people" / "drawn_trousers" / "photo.jpg").convert("RGB")
+@pytest.mark.parametrize("name", ["photo_to_outfit", "photo_to_outfit_one_pass"])
+def test_a_photo_and_two_lines_on_the_standin(server, index, name):
+    """The workflows for full-size models: a large photo with a small person, any index."""
+    person = Image.open(SHIPPED / "people" / "drawn_dress" / "photo.jpg").convert("RGB")
     photo = Image.new("RGB", (900, 700), (196, 200, 204))
     photo.paste(person.resize((240, 320)), (500, 300))
     photo.save(server.base / "input" / "anybody.png")
-    workflow = workflows.read("photo_to_outfit")
+    workflow = workflows.read(name)
     workflows.set_widgets(workflow, "GarmentIndexLoader", index_name=index)
     workflows.set_widgets(workflow, "LoadImage", image="anybody.png")
     workflows.set_widgets(workflow, "HumanParserLoader", parser_name="miniature")
@@ -312,12 +314,12 @@ def test_a_photo_and_two_lines_on_the_standin(server, index):
 def outfit(server, workflow, schemas) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
     """Run it: the picture (H, W, 3), the masks (H, W) of top and bottom, and the photo."""
     graph = Graph(convert_ui_to_api(workflow, schemas))
-    masks = [n for n in workflow["nodes"] if n["type"] == "GarmentMask"]
+    masks = [n for n in workflow["nodes"] if n["type"] == "GarmentMask"][:2]
     assert [n["widgets_values"][0] for n in masks] == ["upper_body", "lower_body"]
     numbers = [str(node["id"]) for node in masks]
-    shown = {number: [number, 0] for number in numbers}
-    for number, mask in shown.items():
-        graph[f"mask {number}"] = {"class_type": "MaskToImage", "inputs": {"mask": mask}}
+    for number in numbers:
+        made = {"class_type": "MaskToImage", "inputs": {"mask": [number, 0]}}
+        graph[f"mask {number}"] = made
     shown = {n: [f"mask {n}", 0] for n in numbers}
     shown["photo"] = graph[numbers[0]]["inputs"]["image"]
     for name, images in shown.items():
