@@ -16,9 +16,8 @@ from .terminal import MINIATURE, tell, whole_number
 
 
 def parser_folder(name: str) -> Path:
-    """The folder that an option names; `miniature` is the shipped one, unless a folder is there."""
-    folder = Path(name)
-    return PARSER if name == MINIATURE and not folder.exists() else folder
+    """The folder that an option names; `miniature` is the shipped one, see `model_folder`."""
+    return PARSER if name == MINIATURE else Path(name)
 
 
 def add_parser_options(parser: ArgumentParser, instead_of: str) -> None:

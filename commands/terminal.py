@@ -27,9 +27,12 @@ MINIATURE = "miniature"
 
 
 def model_folder(name: str) -> Path:
-    """The folder that an option names; `miniature` is the shipped one, unless a folder is there."""
-    folder = Path(name)
-    return trained.WEIGHTS if name == MINIATURE and not folder.exists() else folder
+    """The folder that an option names; `miniature` is the shipped one.
+
+    In a clone a folder `miniature` is there, which is no model: a path such as `./miniature` always
+    means a folder.
+    """
+    return trained.WEIGHTS if name == MINIATURE else Path(name)
 
 
 def device_named(name: str) -> torch.device:

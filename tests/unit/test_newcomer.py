@@ -33,7 +33,8 @@ def test_a_folder_of_that_name_comes_first(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert model_folder("miniature") == trained.WEIGHTS
     (tmp_path / "miniature").mkdir()
-    assert model_folder("miniature").resolve() == tmp_path / "miniature"
+    assert model_folder("miniature") == trained.WEIGHTS, "in a clone a folder of that name is there"
+    assert model_folder("./miniature").resolve() == tmp_path / "miniature"
 
 
 @pytest.mark.parametrize(
