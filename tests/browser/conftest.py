@@ -110,7 +110,6 @@ def make_named_files(server: Server) -> None:
         ("indexes/my_garments", "manifest.json"),
         ("encoders/ViT-L-14-laion2b_s32b_b82k", "open_clip_config.json"),
         ("catalogues/my_photos", "photo.png"),
-        ("models/miniature", "model_index.json"),
     ):
         (server.store / folder).mkdir(parents=True)
         (server.store / folder / file).touch()
