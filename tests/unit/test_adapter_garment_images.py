@@ -133,7 +133,7 @@ def test_grey_is_grey():
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        ((1, 8, 8, 2), "channels"),
+        ((1, 8, 8, 5), "expected .batch"),
         ((8, 8, 3), "expected .batch"),
         ((0, 8, 8, 3), "batch is empty"),
         ((1, 0, 8, 3), "batch is empty"),

@@ -67,6 +67,7 @@ def test_columns_pick_garments():
         "k3": ("a", "c", "b"),
         "k1_without_own": ("a",),
         "oracle": ("c",),
+        "oracle_parsed": ("c",),
         "vae": (),
     }
     own_first = {column.key: column.pick(sample("a"), RANKING, 3) for column in CLAIM}

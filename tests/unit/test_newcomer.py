@@ -29,7 +29,7 @@ def test_with_the_miniature_by_its_name(tmp_path, monkeypatch, capsys):
     assert Image.open(out).size == Image.open(PERSON / "photo.jpg").size
 
 
-def test_a_folder_of_that_name_comes_first(tmp_path, monkeypatch):
+def test_the_word_is_the_shipped_one_whatever_lies_there(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert model_folder("miniature") == trained.WEIGHTS
     (tmp_path / "miniature").mkdir()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
+from fashion_rag.retriever.backends import LocalBackend
 from fashion_rag.retriever.outfit import OutfitLine, read_outfit, retrieve_outfit
 from fashion_rag.retriever.photos.catalogue import Garment
 from fashion_rag.retriever.query import Query
+from fashion_rag.retriever.store.index import GarmentIndex
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +18,8 @@ WORDS = {"shirt": 0, "trousers": 1, "dress": 2, "red": 3, "blue": 4}
 class Encoder:
     """Texts as sums of their known words' axes."""
 
+    name, fingerprint, dim = "words", "w0rd5", len(WORDS) + 1
+
     def encode_texts(self, texts):
         rows = torch.full((len(texts), len(WORDS) + 1), 1e-3)
         for row, text in zip(rows, texts, strict=True):
@@ -25,37 +28,16 @@ class Encoder:
         return torch.nn.functional.normalize(rows, dim=1)
 
 
-class Backend:
+CATEGORY_OF = {"shirt": "upper_body", "trousers": "lower_body", "dress": "dresses"}
+
+
+def index() -> LocalBackend:
     """Garments named by two words, with the category of the second."""
-
-    categories = {"shirt": "upper_body", "trousers": "lower_body", "dress": "dresses"}
-
-    def __init__(self):
-        names = [f"{colour} {kind}" for kind in self.categories for colour in ("red", "blue")]
-        self.garments = [
-            Garment(name, f"{name}.png", self.categories[name.split()[1]]) for name in names
-        ]
-        self.vectors = Encoder().encode_texts(names).numpy()
-
-    def check_encoder(self, encoder):
-        pass
-
-    def nearest(self, queries, k, category, where):
-        scores = queries @ self.vectors.T
-        if category is not None:
-            scores[:, [g.category != category for g in self.garments]] = -np.inf
-        rows = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-        best = np.take_along_axis(scores, rows, axis=1)
-        return best, np.where(np.isinf(best), -1, rows)
-
-    def rows_of_ids(self, ids):
-        return np.array([[g.id for g in self.garments].index(i) for i in ids], dtype=np.int64)
-
-    def garments_at(self, rows):
-        return [self.garments[row] for row in rows]
-
-    def vectors_at(self, rows):
-        return self.vectors[rows]
+    names = [f"{colour} {kind}" for kind in CATEGORY_OF for colour in ("red", "blue")]
+    garments = [Garment(name, f"{name}.png", CATEGORY_OF[name.split()[1]]) for name in names]
+    found = GarmentIndex.in_memory(garments, Encoder().encode_texts(names))
+    found.manifest["encoder"]["fingerprint"] = Encoder.fingerprint
+    return LocalBackend(found)
 
 
 def ids_of(outfit) -> list[list[str]]:
@@ -64,7 +46,7 @@ def ids_of(outfit) -> list[list[str]]:
 
 def search(text: str, **options):
     lines = read_outfit(text)
-    return retrieve_outfit(Backend(), Encoder(), lines, Query("any", **{"k": 1} | options))
+    return retrieve_outfit(index(), Encoder(), lines, Query("any", **{"k": 1} | options))
 
 
 def test_lines_with_and_without_a_category():
