@@ -28,6 +28,8 @@ from .pose import Size, pose_of_frame, present
 MUCH = 0.7
 """Share of the person from which on a mask is said to cover much."""
 _SPECK = 0.05
+_LEAST = 0.004
+"""Of the picture: what is smaller is no person, but a speck on an empty wall."""
 _ABOVE = 0.3
 _HEADS = [LABELS[name] for name in ("face", "hair", "hat")]
 # Nose, eyes, ears, in OpenPose's numbers.
@@ -165,7 +167,8 @@ def largest_first(labels: np.ndarray) -> list[np.ndarray]:
             regions[regions == region] = nearest
     sizes = np.bincount(regions.flatten(), minlength=count + 1)[1:]
     order = [region for region in np.argsort(-sizes, kind="stable") + 1 if sizes[region - 1]]
-    people = [region for region in order if sizes[region - 1] >= _SPECK * sizes.max()]
+    least = max(_SPECK * sizes.max(initial=0), _LEAST * labels.size)
+    people = [region for region in order if sizes[region - 1] >= least]
     return [regions == region for region in people]
 
 
