@@ -13,7 +13,7 @@ from ..retriever.query import Query
 from ..retriever.store.filters import parse_filter
 from . import sockets
 from .host.blocking import blocked
-from .retrieve import CATEGORY, QUERY_OPTIONS, garments_of, lines_of
+from .retrieve import CATEGORY, QUERY_OPTIONS, found_photos, garments_of, lines_of
 
 # These belong to one garment, not to an outfit.
 _OF_ONE_LINE = ("reference_images", "image_weight", "pinned")
@@ -82,6 +82,10 @@ class OutfitRetrieve(io.ComfyNode):
         except ValueError as error:
             return str(error)
         return True
+
+    @classmethod
+    def fingerprint_inputs(cls, **_) -> int:
+        return found_photos.number()
 
     @classmethod
     def execute(

@@ -67,12 +67,8 @@ class HumanParserLoader(io.ComfyNode):
         return folders.exists_or_message("parsers", parser_name)
 
     @classmethod
-    def fingerprint_inputs(cls, parser_name=None) -> tuple:
-        folder = folders.entries("parsers").get(parser_name)
-        if folder is None:
-            return ()
-        files = sorted(p for p in folder.iterdir() if p.suffix in (".json", ".safetensors"))
-        return tuple((p.name, p.stat().st_mtime_ns, p.stat().st_size) for p in files)
+    def fingerprint_inputs(cls, parser_name=None) -> list:
+        return folders.states("parsers", parser_name)
 
     @classmethod
     def execute(cls, parser_name) -> io.NodeOutput:

@@ -41,7 +41,7 @@ ANY = "any"
 CATEGORY = "FashionRAG/retrieve"
 
 _written = Watch()
-_photos = Watch()
+found_photos = Watch()
 
 _HOST_PAIR = [
     io.Clip.Input(
@@ -406,7 +406,7 @@ class TextGarmentRetrieve(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, **_) -> int:
-        return _photos.number()
+        return found_photos.number()
 
     @classmethod
     def execute(
@@ -451,7 +451,6 @@ class TextGarmentRetrieve(io.ComfyNode):
         if not result.hits:
             raise ValueError(f"Nothing is found. {result.note}")
         hits = result.hits
-        _photos.seen(index.index.catalogue_root / hit.garment.file for hit in hits)
         garments = garments_of(index, hits)
         lines = [f"{h.score:.4f}  {h.garment.file}  {h.garment.caption}".rstrip() for h in hits]
         lines += result.note.splitlines()
@@ -461,8 +460,9 @@ class TextGarmentRetrieve(io.ComfyNode):
 
 def garments_of(index: sockets.LoadedIndex, hits: Sequence[Hit]) -> sockets.RetrievedGarments:
     """What was found, with its photos from the catalogue and their cut-outs."""
-    photos = [index.index.photo(hit.garment) for hit in hits]
     root = index.index.catalogue_root
+    found_photos.seen(root / hit.garment.file for hit in hits)
+    photos = [index.index.photo(hit.garment) for hit in hits]
     kept = [
         kept_photo(*with_cutout(root, hit.garment, photo))
         for hit, photo in zip(hits, photos, strict=True)

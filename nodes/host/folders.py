@@ -42,6 +42,7 @@ _STATE_OF: dict[str, Callable[[Path], object]] = {
     "catalogues": state_of_catalogue,
     "encoders": state_of_folder,
     "models": state_of_folder,
+    "parsers": state_of_folder,
     "people": state_of_folder,
 }
 _EMBEDDING = re.compile(r"embedding:([^\s,:()\[\]]+)")

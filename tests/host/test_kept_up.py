@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from fashion_rag.comfyui_server.client import Graph, Node
 from fashion_rag.comfyui_server.server import Server
+from fashion_rag.miniature import trained
 from fashion_rag.retriever.encoders.open_clip import load_encoder
 from fashion_rag.retriever.upkeep.update import remove_garments, update_index
 from PIL import Image
@@ -161,6 +162,7 @@ def watched(server) -> Path:
     paint(store / "people" / "watched" / "photo.png", "grey")
     Image.new("L", (48, 64), 255).save(store / "people" / "watched" / "mask.png")
     standin = store / "models" / "standin"
+    shutil.copytree(trained.PARSER, store / "parsers" / "watched")
     (store / "adapters").mkdir(exist_ok=True)
     shutil.copy(
         standin / "inversion_adapter.safetensors", store / "adapters" / "watched.safetensors"
@@ -187,6 +189,13 @@ def loading() -> tuple[Graph, Node]:
 def retrieving() -> tuple[Graph, Node]:
     graph, _ = loading()
     return graph, Node("2")
+
+
+def retrieving_an_outfit() -> tuple[Graph, Node]:
+    graph, index = loading()
+    node = graph.add("OutfitRetrieve", index=index, text="a", top_k=2)
+    graph.add("PreviewImage", images=node[1])
+    return graph, node
 
 
 def dressing() -> tuple[Graph, Node]:
@@ -231,6 +240,12 @@ CASES = {
         loading, "GarmentIndexLoader", "encoders/standin/open_clip_model.safetensors",
     ),
     "a found photo": (retrieving, "TextGarmentRetrieve", "catalogues/watched/*.png"),
+    "an outfit's photo": (retrieving_an_outfit, "OutfitRetrieve", "catalogues/watched/*.png"),
+    "the parser": (
+        one("HumanParserLoader", parser_name="watched"),
+        "HumanParserLoader",
+        "parsers/watched/config.json",
+    ),
     "a person's photo": (PERSON, "FashionPersonLoader", "people/watched/photo.png"),
     "a person's mask": (PERSON, "FashionPersonLoader", "people/watched/mask.png"),
     "the adapter": (
@@ -245,7 +260,10 @@ CASES = {
     "a saved embedding": (saving, "GarmentTokensSave", "../embeddings/kept.safetensors"),
 }  # fmt: skip
 ELSEWHERE = {"FashionUNetLoader"}  # its files have gigabytes: in_process.py
-READ_NOTHING = {"FashionInpaintConditioning", "FashionPromptDepth", "FashionComposite"}
+READ_NOTHING = {
+    "FashionInpaintConditioning", "FashionPromptDepth", "FashionComposite", "FashionFrame",
+    "GarmentMask", "GarmentReferences", "HumanParse", "ReferenceLatents",
+}  # fmt: skip
 
 
 def test_every_node_is_looked_at():

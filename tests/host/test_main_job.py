@@ -67,7 +67,7 @@ def test_a_dressed_person(server, index, poses, person, openvto, note):
     result = server.client.run(graph)
     note(f"{server.host.version}  person {person}, 2 steps on the stand-in: {result.seconds:.1f} s")
     (picture,) = server.client.images(result, saved)
-    assert server.client.images(result, graph.found)  # the hits are shown on the node
+    assert result.outputs[graph.found.number]["garments"]  # the hits are shown on the node
     photo = np.asarray(Image.open(openvto / "people" / f"{person}_posture.jpg").convert("RGB"))
     mask = mask_of(person)
     assert picture.shape == photo.shape

@@ -74,7 +74,7 @@ def test_a_drawn_photo_to_its_mask(photos, size):
     true = np.asarray(true) > 127
     assert (found & true).sum() / (found | true).sum() > 0.75
     assert not (found & keep).any() and keep.any() and (garment & found).sum() > 0
-    assert "of the picture is repainted" in photos.client.text(result, mask)
+    assert "% of the" in photos.client.text(result, mask)
     (shown,) = photos.client.images(result, graph.shown[3])
     (on_node,) = photos.client.images(result, mask)
     np.testing.assert_array_equal(shown, on_node)
