@@ -103,7 +103,7 @@ def test_what_is_picked_by_eye_is_what_the_graph_uses(page, server, opened):
     again = changed(page, left)
     assert again[0] == typed[1], "a pinned garment stays when the text changes"
 
-    run(page, opened, "PreviewImage")
+    run(page, opened, "SaveImage")
     page.wait_for_timeout(SECONDS / 2)
     assert ids(page) == again
     prompt = page.evaluate("async () => (await app.graphToPrompt()).output")
