@@ -15,7 +15,11 @@ pytestmark = pytest.mark.browser
 PEOPLE = PACK / "miniature" / "examples" / "people"
 
 
-@pytest.mark.parametrize("name", workflows.NAMES)
+# The page tells of IP-Adapter's missing nodes in another way: tests/host checks that workflow.
+OPENED = [name for name in workflows.NAMES if name != "inpaint_sdxl_ipadapter"]
+
+
+@pytest.mark.parametrize("name", OPENED)
 def test_workflow_opens_without_a_red_node(page, server, name):
     """Every class is known, and the page makes the same prompt of it as comfy-cli."""
     workflow = workflows.read(name)
@@ -72,14 +76,14 @@ def test_the_plain_search_is_three_widgets(page):
         const node = app.graph.getNodeById(id);
         return node.widgets.filter((widget) => node.isWidgetVisible(widget)).map(({name}) => name);
     }"""
-    assert page.evaluate(visible, identity) == plain
+    assert page.evaluate(visible, identity) == [*plain, "gallery"]
     values = "id => app.graph.getNodeById(id).serialize().widgets_values"
     assert page.evaluate(values, identity) == new
     page.evaluate("id => { app.graph.getNodeById(id).showAdvanced = true; }", identity)
-    assert len(page.evaluate(visible, identity)) == len(new)
+    assert len(page.evaluate(visible, identity)) == len(new) + 1
 
 
-@pytest.mark.parametrize("name", [path.stem for path in sorted(workflows.SUBGRAPHS.glob("*.json"))])
+@pytest.mark.parametrize("name", ["Dress a person", "Garments from Catalogue"])
 def test_a_blueprint_is_found_and_placed(page, name):
     """By the page's own search; it becomes one node with the widgets of those inside."""
     page.evaluate("() => app.extensionManager.command.execute('Comfy.NewBlankWorkflow')")

@@ -94,7 +94,8 @@ function showDetails(target, index, garment) {
   target.addEventListener("focusout", close);
 }
 
-document.addEventListener("keydown", (event) => event.key === "Escape" && hideDetails());
+// Before the gallery keeps its keys from the page.
+document.addEventListener("keydown", (event) => event.key === "Escape" && hideDetails(), { capture: true });
 document.addEventListener("wheel", hideDetails, { passive: true, capture: true });
 
 /** Arrow keys, Home and End move the focus among the cards of a list. */
