@@ -185,15 +185,13 @@ def cut_image(photo: torch.Tensor, frame: Frame) -> torch.Tensor:
     check_photo(photo, frame)
     left, top, right, bottom = frame.inside
     part = photo[top:bottom, left:right]
-    # One channel at a time: a large photo is not held in float as a whole.
-    channels = [_on_canvas(_as_float(part[..., channel]), frame, "bicubic") for channel in range(3)]
-    return torch.stack(channels, dim=-1).clamp(0, 1)
+    return _on_canvas(part[..., :3], frame, "bicubic").clamp(0, 1)
 
 
 def cut_mask(mask: torch.Tensor, frame: Frame) -> torch.Tensor:
     """A mask (H, W) of the photo's size in the frame, (h, w) float32 in 0..1."""
     left, top, right, bottom = frame.inside
-    return _on_canvas(mask[top:bottom, left:right].float(), frame, "bilinear")
+    return _on_canvas(mask[top:bottom, left:right, None], frame, "bilinear")[..., 0]
 
 
 def move_keypoints(keypoints: np.ndarray, frame: Frame) -> np.ndarray:
@@ -387,10 +385,25 @@ def _as_float(pixels: torch.Tensor) -> torch.Tensor:
 
 
 def _on_canvas(values: torch.Tensor, frame: Frame, mode: str) -> torch.Tensor:
-    """(H, W) inside the frame's box, continued to the whole box, at the canvas' size (h, w)."""
-    values = values[None, None]
-    if any(frame.beyond):
-        values = functional.pad(values, frame.beyond, mode="replicate")
-    if tuple(values.shape[-2:]) == frame.canvas:
-        return values[0, 0]
-    return functional.interpolate(values, size=frame.canvas, mode=mode, antialias=True)[0, 0]
+    """(H, W, channels) inside the frame's box, continued to the whole box, as (h, w, channels).
+
+    Across first, some rows at a time: a large photo is never held in float as a whole.
+    """
+    left, right, above, below = frame.beyond
+    height, width = frame.canvas
+    narrow = []
+    for rows in values.split(_STRIP):
+        part = _as_float(rows).movedim(-1, 0)[None]
+        if left or right:
+            part = functional.pad(part, (left, right, 0, 0), mode="replicate")
+        if part.shape[3] != width:
+            size = (part.shape[2], width)
+            part = functional.interpolate(part, size=size, mode=mode, antialias=True)
+        narrow.append(part)
+    result = torch.cat(narrow, dim=2)
+    if above or below:
+        result = functional.pad(result, (0, 0, above, below), mode="replicate")
+    if result.shape[2] != height:
+        size = (height, width)
+        result = functional.interpolate(result, size=size, mode=mode, antialias=True)
+    return result[0].movedim(0, -1)

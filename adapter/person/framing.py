@@ -101,7 +101,9 @@ def mask_tensor(mask: Image.Image | np.ndarray) -> torch.Tensor:
 
 
 def rgb_photo(photo: Image.Image) -> Image.Image:
-    """A photo as RGB; transparency is laid on white."""
+    """A photo as RGB, itself where it is that; transparency is laid on white."""
+    if photo.mode == "RGB" and not photo.has_transparency_data:
+        return photo
     return to_rgb_on_white(photo) if photo.has_transparency_data else photo.convert("RGB")
 
 

@@ -232,7 +232,7 @@ def _rows_of_photos(
             reason = f"{table.place(line)} names it a second time; the first row holds"
             faults.append((line, Reject(file, reason)))
         else:
-            rows[file] = line, {**values, "file": file}
+            rows[file] = line, values if values["file"] == file else {**values, "file": file}
     rejects += [reject for _, reject in sorted(faults, key=lambda fault: fault[0])]
     return rows
 

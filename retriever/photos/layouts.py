@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import PurePosixPath
 
 from ...categories import CATEGORIES
@@ -50,6 +51,7 @@ TABLE = "table"
 OTHER = "other files"
 
 
+@lru_cache(4096)
 def category_of(text: str) -> str:
     """A category as it is searched: the paper's three in whatever letter case and spacing."""
     name = re.sub(r"[\s_-]+", "_", text.strip()).casefold()
@@ -58,19 +60,25 @@ def category_of(text: str) -> str:
 
 def passed_over(files: Iterable[str]) -> dict[str, str]:
     """The files, of all below a folder, that are no garment photos, each with its kind."""
-    files = sorted(files)
-    parts = {file: PurePosixPath(file).parts for file in files}
     passed: dict[str, str] = {}
-    for file in files:
-        *folders, name = parts[file]
-        if any(map(_is_of_system, (*folders, name))):
+    photos: dict[str, tuple[str, ...]] = {}
+    for file in sorted(files):
+        parts = tuple(file.split("/"))
+        name = parts[-1].lower()
+        if any(map(_is_system_folder, parts[:-1])) or _is_of_system(name):
             passed[file] = SYSTEM
-        elif not name.lower().endswith(SUFFIXES):
-            passed[file] = UNREADABLE if name.lower().endswith(tuple(_UNREAD)) else OTHER
-    photos = {file: parts[file] for file in files if file not in passed}
+        elif not name.endswith(SUFFIXES):
+            passed[file] = UNREADABLE if name.endswith(tuple(_UNREAD)) else OTHER
+        else:
+            photos[file] = parts
     passed |= _beside_dress_code(photos)
     passed |= _beside_cloth(photos)
     return passed
+
+
+@lru_cache(4096)
+def _is_system_folder(name: str) -> bool:
+    return _is_of_system(name)
 
 
 def _is_of_system(name: str) -> bool:

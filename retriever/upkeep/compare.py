@@ -136,11 +136,10 @@ def _is_described_anew(garment: Garment, name: str, line: Line) -> bool:
     told = (name, garment.category, garment.caption)
     if told != tuple(text_of(text or "") for text in (line.id, line.category, line.caption)):
         return True
-    return (
-        json.loads(line.metadata) != garment.metadata
-        if len(line.metadata) > 2
-        else bool(garment.metadata)
-    )
+    # As RecordWriter writes it; another order of the columns is no other description.
+    if json.dumps(dict(garment.metadata)) == line.metadata:
+        return False
+    return json.loads(line.metadata) != garment.metadata
 
 
 def _state(root: Path, file: str, line: Line | None, check_content: bool) -> State | None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -14,6 +12,8 @@ import torch
 from fashion_rag.retriever.photos import reader as reading
 from fashion_rag.retriever.photos.reader import PhotoReader
 from PIL import Image
+
+from . import peak
 
 SIDES = [40, 10, 100, 10, 10, 60, 10, 10, 200, 10, 50, 50, 50, 10]
 
@@ -84,29 +84,26 @@ def test_leaving_early_does_not_wait_for_what_was_begun(catalogue, monkeypatch):
     assert threading.active_count() <= others
 
 
-PEAK = """
-import resource, sys
+CAMERA_PHOTOS = """
+import sys
 from pathlib import Path
 from fashion_rag.retriever.photos import reader as reading
 
 reading.os.cpu_count = lambda: 16
 root = Path(sys.argv[1])
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
 with reading.PhotoReader(root, None) as reader:
     count = sum(1 for photo in reader.read(sorted(p.name for p in root.iterdir()), 32))
-after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(count, (after - before) * (1 if sys.platform == "darwin" else 1024) // 1_000_000)
+print(count, peak() - before)
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="resource is of Unix")
+@pytest.mark.skipif(not peak.AVAILABLE, reason="the peak is read from Linux' /proc")
 def test_the_memory_of_camera_photos(tmp_path, record_figure):
     """20 photos of 24 megapixels (96 MB each), with as many threads as would begin all of them."""
     Image.new("RGB", (4000, 6000), "red").save(tmp_path / "00.jpg")
     for number in range(1, 20):
         os.link(tmp_path / "00.jpg", tmp_path / f"{number:02}.jpg")
-    command = [sys.executable, "-c", PEAK, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    count, megabytes = map(int, done.stdout.split())
+    count, megabytes = peak.run(CAMERA_PHOTOS, tmp_path)
     assert count == 20
     record_figure("memory of photos read ahead, MB", megabytes, 1500)
