@@ -120,10 +120,12 @@ def test_template_browser_offers_the_workflows(page):
     page.evaluate("() => app.extensionManager.command.execute('Comfy.BrowseTemplates')")
     page.get_by_text(PACK_FOLDER).first.dispatch_event("click")
     for name in workflows.NAMES:
-        page.get_by_role("heading", name=name).wait_for()
+        heading = page.get_by_role("heading", name=name, exact=True)
+        # The page holds the pictures of those cards alone that can be seen, above their headings.
+        heading.evaluate("heading => heading.scrollIntoView({ block: 'center' })")
         thumbnail = f'img[alt="{name}"]'
         page.wait_for_function("at => document.querySelector(at)?.naturalWidth", arg=thumbnail)
-    page.get_by_role("heading", name="retrieve_only").dispatch_event("click")
+    page.get_by_role("heading", name="retrieve_only", exact=True).dispatch_event("click")
     wait_until_open(page, workflows.read("retrieve_only"))
 
 
