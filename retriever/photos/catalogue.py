@@ -137,10 +137,10 @@ def read_catalogue(root: Path) -> Catalogue:
     return Catalogue(root, tuple(garments), tuple(rejects), tuple(unread), tuple(notes))
 
 
-def state_of_catalogue(root: Path) -> str:
-    """A text that changes with the names, sizes and times of the catalogue's photos and table.
+def state_of_catalogue(root: Path) -> int:
+    """A number that changes with the names, sizes and times of the catalogue's photos and table.
 
-    Nothing is opened. What a NAS or an operating system keeps does not count.
+    It is made to be compared within one process. Nothing is opened. What a NAS or an operating system keeps does not count.
     """
     return state_of_folder(root, SYSTEM_FOLDERS)
 

@@ -6,7 +6,7 @@ import os
 
 import pytest
 from fashion_rag import files
-from fashion_rag.files import check_file_name, write_bytes
+from fashion_rag.files import check_file_name, state_of_folder, write_bytes
 
 
 @pytest.mark.parametrize(
@@ -59,3 +59,38 @@ def test_a_file_that_another_process_holds(tmp_path, monkeypatch):
     with pytest.raises(PermissionError):
         write_bytes(tmp_path / "manifest.json", b"newer")
     assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
+
+
+def test_the_state_of_a_folder_changes_with_every_file_below_it(tmp_path):
+    folder = tmp_path / "catalogue"
+    for name in ("a.jpg", "b.jpg", "shop/c.jpg", "@eaDir/thumbnail.jpg", ".hidden"):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+    look = lambda: state_of_folder(folder, {"@eadir"})  # noqa: E731
+    states = [look()]
+    assert look() == states[0], "nothing has changed"
+    (folder / "@eaDir" / "thumbnail.jpg").unlink()
+    (folder / ".hidden").write_bytes(b"more")
+    assert look() == states[0], "what does not count has changed"
+
+    def swap() -> None:
+        for old, new in (("a.jpg", "x"), ("b.jpg", "a.jpg"), ("x", "b.jpg")):
+            (folder / old).rename(folder / new)
+
+    changes = [
+        lambda: (folder / "d.jpg").touch(),
+        lambda: (folder / "d.jpg").rename(folder / "shop" / "d.jpg"),
+        lambda: (folder / "shop").rename(folder / "store"),
+        lambda: (folder / "a.jpg").write_bytes(b"longer"),
+        lambda: os.utime(folder / "b.jpg", ns=(0, 5)),
+        swap,
+        lambda: (folder / "store" / "c.jpg").unlink(),
+        lambda: (folder / "nowhere.jpg").symlink_to(folder / "nothing"),
+        lambda: (folder / "empty").mkdir(),
+    ]
+    for change in changes:
+        change()
+        states.append(look())
+    assert len(set(states)) == len(changes) + 1
+    assert state_of_folder(folder / "missing") != state_of_folder(folder / "empty")
