@@ -140,7 +140,8 @@ def read_catalogue(root: Path) -> Catalogue:
 def state_of_catalogue(root: Path) -> int:
     """A number that changes with the names, sizes and times of the catalogue's photos and table.
 
-    It is made to be compared within one process. Nothing is opened. What a NAS or an operating system keeps does not count.
+    It is made to be compared within one process. Nothing is opened. What a NAS or an operating
+    system keeps does not count.
     """
     return state_of_folder(root, SYSTEM_FOLDERS)
 
