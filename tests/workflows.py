@@ -62,6 +62,36 @@ def read_subgraph(name: str) -> dict[str, Any]:
     return json.loads((SUBGRAPHS / f"{name}.json").read_text(encoding="utf-8"))
 
 
+def inside(blueprint: dict[str, Any]) -> dict[str, Any]:
+    """The nodes of a blueprint as a workflow of its own; what comes from outside is not linked."""
+    (subgraph,) = blueprint["definitions"]["subgraphs"]
+    flat = {
+        **blueprint,
+        "nodes": copy.deepcopy(subgraph["nodes"]),
+        "definitions": {},
+        "links": [
+            [link["id"], *(link[k] for k in ("origin_id", "origin_slot", "target_id")), slot, kind]
+            for link in subgraph["links"]
+            for slot, kind in [(link["target_slot"], link["type"])]
+            if link["origin_id"] != -10 and link["target_id"] != -20
+        ],
+    }
+    kept = {link[0] for link in flat["links"]}
+    for node in flat["nodes"]:
+        for slot in node["inputs"]:
+            slot["link"] = slot["link"] if slot["link"] in kept else None
+    return flat
+
+
+def outside(blueprint: dict[str, Any], side: str, name: str) -> list[tuple[int, int]]:
+    """Nodes inside a blueprint, with their slots, that its input or output of this name is linked
+    to; side: `inputs` or `outputs`."""
+    (subgraph,) = blueprint["definitions"]["subgraphs"]
+    (end,) = [end for end in subgraph[side] if end["name"] == name]
+    node, slot = ("target_id", "target_slot") if side == "inputs" else ("origin_id", "origin_slot")
+    return [(k[node], k[slot]) for k in subgraph["links"] if k["id"] in end["linkIds"]]
+
+
 def files_of(node: dict[str, Any]) -> list[str]:
     """The names of the files, or of the folder, that a loader loads and a user has to fetch."""
     names = node["widgets_values"][: 2 if node["type"] == "DualCLIPLoader" else 1]

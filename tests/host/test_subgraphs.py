@@ -6,13 +6,16 @@ import json
 import urllib.error
 from urllib.parse import urlparse
 
+import numpy as np
 import pytest
 from comfy_cli.workflow_to_api import convert_ui_to_api
+from fashion_rag.comfyui_server.client import Graph, Node
 from fashion_rag.comfyui_server.installations import PACK
 from fashion_rag.comfyui_server.server import PACK_FOLDER
+from PIL import Image
 
 from .. import workflows
-from .test_workflows import LOADERS, without
+from .test_workflows import LOADERS, SHIPPED, without
 
 BLUEPRINTS = sorted(path.stem for path in workflows.SUBGRAPHS.glob("*.json"))
 every_blueprint = pytest.mark.parametrize("name", BLUEPRINTS)
@@ -89,26 +92,12 @@ def test_the_host_serves_them(bare):
 def test_host_finds_nothing_wrong_inside_but_what_is_left_to_connect(bare, name):
     """With a preview behind it; files, the person and the mask are the user's."""
     schemas = bare.client.json("/object_info")
-    (inside,) = workflows.read_subgraph(name)["definitions"]["subgraphs"]
-    flat = {
-        **workflows.read_subgraph(name),
-        "nodes": json.loads(json.dumps(inside["nodes"])),
-        "definitions": {},
-        "links": [
-            [link["id"], *(link[k] for k in ("origin_id", "origin_slot", "target_id")), slot, kind]
-            for link in inside["links"]
-            for slot, kind in [(link["target_slot"], link["type"])]
-            if link["origin_id"] != -10 and link["target_id"] != -20
-        ],
-    }
-    kept = {link[0] for link in flat["links"]}
-    for node in flat["nodes"]:
-        for slot in node["inputs"]:
-            slot["link"] = slot["link"] if slot["link"] in kept else None
-    graph = without(convert_ui_to_api(flat, schemas), workflows.OTHER_PACKS)
-    first = inside["outputs"][0]["linkIds"][0]
-    (link,) = [link for link in inside["links"] if link["id"] == first]
-    shown = [str(link["origin_id"]), link["origin_slot"]]
+    blueprint = workflows.read_subgraph(name)
+    graph = convert_ui_to_api(workflows.inside(blueprint), schemas)
+    graph = without(graph, workflows.OTHER_PACKS)
+    first = blueprint["definitions"]["subgraphs"][0]["outputs"][0]["name"]
+    ((number, slot),) = workflows.outside(blueprint, "outputs", first)
+    shown = [str(number), slot]
     graph["9999"] = {"class_type": "PreviewImage", "inputs": {"images": shown}}
     with pytest.raises(urllib.error.HTTPError) as refusal:
         bare.client.post("/prompt", {"prompt": graph, "client_id": bare.client.id})
@@ -122,3 +111,38 @@ def test_host_finds_nothing_wrong_inside_but_what_is_left_to_connect(bare, name)
                 continue
             assert error["type"] in ("value_not_in_list", "custom_validation_failed"), error
             assert error["extra_info"]["input_name"] in LOADERS.get(kind, []), error
+
+
+@pytest.mark.host
+def test_dress_a_person_makes_a_picture(server, index):
+    """All that is inside, with a photo connected, on the stand-in and the miniature's parser."""
+    Image.open(SHIPPED / "people" / "drawn_dress" / "photo.jpg").save(
+        server.base / "input" / "dressed.png"
+    )
+    blueprint = workflows.read_subgraph("Dress a person")
+    workflow = workflows.inside(blueprint)
+    workflows.set_widgets(workflow, "GarmentIndexLoader", index_name=index)
+    workflows.set_widgets(workflow, "HumanParserLoader", parser_name="miniature")
+    workflows.set_widgets(workflow, "FashionFrame", width=96, height=128)
+    workflows.set_widgets(workflow, "KSampler", steps=2)
+    workflow = workflows.on_model_folder(workflow, "standin")
+    graph = Graph(convert_ui_to_api(workflow, server.client.json("/object_info")))
+    graph["photo"] = {"class_type": "LoadImage", "inputs": {"image": "dressed.png"}}
+    nodes = {node["id"]: node for node in workflow["nodes"]}
+    for number, slot in workflows.outside(blueprint, "inputs", "photo"):
+        graph[str(number)]["inputs"][nodes[number]["inputs"][slot]["name"]] = ["photo", 0]
+    ((number, slot),) = workflows.outside(blueprint, "outputs", "mask")
+    graph["mask"] = {"class_type": "MaskToImage", "inputs": {"mask": [str(number), slot]}}
+    ((number, slot),) = workflows.outside(blueprint, "outputs", "image")
+    for name, source in (("image", [str(number), slot]), ("mask", ["mask", 0])):
+        saved = {"images": source, "filename_prefix": name}
+        graph[f"saved {name}"] = {"class_type": "SaveImage", "inputs": saved}
+    result = server.client.run(graph)
+    picture, mask = (
+        server.client.images(result, Node(f"saved {name}"))[0] for name in ("image", "mask")
+    )
+    photo = np.asarray(Image.open(server.base / "input" / "dressed.png").convert("RGB"))
+    painted = mask[..., 0] > 0
+    assert picture.shape == photo.shape and 0.02 < painted.mean() < 0.5
+    changed = (picture != photo).any(axis=2)
+    assert changed[painted].mean() > 0.9 and not changed[~painted].any()
