@@ -13,15 +13,19 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..adapter.garment.fidelity import fidelity_line, garment_fidelity
 from ..adapter.garment.garment_images import PREPROCESS
 from ..adapter.garment.prompts import PAPER_PROMPT, refuse_embeddings, split_prompt
 from ..adapter.headless.depth import parse_levels
 from ..adapter.headless.outfit import Piece, one_pass, two_passes
 from ..adapter.headless.pipeline import FashionRAGPipeline
 from ..adapter.person.cut_out import CONTEXT
-from ..adapter.person.inpainting import CELL
+from ..adapter.person.framing import mask_tensor
+from ..adapter.person.garment_mask import masks_from_labels
+from ..adapter.person.inpainting import CELL, THRESHOLD
 from ..adapter.person.mask_files import read_mask
 from ..adapter.person.masks import CATEGORIES, MODES
+from ..adapter.person.parsing import load_parser
 from ..adapter.person.pose import photo_keypoints
 from ..miniature import trained
 from ..pictures.photos import open_photo
@@ -152,6 +156,14 @@ def add_commands(commands: Any) -> None:
     )
     add("--seed", type=whole_number(0, 2**64 - 1), default=0, help="of the noise (default 0)")
     add(
+        "--best-of",
+        type=whole_number(1, 64),
+        default=1,
+        metavar="N",
+        help="paint with N seeds from --seed on and keep the picture nearest to the garments "
+        "(default 1)",
+    )
+    add(
         "--feather",
         type=whole_number(0, 4096),
         default=8,
@@ -192,6 +204,9 @@ def _generate(args: argparse.Namespace) -> None:
             raise ValueError(
                 f"--{name} is {getattr(args, name)}: expected a multiple of {CELL}, such as 512."
             )
+    if args.best_of > 1 and (args.whole or args.outfit is not None):
+        other = "--whole" if args.whole else "--outfit"
+        raise ValueError(f"--best-of does not go with {other}: leave one of them out.")
     split_prompt(args.prompt)
     check_picture(args.out, "--out")
     picture = _outfit(args) if args.outfit is not None else _garments(args)
@@ -220,18 +235,56 @@ def _garments(args: argparse.Namespace) -> Image.Image:
     categories = {hit.garment.category for hit in hits}
     if mask is None:
         mask = _parsed_mask(args, person, categories, keypoints)
-    return _pipeline(args)(
-        person,
-        mask,
-        [index.photo(hit.garment) for hit in hits],
-        category=categories.pop() if len(categories) == 1 else "",
-        caption=args.text,
-        keypoints=keypoints,
-        levels=levels,
-        context=None if args.whole_photo else args.context,
-        feather=None if args.whole else args.feather,
-        **_sampling(args),
+    pipeline, category = _pipeline(args), categories.pop() if len(categories) == 1 else ""
+    photos = [index.photo(hit.garment) for hit in hits]
+    pictures = (
+        pipeline(
+            person,
+            mask,
+            photos,
+            category=category,
+            caption=args.text,
+            keypoints=keypoints,
+            levels=levels,
+            context=None if args.whole_photo else args.context,
+            feather=None if args.whole else args.feather,
+            **{**_sampling(args), "seed": (args.seed + place) % 2**64},
+        )
+        for place in range(args.best_of)
     )
+    if args.best_of == 1:
+        return next(pictures)
+    return _nearest(args, list(pictures), mask, category, photos, encoder)
+
+
+def _nearest(
+    args: argparse.Namespace,
+    pictures: Sequence[Image.Image],
+    mask: Image.Image | np.ndarray,
+    category: str,
+    photos: Sequence[Image.Image],
+    encoder: Encoder,
+) -> Image.Image:
+    """The picture whose painted garment is nearest to one of the photos; tells every score."""
+    repainted = mask_tensor(mask)[0].numpy() >= THRESHOLD
+    parser = None if args.parser is None else load_parser(args.parser)
+    found = []
+    for picture in pictures:
+        region = repainted
+        if parser is not None:
+            region = masks_from_labels(parser.labels_of(picture), category, args.mask_mode).garment
+            region &= repainted
+        scores = garment_fidelity(
+            picture,
+            region if region.any() else repainted,
+            photos,
+            lambda some: encoder.encode_images(some).numpy(),
+        )
+        found.append(max(scores, key=lambda one: one.score))
+    best = max(range(len(found)), key=lambda place: found[place].score)
+    for place, one in enumerate(found):
+        write(fidelity_line(f"seed {(args.seed + place) % 2**64}", one, place == best))
+    return pictures[best]
 
 
 def _outfit(args: argparse.Namespace) -> Image.Image:

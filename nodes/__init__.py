@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
+from .fidelity import GarmentFidelity
 from .framing import FashionComposite, FashionFrame
 from .host.gallery_routes import add_routes
 from .inpaint import FashionInpaintConditioning
@@ -41,4 +42,5 @@ class FashionRAGExtension(ComfyExtension):
             HumanParserLoader,
             HumanParse,
             GarmentMask,
+            GarmentFidelity,
         ]

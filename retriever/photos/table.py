@@ -250,7 +250,9 @@ def _read_separated(table: Table, text: str, is_photo: IsPhoto) -> None:
         for place, cell in enumerate(cells):
             if not names[place] and cell.strip():
                 seen.setdefault(place, number)
-        values = empty | {name: cell.strip() for name, cell in zip(names, cells, strict=False) if name}
+        values = empty | {
+            name: cell.strip() for name, cell in zip(names, cells, strict=False) if name
+        }
         _add(table, number, values)
     for place, number in seen.items():
         what = f"named {columns[place]!r} again" if columns[place] else "without a name"

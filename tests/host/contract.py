@@ -252,4 +252,14 @@ NODES = {
             ("preview", "IMAGE"),
         ],
     },
+    "GarmentFidelity": {
+        "required": [
+            ("images", "IMAGE", {}),
+            ("mask", "MASK", {}),
+            ("garments", GARMENTS, {}),
+            ("index", INDEX, {}),
+        ],
+        "outputs": [("best", "IMAGE"), ("score", "FLOAT"), ("report", "STRING")],
+        "output_node": True,
+    },
 }

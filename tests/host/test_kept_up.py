@@ -262,7 +262,7 @@ CASES = {
 ELSEWHERE = {"FashionUNetLoader"}  # its files have gigabytes: in_process.py
 READ_NOTHING = {
     "FashionInpaintConditioning", "FashionPromptDepth", "FashionComposite", "FashionFrame",
-    "GarmentMask", "GarmentReferences", "HumanParse", "ReferenceLatents",
+    "GarmentFidelity", "GarmentMask", "GarmentReferences", "HumanParse", "ReferenceLatents",
 }  # fmt: skip
 
 

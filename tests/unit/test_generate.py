@@ -86,6 +86,22 @@ def test_a_category_narrows_and_the_whole_picture_can_be_had(house, capsys):
     assert Image.open(out).size == (48, 64)
 
 
+def test_the_best_of_some_seeds_is_kept(house, capsys):
+    """Its picture is that of its seed alone; of every seed the score is told."""
+    best, alone = house / "best.png", house / "alone.png"
+    same = ("--text=a red shirt", "--top-k=1")
+    call(house, *same, "--best-of=3", "--seed=7", f"--out={best}")
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("seed ")]
+    assert [line.split(":")[0] for line in lines] == ["seed 7", "seed 8", "seed 9"]
+    scores = [float(line.split()[2]) for line in lines]
+    (chosen,) = [n for n, line in enumerate(lines) if line.endswith(", the best")]
+    assert scores[chosen] == max(scores) and len(set(scores)) > 1
+    call(house, *same, f"--seed={7 + chosen}", f"--out={alone}")
+    assert best.read_bytes() == alone.read_bytes()
+    with pytest.raises(ValueError, match="--best-of does not go with --whole"):
+        call(house, *same, "--best-of=2", "--whole", f"--out={best}")
+
+
 def test_a_parser_in_place_of_the_mask(house, tmp_path, monkeypatch):
     """The mask is of the category of the garments found."""
     asked = []

@@ -1,0 +1,179 @@
+"""Is it the garment? How near a painted garment is to the photo that it was painted from.
+
+Three parts, each from 0 to 1: what a CLIP encoder sees, the main colours, and the texture. None of
+them compares pixel with pixel: the photo shows the garment flat, the picture shows it worn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw
+from scipy.ndimage import binary_erosion, gaussian_filter
+from scipy.optimize import linear_sum_assignment
+
+from ...pictures.colour_difference import ciede2000, lab_of
+
+Encode = Callable[[Sequence[Image.Image]], np.ndarray]
+"""Photos to unit vectors (n, dim), as retrieval encodes them."""
+
+WEIGHTS = {"cosine": 0.2, "colour": 0.5, "texture": 0.3}
+"""Of the parts in the score: chosen on drawn people, see docs/evaluation.md."""
+
+_SIDE = 128
+"""Garments are compared at this length of their longer side, in pixels."""
+_COLOURS, _SHARES = 5, 24
+"""Main colours of a garment, and the equal shares that they are split into for comparison."""
+_FAR = 15.0
+"""CIEDE2000 at which the colour part has fallen to 1/e."""
+_BACKGROUND = 28
+"""Shades of 255 by which a photo's background may differ from its corners."""
+_FILLED = 0.2
+"""The least share of its box that a garment fills; overalls fill a third."""
+_SCALES = (0.7, 1.4, 2.8)
+"""Widths of the Gaussians, in pixels, at which texture is measured."""
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """How near a painted garment is to a photo; every number is in 0..1, 1 = the same.
+
+    score: the weighted mean of the others. cosine: of the encoder's vectors, negative ones as 0.
+    colour: of the main colours by their shares; difference: the CIEDE2000 behind it. texture: of
+    the contrasts by direction and scale.
+    """
+
+    score: float
+    cosine: float
+    colour: float
+    texture: float
+    difference: float
+
+
+def garment_fidelity(
+    picture: Image.Image, mask: np.ndarray, photos: Sequence[Image.Image], encode: Encode
+) -> list[Fidelity]:
+    """Compare what is painted under a mask with each of some garment photos.
+
+    Args:
+        picture: RGB. mask: (H, W) of its size, from 0.5 on the garment is there; best the garment's
+            own pixels, as a human parser finds them, else the inpainting mask.
+        photos: RGB on a plain ground, or RGBA whose alpha cuts the garment out.
+
+    Raises:
+        ValueError: a mask of another size, or empty.
+    """
+    hard = np.asarray(mask) >= 0.5
+    if hard.shape != (picture.height, picture.width):
+        raise ValueError(
+            f"The mask has {hard.shape[::-1]} pixels, the picture {picture.size}: connect the mask "
+            "of this picture."
+        )
+    if not hard.any():
+        raise ValueError("The mask is empty: it has to show where the garment is in the picture.")
+    pieces = [_piece(picture.convert("RGB"), hard)]
+    pieces += [_piece(photo.convert("RGB"), garment_of_photo(photo)) for photo in photos]
+    vectors = np.asarray(encode([Image.fromarray(_on_white(*piece)) for piece in pieces]))
+    palettes = [_palette(*piece) for piece in pieces]
+    textures = [_texture(*piece) for piece in pieces]
+    found = []
+    for n in range(1, len(pieces)):
+        difference = _colour_difference(palettes[0], palettes[n])
+        parts = {
+            "cosine": float(max(0.0, vectors[0] @ vectors[n])),
+            "colour": float(np.exp(-difference / _FAR)),
+            "texture": float(np.exp(-np.abs(textures[0] - textures[n]).mean())),
+        }
+        score = sum(WEIGHTS[name] * value for name, value in parts.items())
+        found.append(Fidelity(score=score, difference=difference, **parts))
+    return found
+
+
+def fidelity_line(name: str, found: Fidelity, best: bool = False) -> str:
+    """A line of a report: the score with its parts."""
+    return (
+        f"{name}: {found.score:.3f} (cosine {found.cosine:.3f}, colour {found.colour:.3f} with "
+        f"CIEDE2000 {found.difference:.1f}, texture {found.texture:.3f})"
+        f"{', the best' if best else ''}"
+    )
+
+
+def garment_of_photo(photo: Image.Image) -> np.ndarray:
+    """Where the garment is on its own photo, (H, W) bool.
+
+    By its alpha; else all that is not the ground, which begins at the corners. Where only the rim
+    of a garment stands out, such as of a white shirt on white, all of the photo counts.
+    """
+    if photo.has_transparency_data:
+        alpha = np.asarray(photo.convert("RGBA").getchannel("A"))
+        if (alpha >= 128).any():
+            return alpha >= 128
+    small = photo.convert("RGB")
+    marked = Image.new("RGB", (small.width + 2, small.height + 2), small.getpixel((0, 0)))
+    marked.paste(small, (1, 1))
+    before = np.asarray(marked).copy()
+    colour = (1, 254, 3)  # nobody's ground
+    ImageDraw.floodfill(marked, (0, 0), colour, thresh=_BACKGROUND)
+    after = np.asarray(marked)
+    ground = (after == colour).all(axis=-1) & (before != colour).any(axis=-1)
+    garment = ~ground[1:-1, 1:-1]
+    if not garment.any() or garment[_box(garment)].mean() < _FILLED:
+        return np.ones_like(garment)
+    return garment
+
+
+def _piece(picture: Image.Image, hard: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The garment cut out by its box, at the common size: (h, w, 3) uint8 and (h, w) bool."""
+    rows, columns = _box(hard)
+    box = (columns.start, rows.start, columns.stop, rows.stop)
+    scale = _SIDE / max(box[2] - box[0], box[3] - box[1])
+    size = (max(8, round((box[2] - box[0]) * scale)), max(8, round((box[3] - box[1]) * scale)))
+    part = picture.crop(box).resize(size, Image.Resampling.BICUBIC)
+    shape = Image.fromarray(hard).convert("L").crop(box).resize(size, Image.Resampling.BOX)
+    inside = np.asarray(shape) >= 128
+    surely = binary_erosion(inside, iterations=2)  # without the seam to what is beside it
+    return np.asarray(part), surely if surely.any() else np.ones(inside.shape, bool)
+
+
+def _box(hard: np.ndarray) -> tuple[slice, slice]:
+    """The rows and columns of the smallest box around what is true."""
+    rows, columns = (np.flatnonzero(hard.any(axis=axis)) for axis in (1, 0))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def _on_white(pixels: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    return np.where(inside[..., None], pixels, 255).astype(np.uint8)
+
+
+def _palette(pixels: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """The main colours, (_SHARES, 3) CIELAB: each as often as its share of the garment."""
+    colours = Image.fromarray(np.ascontiguousarray(pixels[inside][None]))
+    few = colours.quantize(_COLOURS, method=Image.Quantize.MEDIANCUT, kmeans=4)
+    table = np.array(few.getpalette()).reshape(-1, 3)
+    numbers = np.sort(np.asarray(few)[0])
+    places = (np.arange(_SHARES) + 0.5) / _SHARES * len(numbers)
+    return lab_of(table[numbers[places.astype(int)]] / 255)
+
+
+def _colour_difference(first: np.ndarray, second: np.ndarray) -> float:
+    """The mean CIEDE2000 of two garments' shares, matched as well as can be."""
+    costs = ciede2000(first[:, None], second[None])
+    return float(costs[linear_sum_assignment(costs)].mean())
+
+
+def _texture(pixels: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Log contrasts of the lightness across, down and along both diagonals, at each scale."""
+    light = lab_of(pixels / 255.0)[..., 0]
+    light = np.where(inside, light, light[inside].mean())
+    found = []
+    for sigma in _SCALES:
+        smooth = gaussian_filter(light, sigma)
+        step = max(1, round(2 * sigma))
+        for down, across in ((0, step), (step, 0), (step, step), (step, -step)):
+            moved = np.roll(smooth, (down, across), axis=(0, 1))
+            both = inside & np.roll(inside, (down, across), axis=(0, 1))
+            change = np.abs(smooth - moved)[both]
+            found.append(np.log(1.0 + change.mean()) if change.size else 0.0)
+    return np.array(found)

@@ -1,0 +1,91 @@
+"""Node that tells how near a painted garment is to the one that it was painted from."""
+
+from __future__ import annotations
+
+import numpy as np
+from comfy_api.latest import io, ui
+from PIL import Image
+
+from ..adapter.garment.fidelity import fidelity_line, garment_fidelity
+from ..adapter.person.inpainting import THRESHOLD, fit_mask
+from ..pictures.tensors import rgb_on_white, to_pictures
+from . import sockets
+from .references import check_garments
+from .retrieve import CATEGORY
+
+
+class GarmentFidelity(io.ComfyNode):
+    """Scores pictures by how near the painted garment is to the garments' photos."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="GarmentFidelity",
+            display_name="Garment Fidelity",
+            category=CATEGORY,
+            description="Tell how near what was painted is to the garment's photo, and choose the "
+            "best of several pictures, such as those of a batch of seeds.",
+            search_aliases=["score", "best of", "compare", "similarity", "quality"],
+            is_output_node=True,
+            inputs=[
+                io.Image.Input("images", tooltip="Painted pictures of one person: the candidates."),
+                io.Mask.Input(
+                    "mask",
+                    tooltip="Where the garment is: best Garment Mask's garment of the painted "
+                    "picture, else the inpainting mask. One a picture, or one for all.",
+                ),
+                sockets.Garments.Input(
+                    "garments",
+                    tooltip="What it should be. Of several, the nearest to a picture counts.",
+                ),
+                sockets.Index.Input("index", tooltip="Its encoder compares the pictures."),
+            ],
+            outputs=[
+                io.Image.Output(display_name="best", tooltip="The picture of the highest score."),
+                io.Float.Output(
+                    display_name="score",
+                    tooltip="Of the best picture, 0 to 1; the report has its parts.",
+                ),
+                io.String.Output(
+                    display_name="report", tooltip="A line a picture with the parts of its score."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, images, mask, garments, index) -> io.NodeOutput:
+        check_garments(garments)
+        pictures = to_pictures(rgb_on_white(images))
+        masks = fit_mask(mask, (images.shape[1], images.shape[2])) >= THRESHOLD
+        if len(masks) not in (1, len(pictures)):
+            raise ValueError(
+                f"There are {len(pictures)} pictures and {len(masks)} masks: connect one mask for "
+                "all, or one a picture."
+            )
+        photos = [
+            photo if cut is None else _cut(photo, cut)
+            for photo, cut in zip(garments.photos, garments.masks, strict=True)
+        ]
+
+        def encode(photos: list[Image.Image]) -> np.ndarray:
+            return index.encoder.encode_images(photos).numpy()
+
+        found = []
+        for number, picture in enumerate(pictures):
+            hard = masks[number if len(masks) > 1 else 0].cpu().numpy()
+            scores = garment_fidelity(picture, hard, photos, encode)
+            found.append(max(scores, key=lambda one: one.score))
+        best = max(range(len(found)), key=lambda number: found[number].score)
+        text = "\n".join(
+            fidelity_line(f"picture {number + 1}", one, number == best)
+            for number, one in enumerate(found)
+        )
+        return io.NodeOutput(
+            images[best : best + 1], found[best].score, text, ui=ui.PreviewText(text)
+        )
+
+
+def _cut(photo: Image.Image, mask: Image.Image) -> Image.Image:
+    photo = photo.convert("RGB")
+    photo.putalpha(mask)
+    return photo
