@@ -29,7 +29,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 def _list(args: argparse.Namespace) -> None:
     for tag, source in hub.SOURCES.items():
-        write(f"{tag:<28} {source.description}; licence {source.licence}")
+        write(f"{tag:<35} {source.gigabytes:.2f} GB  {source.licence:<11} {source.description}")
 
 
 def _get(args: argparse.Namespace) -> None:

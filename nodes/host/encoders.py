@@ -1,4 +1,4 @@
-"""Retrieval encoders inside ComfyUI: an open_clip folder, or the host's own pair of CLIP towers."""
+"""Retrieval encoders inside ComfyUI: an encoder's folder, or the host's own pair of CLIP towers."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ from PIL import Image
 from ...retriever.encoders.batches import is_out_of_memory
 from ...retriever.encoders.color_check import check_text_image_pair
 from ...retriever.encoders.fingerprint import fingerprint_of_pair
-from ...retriever.encoders.open_clip import Encoder, OpenClipEncoder, load_encoder
+from ...retriever.encoders.open_clip import Encoder, LocalEncoder, load_encoder
+from ...retriever.encoders.texts import check_texts
 from ...retriever.encoders.towers import PREPROCESSING, square_on_white
 from . import folders
 from .memory import WholeModule, encoder_dtype
 from .text import TextTower
 from .vision import ClipVision, encode
+
+_OPTIONAL = ("prepare", "count_tokens", "context_length", "multilingual")
+"""What an encoder may have beside what every one has; see retriever.encoders.Encoder."""
 
 
 def open_encoder(
@@ -41,19 +45,19 @@ def open_encoder(
 
 
 class ManagedEncoder:
-    """An open_clip encoder (see retriever.encoders.Encoder) on the host's device, or the CPU."""
+    """An encoder's folder (see retriever.encoders.Encoder) on the host's device, or the CPU."""
 
-    def __init__(self, encoder: OpenClipEncoder):
+    def __init__(self, encoder: LocalEncoder):
         self._whole = WholeModule(encoder.model)
         self._encoder = encoder
         self.name, self.dim = encoder.name, encoder.dim
         self.fingerprint, self.preprocessing = encoder.fingerprint, encoder.preprocessing
-        self.prepare = encoder.prepare
-        self.count_tokens, self.context_length = encoder.count_tokens, encoder.context_length
-        self.multilingual = getattr(encoder, "multilingual", False)
+        for name in _OPTIONAL:
+            if hasattr(encoder, name):
+                setattr(self, name, getattr(encoder, name))
 
     def encode_prepared(self, pixels: torch.Tensor) -> torch.Tensor:
-        """See OpenClipEncoder."""
+        """See Encoder; only where there is `prepare`."""
         return self._loaded(lambda encoder: encoder.encode_prepared(pixels))
 
     def encode_images(self, photos: Sequence[Image.Image]) -> torch.Tensor:
@@ -64,7 +68,7 @@ class ManagedEncoder:
         """See Encoder."""
         return self._loaded(lambda encoder: encoder.encode_texts(texts))
 
-    def _loaded(self, encode: Callable[[OpenClipEncoder], torch.Tensor]) -> torch.Tensor:
+    def _loaded(self, encode: Callable[[Any], torch.Tensor]) -> torch.Tensor:
         """Encode on the host's device; on the CPU where not even a single item fits there."""
         try:
             return encode(self._ready())
@@ -74,7 +78,7 @@ class ManagedEncoder:
         self._whole.to_cpu()
         return encode(self._ready())
 
-    def _ready(self) -> OpenClipEncoder:
+    def _ready(self) -> LocalEncoder:
         self._encoder.device = self._whole.load()
         if self._whole.in_float32:
             self._encoder.dtype = torch.float32
@@ -146,8 +150,7 @@ class HostEncoder:
         Raises:
             ValueError: a text is empty.
         """
-        if not all(text.strip() for text in texts):
-            raise ValueError("The text is empty: say what the garment looks like.")
+        check_texts(texts)
         embeddings = torch.cat([self.text.pooled(text) for text in texts])
         return torch.nn.functional.normalize(embeddings, dim=-1)
 

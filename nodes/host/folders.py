@@ -27,7 +27,10 @@ SHIPPED = Path(__file__).parent.parent.parent / "miniature"
 _IS_ENTRY: dict[str, Callable[[os.DirEntry], bool]] = {
     "adapters": lambda e: e.name.lower().endswith((".safetensors", ".pth")) and e.is_file(),
     "catalogues": lambda e: e.is_dir(),
-    "encoders": lambda e: os.path.isfile(os.path.join(e.path, "open_clip_config.json")),
+    "encoders": lambda e: any(
+        os.path.isfile(os.path.join(e.path, name))
+        for name in ("open_clip_config.json", "config.json")
+    ),
     "indexes": lambda e: any(
         os.path.isfile(os.path.join(e.path, name)) for name in ("manifest.json", "milvus.json")
     ),

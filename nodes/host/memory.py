@@ -76,6 +76,8 @@ class WholeModule:
     def __init__(self, module: torch.nn.Module):
         management = comfy.model_management
         self.module = module
+        # The host writes to a module's `device`, which those of transformers only let it read.
+        self._held = torch.nn.ModuleList([module])
         self.in_float32 = False
         device = management.text_encoder_device()
         self._patcher = self._on(device)
@@ -108,7 +110,7 @@ class WholeModule:
 
     def _on(self, device: torch.device) -> WholePatcher:
         offload_device = comfy.model_management.text_encoder_offload_device()
-        return WholePatcher(self.module, load_device=device, offload_device=offload_device)
+        return WholePatcher(self._held, load_device=device, offload_device=offload_device)
 
 
 def _can_fit(module: torch.nn.Module, device: torch.device) -> bool:

@@ -11,17 +11,12 @@ from .memory import WholeModule, encoder_dtype
 from .progress import progress_bar
 
 
-class ParsingNetwork(torch.nn.ModuleDict):
-    """A network of transformers. The host writes to a module's `device`, which those only let it
-    read."""
-
-
 class ManagedParser:
     """A parser whose network the host brings to its device, and takes away again."""
 
     def __init__(self, parser: HumanParser):
         self.parser = parser
-        self.module = WholeModule(ParsingNetwork({"parser": parser.network}))
+        self.module = WholeModule(parser.network)
 
     def labels(self, photos: torch.Tensor) -> torch.Tensor:
         """(b, H, W, 3) float in 0..1 -> (b, H, W) uint8, see `HumanParser.labels`; moves the node's

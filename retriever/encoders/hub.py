@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,26 @@ PICKLE = "open_clip_pytorch_model.bin"
 _TOKENIZER_FILES = (*TOKENIZER_FILES, "special_tokens_map.json", "spiece.model", "vocab.json")
 
 
+OPEN_CLIP, TRANSFORMERS = "open_clip", "transformers"
+_SETTINGS = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*\.(json|jinja|model)|vocab\.txt|merges\.txt")
+_WEIGHTS = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
+
+
 @dataclass(frozen=True)
 class Source:
-    """Where an encoder comes from. preprocessing: what its published configuration must say."""
+    """Where an encoder comes from.
+
+    gigabytes: of its weights as published, about: parameters times their bytes.
+    preprocessing: what its published configuration must say.
+    layout: of its files, OPEN_CLIP or TRANSFORMERS; also sentence-transformers' is the latter.
+    """
 
     repository: str
     description: str
     licence: str
+    gigabytes: float
     preprocessing: Mapping[str, Any] = field(default_factory=dict)
+    layout: str = OPEN_CLIP
 
 
 SOURCES = {
@@ -35,13 +48,51 @@ SOURCES = {
         "laion/CLIP-ViT-L-14-laion2B-s32B-b82K",
         "the paper's retriever, CLIP ViT-L/14",
         "mit",
+        1.71,
         {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
     ),
     "Marqo/marqo-fashionCLIP": Source(
-        "Marqo/marqo-fashionCLIP", "CLIP ViT-B/16 trained on fashion", "apache-2.0"
+        "Marqo/marqo-fashionCLIP", "CLIP ViT-B/16 trained on fashion", "apache-2.0", 0.60
     ),
     "Marqo/marqo-fashionSigLIP": Source(
-        "Marqo/marqo-fashionSigLIP", "SigLIP ViT-B/16 trained on fashion", "apache-2.0"
+        "Marqo/marqo-fashionSigLIP", "SigLIP ViT-B/16 trained on fashion", "apache-2.0", 0.81
+    ),
+    "HopitAI/moda-pro-lite": Source(
+        "HopitAI/moda-pro-lite", "MODA's fashion SigLIP, for words", "apache-2.0", 0.85
+    ),
+    "HopitAI/moda-fashion-distilled": Source(
+        "HopitAI/moda-fashion-distilled", "MODA's fashion SigLIP, for photos by photos", "mit", 0.81
+    ),
+    "HopitAI/moda-fashion-matryoshka": Source(
+        "HopitAI/moda-fashion-matryoshka", "the same, with nested dimensions", "mit", 0.81
+    ),
+    "patrickjohncyh/fashion-clip": Source(
+        "patrickjohncyh/fashion-clip",
+        "CLIP ViT-B/32 trained on fashion",
+        "mit",
+        0.61,
+        layout=TRANSFORMERS,
+    ),
+    "google/siglip2-base-patch16-224": Source(
+        "google/siglip2-base-patch16-224",
+        "SigLIP2 ViT-B/16, words in any language",
+        "apache-2.0",
+        1.50,
+        layout=TRANSFORMERS,
+    ),
+    "google/siglip2-base-patch16-naflex": Source(
+        "google/siglip2-base-patch16-naflex",
+        "the same, photos in their own proportions",
+        "apache-2.0",
+        1.50,
+        layout=TRANSFORMERS,
+    ),
+    "Qwen/Qwen3-VL-Embedding-2B": Source(
+        "Qwen/Qwen3-VL-Embedding-2B",
+        "a language model that reads photos; needs the package sentence-transformers",
+        "apache-2.0",
+        4.26,
+        layout=TRANSFORMERS,
     ),
 }
 
@@ -61,6 +112,7 @@ def get_encoder(tag: str, folder: Path, report: Callable[[str], None]) -> Path:
     Raises:
         ValueError: an unknown tag.
         FileExistsError: the folder is there.
+        FileNotFoundError: the repository holds no weights that can be opened.
         ImportError: huggingface_hub is missing.
         OSError: the hub can't be reached.
     """
@@ -78,8 +130,7 @@ def get_encoder(tag: str, folder: Path, report: Callable[[str], None]) -> Path:
     source = SOURCES[tag]
     info = HfApi().model_info(source.repository, files_metadata=True)
     sizes = {file.rfilename: file.size or 0 for file in info.siblings}
-    weights = WEIGHTS if WEIGHTS in sizes else PICKLE
-    wanted = [CONFIG, weights, *(name for name in _TOKENIZER_FILES if name in sizes)]
+    wanted = _wanted(source, sizes)
     licence = (info.card_data or {}).get("license") or source.licence
     gigabytes = sum(sizes.get(name, 0) for name in wanted) / 1e9
     report(f"{source.repository} ({source.description}): {gigabytes:.2f} GB, licence {licence}")
@@ -91,6 +142,31 @@ def get_encoder(tag: str, folder: Path, report: Callable[[str], None]) -> Path:
 
     for name in wanted:
         fetch(source.repository, name, info.sha)
+    if source.layout == OPEN_CLIP:
+        _complete_open_clip(partial, source, fetch)
+    shutil.rmtree(partial / ".cache", ignore_errors=True)  # the hub client's notes
+    replace_file(partial, folder)
+    return folder
+
+
+def _wanted(source: Source, there: Iterable[str]) -> list[str]:
+    """The files of a repository that its encoder needs."""
+    names = sorted(there)
+    if source.layout == OPEN_CLIP:
+        weights = WEIGHTS if WEIGHTS in names else PICKLE
+        return [CONFIG, weights, *(name for name in _TOKENIZER_FILES if name in names)]
+    weights = [name for name in names if _WEIGHTS.fullmatch(name)]
+    if not weights:
+        raise FileNotFoundError(
+            f"{source.repository} holds no model.safetensors: a pickle is not fetched."
+        )
+    return [*(name for name in names if _SETTINGS.fullmatch(name)), *weights]
+
+
+def _complete_open_clip(
+    partial: Path, source: Source, fetch: Callable[[str, str, str | None], None]
+) -> None:
+    """Bring the tokenizer that the configuration names, mend the latter, make safetensors."""
     config = json.loads((partial / CONFIG).read_text(encoding="utf-8"))
     tokenizer = config["model_cfg"]["text_cfg"].get("hf_tokenizer_name")
     if tokenizer and not any((partial / name).is_file() for name in TOKENIZER_FILES):
@@ -98,11 +174,8 @@ def get_encoder(tag: str, folder: Path, report: Callable[[str], None]) -> Path:
             fetch(tokenizer, name, None)
     config["preprocess_cfg"] = {**config.get("preprocess_cfg", {}), **source.preprocessing}
     (partial / CONFIG).write_text(json.dumps(config, indent=2), encoding="utf-8")
-    if weights == PICKLE:
+    if (partial / PICKLE).is_file():
         _to_safetensors(partial / PICKLE, partial / WEIGHTS)
-    shutil.rmtree(partial / ".cache", ignore_errors=True)  # the hub client's notes
-    replace_file(partial, folder)
-    return folder
 
 
 def _to_safetensors(pickled: Path, target: Path) -> None:

@@ -12,17 +12,16 @@ from PIL import Image
 from safetensors import SafetensorError
 
 from ...pictures.photos import to_rgb_on_white
+from .auto_model import AutoModelEncoder, is_transformers_folder
 from .batches import in_smaller_batches
 from .fingerprint import fingerprint_of_files
+from .sentence import SentenceEncoder, is_sentence_folder
+from .texts import MULTILINGUAL_FROM, check_texts
 from .towers import TowersEncoder, is_model_folder
 
 CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
-
-MULTILINGUAL_FROM = 100_000
-"""Tokens in the vocabulary of a text encoder of many languages (mT5, XLM-RoBERTa and Gemma have
-250,000; CLIP, T5 and BERT of English 30,000 to 50,000)."""
 
 _PRECISION = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 
@@ -111,8 +110,7 @@ class OpenClipEncoder:
         Raises:
             ValueError: a text is empty.
         """
-        if not all(text.strip() for text in texts):
-            raise ValueError("The text is empty: say what the garment looks like.")
+        check_texts(texts)
         return in_smaller_batches(self._encode_texts, list(texts))
 
     @torch.no_grad()
@@ -122,33 +120,44 @@ class OpenClipEncoder:
         return torch.nn.functional.normalize(features.float(), dim=-1).cpu()
 
 
+LocalEncoder = OpenClipEncoder | TowersEncoder | AutoModelEncoder | SentenceEncoder
+"""What a folder is opened as: an Encoder with `model`, `device` and `dtype`, which may be moved."""
+
+
 def load_encoder(
     folder: Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
-) -> OpenClipEncoder | TowersEncoder:
-    """Load an encoder folder, or a model folder's own pair (see `towers`).
+) -> LocalEncoder:
+    """Load an encoder folder by what it holds. Nothing is downloaded, no code of it is run.
 
-    An encoder folder holds `open_clip_config.json` as open_clip publishes it on the hub
-    (`model_cfg`, and `preprocess_cfg` with mean, std, interpolation, resize_mode), the weights as
-    `open_clip_model.safetensors`, and tokenizer files where the config names a tokenizer of
-    transformers. Nothing is downloaded.
+    A model folder's own pair of towers: see `towers`. A folder of sentence-transformers, with
+    `modules.json`: see `sentence`. One of transformers, with `config.json`: see `auto_model`.
+    Any other, and one that has both, is open_clip's: it holds `open_clip_config.json` as open_clip
+    publishes it on the hub (`model_cfg`, and `preprocess_cfg` with mean, std, interpolation,
+    resize_mode), the weights as `open_clip_model.safetensors`, and tokenizer files where the
+    config names a tokenizer of transformers.
 
     Args:
-        dtype: of the compute; float16 and bfloat16 keep the layer norms in float32.
+        dtype: of the compute; open_clip keeps its layer norms in float32.
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: the files do not make one model, or would need a download.
-        ImportError: open_clip_torch is missing.
+        ValueError: the files do not make one model, or ask for a download or for code.
+        ImportError: open_clip_torch, transformers or sentence-transformers is missing.
     """
     folder = Path(folder)
     if is_model_folder(folder):
         return TowersEncoder(folder, device, dtype)
+    if not (folder / CONFIG).is_file():
+        if is_sentence_folder(folder):
+            return SentenceEncoder(folder, device, dtype)
+        if is_transformers_folder(folder):
+            return AutoModelEncoder(folder, device, dtype)
     weights = folder / WEIGHTS
     for path in (folder / CONFIG, weights):
         if not path.is_file():
             raise FileNotFoundError(
-                f"{path} is missing: an encoder is a folder with {CONFIG} and {WEIGHTS}. Fetch one "
-                "with `fashion-rag encoder get`."
+                f"{path} is missing: an encoder is a folder with {CONFIG} and {WEIGHTS}, or one of "
+                "transformers with config.json. Fetch one with `fashion-rag encoder get`."
             )
     model_cfg, config = _read_config(folder)
     try:

@@ -21,6 +21,7 @@ from ...pictures.clip_pixels import clip_pixels
 from ...pictures.photos import to_rgb_on_white
 from .batches import in_smaller_batches
 from .fingerprint import fingerprint_of_files, fingerprint_of_pair
+from .texts import check_texts
 
 TEXT, IMAGE = "text_encoder", "image_encoder"
 PREPROCESSING = {"preprocess": "whole"}
@@ -90,7 +91,7 @@ class TowersEncoder:
         self.model.eval().requires_grad_(False)
         self._tokenizer = CLIPTokenizer.from_pretrained(tokenizer, local_files_only=True)
         self.name = folder.name
-        self.device, self._dtype = torch.device(device), dtype
+        self.device, self.dtype = torch.device(device), dtype
         self.dim: int = vision.config.projection_dim
         if text.config.projection_dim != self.dim:
             raise ValueError(
@@ -124,7 +125,7 @@ class TowersEncoder:
     @torch.no_grad()
     def _encode_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
         normalised = clip_pixels(pixels.movedim(1, -1).float() / 255)
-        normalised = normalised.movedim(-1, 1).contiguous().to(self.device, self._dtype)
+        normalised = normalised.movedim(-1, 1).contiguous().to(self.device, self.dtype)
         features = self.model[IMAGE](pixel_values=normalised).image_embeds
         return functional.normalize(features.float(), dim=-1).cpu()
 
@@ -134,8 +135,7 @@ class TowersEncoder:
         Raises:
             ValueError: a text is empty.
         """
-        if not all(text.strip() for text in texts):
-            raise ValueError("The text is empty: say what the garment looks like.")
+        check_texts(texts)
         return in_smaller_batches(self._encode_texts, list(texts))
 
     @torch.no_grad()

@@ -1,6 +1,6 @@
 """Checks that run inside ComfyUI's own process, each a function; see test_memory.py.
 
-    python in_process.py COMFYUI PACK MODEL_FOLDER ENCODER_FOLDER
+    python in_process.py COMFYUI PACK MODEL_FOLDER ENCODER_FOLDER TRANSFORMERS_FOLDER
 
 prints one JSON object: the name of each check and the traceback of its failure, or "".
 """
@@ -16,7 +16,7 @@ import traceback
 from pathlib import Path
 
 if __name__ == "__main__":
-    COMFYUI, PACK, MODEL, ENCODER = map(Path, sys.argv[1:])
+    COMFYUI, PACK, MODEL, ENCODER, SIGLIP = map(Path, sys.argv[1:])
     sys.argv = ["main.py", "--cpu"]
     sys.path.insert(0, str(COMFYUI))
     import comfy.options
@@ -116,7 +116,7 @@ def check_an_encoder_that_runs_out_of_memory():
 
     def full_at_work(models, **options):
         if models[0].load_device == META:
-            models[0].model.encode_image = fail
+            models[0].model[0].encode_image = fail
 
     def fail(pixels):
         del managed._encoder.model.encode_image
@@ -132,6 +132,30 @@ def check_an_encoder_that_runs_out_of_memory():
         found = managed.encode_images([photo])
     assert torch.allclose(found, plain.encode_images([photo]), atol=1e-5)
     assert managed._encoder.device.type == "cpu"
+
+
+def check_a_transformers_folder_on_a_device_that_is_too_small():
+    """Loaded in half precision, then on the CPU in full, with photos prepared as before."""
+    plain, photo = load_encoder(SIGLIP), Image.new("RGB", (64, 90), "red")
+    with Replaced(management, text_encoder_device=lambda: META, get_total_memory=lambda device: 1):
+        managed = encoders.ManagedEncoder(load_encoder(SIGLIP, dtype=torch.float16))
+    for found, expected in (
+        (managed.encode_texts(["a red coat"]), plain.encode_texts(["a red coat"])),
+        (managed.encode_images([photo]), plain.encode_images([photo])),
+    ):
+        assert torch.allclose(found, expected, atol=5e-3)
+    assert managed.fingerprint == plain.fingerprint
+    assert torch.equal(managed.prepare(photo), plain.prepare(photo))
+    assert devices(managed._encoder.model) == {"cpu"}
+    assert {p.dtype for p in managed._encoder.model.parameters()} == {torch.float32}
+
+
+def check_a_model_folder_among_the_encoders():
+    """Its pair of towers too runs on the CPU where the device is too small."""
+    with Replaced(management, text_encoder_device=lambda: META, get_total_memory=lambda device: 1):
+        managed = encoders.ManagedEncoder(load_encoder(MODEL, dtype=torch.float16))
+    found, expected = managed.encode_images(photos()), load_encoder(MODEL).encode_images(photos())
+    assert (found * expected).sum(dim=1).min() > 0.99
 
 
 def dynamic_patcher() -> type:

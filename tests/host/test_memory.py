@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from fashion_rag.comfyui_server.installations import PACK, optional_packages
 
+from ..unit.transformers_fakes import write_transformers_folder
+
 pytestmark = pytest.mark.host
 SCRIPT = Path(__file__).with_name("in_process.py")
 CHECKS = [
@@ -23,8 +25,10 @@ CHECKS = [
 @pytest.fixture(scope="module")
 def results(host, pair, standin, tmp_path_factory) -> dict[str, str]:
     packages = optional_packages(host.python)
+    siglip = write_transformers_folder(tmp_path_factory.mktemp("siglip") / "siglip", "siglip")
+    folders = (host.root, PACK, pair, standin / "encoder", siglip)
     done = subprocess.run(
-        [str(word) for word in (host.python, SCRIPT, host.root, PACK, pair, standin / "encoder")],
+        [str(word) for word in (host.python, SCRIPT, *folders)],
         cwd=tmp_path_factory.mktemp("process"),
         env={**os.environ, "PYTHONPATH": str(packages)},
         capture_output=True,

@@ -15,6 +15,7 @@ from fashion_rag.retriever.encoders.open_clip import load_encoder
 from safetensors.torch import load_file
 
 from .retriever_fakes import TINY, write_tiny_encoder
+from .transformers_fakes import write_transformers_folder
 
 torch.set_num_threads(1)
 TAG = "ViT-L-14/laion2b_s32b_b82k"
@@ -32,8 +33,12 @@ class Hub:
     def model_info(self, repository: str, files_metadata: bool):
         assert files_metadata
         files = [
-            SimpleNamespace(rfilename=path.name, size=path.stat().st_size)
-            for path in (self.root / repository).iterdir()
+            SimpleNamespace(
+                rfilename=path.relative_to(self.root / repository).as_posix(),
+                size=path.stat().st_size,
+            )
+            for path in (self.root / repository).rglob("*")
+            if path.is_file()
         ]
         return SimpleNamespace(siblings=files, sha="abc", card_data={"license": "mit"})
 
@@ -41,6 +46,7 @@ class Hub:
         if name == self.fails_at:
             raise ConnectionError("the hub is gone")
         (local_dir / ".cache").mkdir(parents=True, exist_ok=True)
+        (local_dir / name).parent.mkdir(exist_ok=True)
         shutil.copy(self.root / repository / name, local_dir / name)
         self.fetched.append((repository, name, revision))
 
@@ -123,6 +129,37 @@ def test_tokenizer_files(fake, tmp_path, own):
     assert (folder / "tokenizer.json").is_file()
     sources = {source for source, name, _ in fake.fetched if name.startswith("tokenizer")}
     assert sources == {hub.SOURCES[TAG].repository if own else "timm/words"}
+
+
+def test_a_folder_of_transformers(fake, tmp_path):
+    """Settings, tokenizer and weights; no code, no pickles, no other formats."""
+    tag = "google/siglip2-base-patch16-224"
+    repository = write_transformers_folder(fake.root / tag, "siglip")
+    unwanted = ("code.py", "pytorch_model.bin", "onnx/model.onnx", "README.md", "flax.msgpack")
+    for name in (*unwanted, "1_Pooling/config.json"):
+        (repository / name).parent.mkdir(exist_ok=True)
+        (repository / name).write_text("{}")
+    folder = hub.get_encoder(tag, tmp_path / "enc" / "siglip2", str)
+    there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+    assert there == {
+        "1_Pooling/config.json",
+        "config.json",
+        "model.safetensors",
+        "preprocessor_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
+    assert load_encoder(folder).fingerprint == load_encoder(repository).fingerprint
+    (repository / "model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="holds no model.safetensors"):
+        hub.get_encoder(tag, tmp_path / "again", str)
+
+
+def test_every_source_has_a_size_and_a_licence():
+    for tag, source in hub.SOURCES.items():
+        assert tag == source.repository or tag == TAG
+        assert source.gigabytes > 0.1 and source.licence in ("mit", "apache-2.0")
+        assert source.layout in (hub.OPEN_CLIP, hub.TRANSFORMERS)
 
 
 def test_refusals(fake, tmp_path, monkeypatch):
