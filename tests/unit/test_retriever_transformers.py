@@ -439,6 +439,6 @@ def test_nothing_is_asked_of_the_hub(folders):
         env={**os.environ, "HF_HUB_OFFLINE": "0"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr[-2000:]
