@@ -51,6 +51,14 @@ class Hub:
         self.fetched.append((repository, name, revision))
 
 
+@pytest.fixture(scope="module")
+def siglip(tmp_path_factory) -> Path:
+    """Written and opened before the hub is stood in for: transformers imports the real one."""
+    folder = write_transformers_folder(tmp_path_factory.mktemp("siglip") / "siglip", "siglip")
+    load_encoder(folder)
+    return folder
+
+
 @pytest.fixture
 def fake(tmp_path, monkeypatch) -> Hub:
     fake = Hub(tmp_path / "hub")
@@ -131,10 +139,10 @@ def test_tokenizer_files(fake, tmp_path, own):
     assert sources == {hub.SOURCES[TAG].repository if own else "timm/words"}
 
 
-def test_a_folder_of_transformers(fake, tmp_path):
+def test_a_folder_of_transformers(siglip, fake, tmp_path):
     """Settings, tokenizer and weights; no code, no pickles, no other formats."""
     tag = "google/siglip2-base-patch16-224"
-    repository = write_transformers_folder(fake.root / tag, "siglip")
+    repository = shutil.copytree(siglip, fake.root / tag)
     unwanted = ("code.py", "pytorch_model.bin", "onnx/model.onnx", "README.md", "flax.msgpack")
     for name in (*unwanted, "1_Pooling/config.json"):
         (repository / name).parent.mkdir(exist_ok=True)
