@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from ..pictures.contact_sheet import contact_sheet
 from ..pictures.photos import open_photo
+from ..retriever.backends import SearchBackend
+from ..retriever.encoders.open_clip import Encoder
+from ..retriever.gallery import shown
 from ..retriever.open_index import open_index
 from ..retriever.query import CHUNKS, MAX_POOL, Query, Result, retrieve
 from ..retriever.search import BACKENDS
+from .query_file import read_queries
 from .terminal import (
     add_encoder_options,
     check_picture,
@@ -20,6 +29,11 @@ from .terminal import (
     write,
 )
 
+_AT_ONCE = 256  # queries that are encoded and searched together
+
+Numbered = tuple[int, Query]
+"""A query after the number of its line or text, from 1."""
+
 
 def add_actions(actions: argparse._SubParsersAction) -> None:
     """Add `search` to the actions of `fashion-rag index`."""
@@ -29,11 +43,20 @@ def add_actions(actions: argparse._SubParsersAction) -> None:
 def _add_search(parser: argparse.ArgumentParser) -> None:
     add, default = parser.add_argument, Query("-")
     add("index", type=Path, help="folder of an index, also of one in Milvus")
-    add(
+    texts = add(
         "text",
         nargs="+",
         help="what the garment looks like, in English; each text is a query of its own",
     )
+    add(
+        "--queries",
+        type=Path,
+        metavar="FILE",
+        action=_InPlaceOf,
+        other=texts,
+        help="in place of TEXT: queries, one a line; in a .jsonl with options of their own",
+    )
+    add("--json", action="store_true", help="print a JSON object a line for each query")
     add_encoder_options(parser)
     add(
         "-k",
@@ -69,10 +92,17 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
     add("--where", default="", metavar="FILTER", help="such as: price < 80 and brand in ['Acme']")
     add(
         "--min-score",
-        type=number(-1, 1),
+        type=_least_score,
         default=default.min_score,
         metavar="S",
-        help="least cosine",
+        help="least cosine; auto: as measured on the catalogue when the index was built",
+    )
+    add(
+        "--words",
+        type=number(0, 1),
+        default=default.word_weight,
+        metavar="W",
+        help="what words of captions count beside photos, 0 to 1, default: 0",
     )
     add(
         "--diversity",
@@ -110,45 +140,119 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_search)
 
 
+class _InPlaceOf(argparse.Action):
+    """An option which, where it is given, makes a positional argument one that may be missing."""
+
+    def __init__(self, *args: Any, other: argparse.Action, **options: Any):
+        super().__init__(*args, **options)
+        self._other = other
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        self._other.required = False
+        setattr(namespace, self.dest, values)
+
+
+def _least_score(text: str) -> float | str:
+    return text if text == "auto" else number(-1, 1)(text)
+
+
 def _search(args: argparse.Namespace) -> None:
     if args.sheet:
         check_picture(args.sheet, "--sheet")
-    images = tuple(open_photo(path) for path in args.image)
-    queries = [
-        Query(
-            text=text,
-            chunks=args.chunks,
-            negative=args.negative,
-            negative_weight=args.negative_weight,
-            images=images,
-            image_weight=args.image_weight,
-            category=args.category,
-            where=args.where,
-            k=args.top_k,
-            diversity=args.diversity,
-            draw_from=args.draw_from,
-            seed=args.seed,
-            temperature=args.temperature,
-            pinned=tuple(args.pin),
-            excluded=tuple(args.exclude),
-            min_score=args.min_score,
-        )
-        for text in args.text
-    ]
+    if args.queries and args.text:
+        raise ValueError("Both TEXT and --queries are given: name one of them.")
+    base = _options(args)
+    if args.queries:
+        for _ in read_queries(args.queries, base):  # names a bad line before the work begins
+            pass
+        queries = read_queries(args.queries, base)
+    else:
+        queries = iter([(n, replace(base, text=t)) for n, t in enumerate(args.text, start=1)])
     index = open_index(args.index, args.catalogue, args.backend)
-    results = retrieve(index, encoder_of(args), queries)
-    for place, result in enumerate(results):
-        if len(results) > 1:
-            write(f"{chr(10) if place else ''}{result.query}")
-        write("cosine  file  caption")
-        for hit in result.hits:
-            write(f"{hit.score:.4f}  {hit.garment.file}  {hit.garment.caption}".rstrip())
-        if result.note:
-            write(result.note)
-        if args.sheet and result.hits:
-            many = f"{args.sheet.stem}_{place + 1}{args.sheet.suffix}"
-            path = args.sheet if len(results) == 1 else args.sheet.with_name(many)
-            save_picture(_sheet(index, result), path)
+    encoder = encoder_of(args)
+    index.check_encoder(encoder)
+    if args.json:
+        _write_lines(index, encoder, queries)
+        return
+    several = args.queries is not None or len(args.text) > 1
+    while batch := list(islice(queries, _AT_ONCE)):
+        results = retrieve(index, encoder, [query for _, query in batch])
+        for (place, _), result in zip(batch, results, strict=True):
+            _show(index, result, place, several, args.sheet)
+
+
+def _options(args: argparse.Namespace) -> Query:
+    """What holds for every query; its text stands in for theirs."""
+    auto = args.min_score == "auto"
+    return Query(
+        text="-",
+        chunks=args.chunks,
+        negative=args.negative,
+        negative_weight=args.negative_weight,
+        images=tuple(open_photo(path) for path in args.image),
+        image_weight=args.image_weight,
+        category=args.category,
+        where=args.where,
+        k=args.top_k,
+        diversity=args.diversity,
+        draw_from=args.draw_from,
+        seed=args.seed,
+        temperature=args.temperature,
+        pinned=tuple(args.pin),
+        excluded=tuple(args.exclude),
+        min_score=-1.0 if auto else args.min_score,
+        word_weight=args.words,
+        auto_min_score=auto,
+    )
+
+
+def _write_lines(index: SearchBackend, encoder: Encoder, queries: Iterable[Numbered]) -> None:
+    """Print a JSON object for each query as soon as its batch is answered.
+
+    Raises:
+        ValueError: some could not be answered, which their objects say; after all others.
+    """
+    count = failed = 0
+    queries = iter(queries)
+    while batch := list(islice(queries, _AT_ONCE)):
+        for number_of, query, answer in _answers(index, encoder, batch):
+            count, failed = count + 1, failed + ("error" in answer)
+            write(json.dumps({"line": number_of, "text": query.text, **answer}))
+    if failed:
+        raise ValueError(f'{failed} of {count} queries have no answer: see "error" in their lines.')
+
+
+def _answers(
+    index: SearchBackend, encoder: Encoder, batch: list[Numbered]
+) -> Iterator[tuple[int, Query, dict[str, Any]]]:
+    """Every query's hits and note, or its error, which is none of the others'."""
+    try:
+        results = retrieve(index, encoder, [query for _, query in batch])
+    except ValueError as error:
+        if len(batch) == 1:
+            yield (*batch[0], {"error": str(error)})
+            return
+        half = len(batch) // 2
+        yield from _answers(index, encoder, batch[:half])
+        yield from _answers(index, encoder, batch[half:])
+        return
+    for (place, query), result in zip(batch, results, strict=True):
+        yield place, query, shown(result)
+
+
+def _show(
+    index: SearchBackend, result: Result, place: int, several: bool, sheet: Path | None
+) -> None:
+    if several:
+        write(f"{chr(10) if place > 1 else ''}{result.query}")
+    write("cosine  file  caption")
+    for hit in result.hits:
+        write(f"{hit.score:.4f}  {hit.garment.file}  {hit.garment.caption}".rstrip())
+    if result.note:
+        write(result.note)
+    if sheet and result.hits:
+        many = f"{sheet.stem}_{place}{sheet.suffix}"
+        save_picture(_sheet(index, result), sheet.with_name(many) if several else sheet)
 
 
 def _sheet(index, result: Result):

@@ -103,6 +103,8 @@ class OutfitRetrieve(io.ComfyNode):
         temperature=0.05,
         draw_seed=0,
         excluded="",
+        words=0.0,
+        auto_min_score=False,
     ) -> io.NodeOutput:
         lines = read_outfit(text)
         options = Query(
@@ -118,6 +120,8 @@ class OutfitRetrieve(io.ComfyNode):
             temperature=temperature,
             excluded=lines_of(excluded),
             min_score=min_score,
+            word_weight=words,
+            auto_min_score=auto_min_score,
         )
         outfit = retrieve_outfit(index.index, index.encoder, lines, options)
         hits = [hit for part in outfit.parts for hit in part.result.hits]

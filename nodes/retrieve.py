@@ -334,6 +334,27 @@ QUERY_OPTIONS = [
         advanced=True,
         tooltip="Ids of garments never to take, one a line.",
     ),
+    io.Float.Input(
+        "words",
+        default=0.0,
+        min=0.0,
+        max=1.0,
+        step=0.05,
+        optional=True,
+        advanced=True,
+        tooltip="How much the words of captions, brands and titles count beside the photos: 0 "
+        "goes by the photos alone, 1 by the words alone. With good captions try 0.25 to "
+        "0.5. An index in Milvus takes 0 only.",
+    ),
+    io.Boolean.Input(
+        "auto_min_score",
+        default=False,
+        optional=True,
+        advanced=True,
+        tooltip="Leave out garments that match worse than nearly all of the catalogue's own "
+        "captions match, as measured when the index was built, so that nothing is found "
+        "rather than a poor garment. Only for texts.",
+    ),
 ]
 
 
@@ -428,6 +449,8 @@ class TextGarmentRetrieve(io.ComfyNode):
         draw_seed=0,
         pinned="",
         excluded="",
+        words=0.0,
+        auto_min_score=False,
     ) -> io.NodeOutput:
         query = Query(
             text=text,
@@ -446,6 +469,8 @@ class TextGarmentRetrieve(io.ComfyNode):
             pinned=lines_of(pinned),
             excluded=lines_of(excluded),
             min_score=min_score,
+            word_weight=words,
+            auto_min_score=auto_min_score,
         )
         (result,) = retrieve(index.index, index.encoder, [query])
         if not result.hits:

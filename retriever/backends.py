@@ -16,6 +16,7 @@ from .search import nearest
 from .store.filters import Filter
 from .store.index import GarmentIndex
 from .store.records import ColumnValues
+from .word_search import search_words
 
 
 class SearchBackend(Protocol):
@@ -49,6 +50,28 @@ class SearchBackend(Protocol):
         Raises:
             ValueError: there is no such category or column.
         """
+        ...
+
+    def nearest_by_words(
+        self, text: str, query: np.ndarray, k: int, category: str | None, where: Filter | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The k garments of `category` that match `where` and hold the rarest words of a text.
+
+        Args:
+            query: (dim,) float32 unit vector, by which equally good ones are ordered.
+
+        Returns:
+            Scores by words and cosine similarities, float32, and rows, int64, best first; no
+            garment whose texts hold none of the words. See word_search.py.
+
+        Raises:
+            ValueError: there is no such category or column, or words can't be searched here.
+        """
+        ...
+
+    @property
+    def has_words(self) -> bool:
+        """Whether the words of all garments can be searched."""
         ...
 
     def categories(self) -> Collection[str]:
@@ -115,11 +138,26 @@ class LocalBackend:
         self, queries: np.ndarray, k: int, category: str | None, where: Filter | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """See SearchBackend."""
-        rows = None
-        if category is not None or where is not None:
-            rows = self.index.rows_where(where, category)
+        rows = self._rows(category, where)
         scores, rows = nearest(self.index, torch.from_numpy(queries), k, rows, self.search)
         return scores.numpy(), rows.numpy()
+
+    def nearest_by_words(
+        self, text: str, query: np.ndarray, k: int, category: str | None, where: Filter | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """See SearchBackend."""
+        rows = self._rows(category, where)
+        return search_words(self.index, text, query, k, rows, self.search)
+
+    @property
+    def has_words(self) -> bool:
+        """See SearchBackend."""
+        return self.index.has_words
+
+    def _rows(self, category: str | None, where: Filter | None) -> np.ndarray | None:
+        if category is None and where is None:
+            return None
+        return self.index.rows_where(where, category)
 
     def categories(self) -> Collection[str]:
         """See SearchBackend."""

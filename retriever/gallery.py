@@ -33,6 +33,8 @@ _FIELDS = {
     "seed": int,
     "temperature": float,
     "min_score": float,
+    "word_weight": float,
+    "auto_min_score": bool,
 }
 _LISTS = ("pinned", "excluded")
 
@@ -95,6 +97,18 @@ def query_of(fields: Mapping[str, Any]) -> Query:
     Raises:
         ValueError: an unknown field, a value of another type, or one that `Query` refuses.
     """
+    values = read_fields(fields)
+    if values.get("k", 1) > MOST_HITS:
+        raise ValueError(f"k is {values['k']}: the page shows {MOST_HITS} garments at most.")
+    return Query(**values)
+
+
+def read_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of `Query` from plain data, without images; an empty category is none.
+
+    Raises:
+        ValueError: an unknown field, or a value of another type.
+    """
     values: dict[str, Any] = {}
     for name, value in fields.items():
         if name in _LISTS:
@@ -106,13 +120,12 @@ def query_of(fields: Mapping[str, Any]) -> Query:
         if kind is None:
             raise ValueError(f"{name!r} is no part of a query: expected {', '.join(_FIELDS)}.")
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if kind is str and not isinstance(value, str) or kind is not str and not number:
+        if not (number if kind in (int, float) else isinstance(value, kind)):
             raise ValueError(f"{name} is {value!r}: expected {kind.__name__}.")
         values[name] = kind(value)
-    values["category"] = values.get("category") or None
-    if values.get("k", 1) > MOST_HITS:
-        raise ValueError(f"k is {values['k']}: the page shows {MOST_HITS} garments at most.")
-    return Query(**values)
+    if "category" in values:
+        values["category"] = values["category"] or None
+    return values
 
 
 def search(backend: SearchBackend, encoder: Encoder, query: Query) -> dict[str, Any]:
@@ -141,6 +154,7 @@ def more_like(backend: SearchBackend, garment_id: str, query: Query) -> dict[str
     if rows[0] < 0:
         raise ValueError(f"No garment of the index has the id {garment_id!r}.")
     (vector,) = backend.vectors_at(rows)
+    query = replace(query, word_weight=0.0)  # a photo is compared, not a text
     excluded = backend.rows_of_ids(query.excluded)
     blocked = np.concatenate([rows, excluded[excluded >= 0]])
     scores, found, _ = nearest_garments(backend, vector, query, query.k, blocked)

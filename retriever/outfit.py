@@ -132,6 +132,8 @@ def _chosen(
             draw_from=0,
             diversity=0.0,
             min_score=-1.0,
+            auto_min_score=False,
+            word_weight=0.0,
             excluded=(),
         )
         for line in open_ones

@@ -18,6 +18,10 @@ photo and q, whatever q was made of:
         normalised
     q   p - negative_weight n, normalised, with n the embedding of the negative text; p without one
 
+With a `word_weight`, the ranking by cosine similarity is joined with that by the words which the
+text shares with the catalogue's captions, brands and titles (see word_search.py); scores stay
+cosine similarities.
+
 Rows of the catalogue's table with one `item_group_id` are views of one product. They count as one
 garment, of which the view with the best score is taken; a garment without one stands for itself.
 
@@ -38,6 +42,7 @@ from PIL import Image
 
 from .backends import SearchBackend
 from .encoders.open_clip import Encoder
+from .photos.catalogue import Garment
 from .photos.layouts import category_of
 from .search import Hit
 from .store.filters import (
@@ -51,6 +56,8 @@ from .store.filters import (
     is_number,
     parse_filter,
 )
+from .store.manifest import least_score
+from .word_search import DEPTH, join_rankings
 from .words import plain_words, remarks
 
 CHUNKS = ("together", "singly")
@@ -95,6 +102,10 @@ class Query:
         filters say; each counts towards k, and of their products no other view is taken.
         excluded: ids of garments that are never taken, nor other views of them.
     min_score: garments of a lower cosine similarity are left out (not the pinned ones).
+    word_weight: from 0 (the embedding alone) to 1 (the words alone): what the words of the text
+        count against its embedding.
+    auto_min_score: take the index's own least score of a match (see upkeep/calibration.py) as
+        min_score, where that is higher. It holds for texts: with images, min_score stays.
 
     Raises:
         ValueError: a value out of range; nothing to look for; an id both pinned and excluded; a
@@ -117,6 +128,8 @@ class Query:
     pinned: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
     min_score: float = -1.0
+    word_weight: float = 0.0
+    auto_min_score: bool = False
 
     def __post_init__(self):
         for name in ("images", "pinned", "excluded"):
@@ -140,6 +153,7 @@ class Query:
         _check_range("diversity", self.diversity, 0, 1)
         _check_range("temperature", self.temperature, 0, math.inf)
         _check_range("min_score", self.min_score, -1, 1)
+        _check_range("word_weight", self.word_weight, 0, 1)
         _check_range("k", self.k, 1, MAX_POOL)
         _check_range("draw_from", self.draw_from, 0, MAX_POOL)
         _check_range("seed", self.seed, 0, 2**64 - 1)
@@ -199,7 +213,11 @@ class Query:
     def asked(self) -> int:
         """How many of the nearest photos are asked for at first."""
         # Ids that are dropped afterwards are asked for in addition.
-        return self.pool + len(set(self.pinned) | set(self.excluded))
+        return self.depth(self.pool + len(set(self.pinned) | set(self.excluded)))
+
+    def depth(self, count: int) -> int:
+        """How many of the nearest photos the `count` best ones are chosen from."""
+        return max(DEPTH, count) if self.word_weight and self.words else count
 
 
 @dataclass(frozen=True)
@@ -225,12 +243,13 @@ def retrieve(backend: SearchBackend, encoder: Encoder, queries: Sequence[Query])
 
     Raises:
         ValueError: another encoder than the index's, a category or column that it has not, pinned
-            or excluded ids that it does not hold, a text and a negative text that cancel out.
+            or excluded ids that it does not hold, a text and a negative text that cancel out, an
+            index without a least score for `auto_min_score`.
     """
     backend.check_encoder(encoder)
     if not queries:
         return []
-    queries = [_of_index(backend, query) for query in queries]
+    queries = [_with_least_score(backend, _of_index(backend, query)) for query in queries]
     vectors = query_vectors(encoder, queries)
     groups: dict[tuple[str | None, str, int], list[int]] = {}
     for number, query in enumerate(queries):
@@ -241,8 +260,9 @@ def retrieve(backend: SearchBackend, encoder: Encoder, queries: Sequence[Query])
         found = backend.nearest(vectors[numbers], count, category, queries[numbers[0]].filter)
         for number, scores, rows in zip(numbers, *found, strict=True):
             query = queries[number]
+            scores, rows = _with_words(backend, query, vectors[number], scores, rows)
             result = _choose(backend, query, vectors[number], scores, rows)
-            lines = [result.note, *_notes_of_text(query, encoder)]
+            lines = [result.note, *_notes_of_text(query, encoder), *_notes_of_words(backend, query)]
             if not (rows >= 0).any():
                 lines += _notes_of_filter(backend, query)
             results[number] = replace(result, note="\n".join(filter(None, lines)))
@@ -332,9 +352,53 @@ def _of_index(backend: SearchBackend, query: Query) -> Query:
 
 def _notes_of_text(query: Query, encoder: Encoder) -> list[str]:
     notes = [*plain_words(query.text.strip())[1], *plain_words(query.negative.strip())[1]]
+    if query.auto_min_score and query.images:
+        notes.append(
+            "The index's own least score is one of texts and photos: with reference images it is "
+            "not used. Name a number as min_score."
+        )
     for text in (*_texts_of(query), query.negative_words):
         notes += remarks(text, encoder) if text else []
     return list(dict.fromkeys(notes))
+
+
+def _with_least_score(backend: SearchBackend, query: Query) -> Query:
+    """The query with the index's own least score where it is asked for.
+
+    Raises:
+        ValueError: the index has none.
+    """
+    if not query.auto_min_score or query.images:
+        return query
+    least = least_score(backend.manifest)
+    if least is None:
+        raise ValueError(
+            f"The index of {backend.manifest['catalogue']['name']!r} has no least score of its "
+            "own, as it was made by an earlier version or lies in Milvus: bring it up to date "
+            "(`fashion-rag index update`, or Garment Index Build; then push it again), or name a "
+            "number as min_score."
+        )
+    return replace(query, min_score=max(query.min_score, least))
+
+
+def _with_words(
+    backend: SearchBackend, query: Query, vector: np.ndarray, scores: np.ndarray, rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest photos, joined with those whose texts hold the query's words."""
+    if not (query.word_weight and query.words):
+        return scores, rows
+    count = len(rows)
+    by_words = backend.nearest_by_words(query.words, vector, count, query.category, query.filter)
+    return join_rankings((scores, rows), by_words, query.word_weight, count)
+
+
+def _notes_of_words(backend: SearchBackend, query: Query) -> list[str]:
+    if not (query.word_weight and query.words) or backend.has_words:
+        return []
+    return [
+        "Not all garments of the index can be found by words, as an earlier version made it: "
+        "`fashion-rag index update`, or Garment Index Build, adds them."
+    ]
 
 
 def _notes_of_filter(backend: SearchBackend, query: Query) -> list[str]:
@@ -404,11 +468,11 @@ def nearest_garments(
     """
     of_groups = GROUP in backend.columns()
     taken = set(backend.values_at(blocked, GROUP)) if of_groups and len(blocked) else set()
-    wanted = count + len(blocked) if found is None else len(found[0])
+    wanted = query.depth(count + len(blocked)) if found is None else len(found[0])
     while True:
         if found is None:
             near = backend.nearest(vector[None], wanted, query.category, query.filter)
-            found = near[0][0], near[1][0]
+            found = _with_words(backend, query, vector, near[0][0], near[1][0])
         there = found[1] >= 0
         scores, rows = found[0][there], found[1][there]
         left = ~np.isin(rows, blocked)
@@ -447,10 +511,11 @@ def _choose(
     scores, rows, whole = nearest_garments(
         backend, vector, query, query.pool, blocked, (scores, rows)
     )
-    good = scores >= query.min_score
+    good, all_rows = scores >= query.min_score, rows
     near, rows = scores[good], rows[good]
     wanted = min(query.k - len(pinned), len(rows))
-    relevance = near.astype(np.float64)
+    # With words the order is another: the scores that there are tell how far apart its ranks are.
+    relevance = np.sort(near.astype(np.float64))[::-1].copy()
     if query.draw_from and query.temperature:
         # The k highest of these sums are a draw of k without replacement (Gumbel-top-k).
         relevance += query.temperature * _gumbel(query.seed, len(rows))
@@ -466,6 +531,10 @@ def _choose(
         chosen = np.concatenate([exact.astype(np.float32), chosen])
     found = zip(backend.garments_at(rows), chosen.tolist(), rows.tolist(), strict=True)
     hits = [Hit(garment, score, row) for garment, score, row in found]
+    if not hits and len(scores) and query.auto_min_score:
+        nearest = int(scores.argmax())
+        (garment,) = backend.garments_at(all_rows[nearest : nearest + 1])
+        return Result(query, hits, vector, _nothing(query, garment, float(scores[nearest])))
     return Result(query, hits, vector, _note(query, len(hits), scores, whole))
 
 
@@ -510,6 +579,18 @@ def _most_diverse(
     return np.array(taken, dtype=np.int64)
 
 
+def _nothing(query: Query, garment: Garment, score: float) -> str:
+    """That all garments are below the least score, and which is the nearest."""
+    of = f" among those of the category {query.category!r}" if query.category else ""
+    of += f" that match {query.where.strip()!r}" if query.where.strip() else ""
+    name = f"{garment.file} ({garment.caption})" if garment.caption else garment.file
+    return (
+        f"Nothing in this catalogue matches {query}{of}: the nearest is {name} with a cosine "
+        f"similarity of {score:.4f}, a match has {query.min_score:g} or more. Ask in other words, "
+        "or turn off auto_min_score (`--min-score -1`) to take it."
+    )
+
+
 def _note(query: Query, count: int, scores: np.ndarray, whole: bool) -> str:
     """Why there are fewer than k; scores: of all that were near, best first; whole: see
     `nearest_garments`."""
@@ -519,10 +600,10 @@ def _note(query: Query, count: int, scores: np.ndarray, whole: bool) -> str:
     of += f" that match {query.where.strip()!r}" if query.where.strip() else ""
     found = f"{count} garment{'' if count == 1 else 's'}"
     note = f"top_k is {query.k}, but only {found} {'is' if count == 1 else 'are'} found"
-    if len(scores) and scores[-1] < query.min_score:
+    if len(scores) and scores.min() < query.min_score:
         return (
             f"{note}: the others{of} have less than the minimum score {query.min_score:g} (the "
-            f"best one of all has {scores[0]:.4f})."
+            f"best one of all has {scores.max():.4f})."
         )
     if not whole:
         return f"{note}: the nearest {MOST_VIEWS:,} photos{of} are views of these."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from PIL import Image
 
@@ -19,9 +21,24 @@ CARDS = {
 }
 
 
-def check_text_image_pair(encoder: Encoder) -> int:
-    """How many of the 8 colour cards are nearest to their own name (chance: 1)."""
+class ColorCheck(NamedTuple):
+    """right: how many of the 8 cards are nearest to their own name (chance: 1). highest_wrong: the
+    highest cosine similarity of a card and another one's name."""
+
+    right: int
+    highest_wrong: float
+
+
+def check_cards(encoder: Encoder) -> ColorCheck:
+    """Compare the colour cards with their names."""
     cards = [Image.new("RGB", (224, 224), colour) for colour in CARDS.values()]
     texts = [f"the color {name}" for name in CARDS]
     similarity = encoder.encode_images(cards) @ encoder.encode_texts(texts).T
-    return int((similarity.argmax(dim=1) == torch.arange(len(CARDS))).sum())
+    own = torch.eye(len(CARDS), dtype=torch.bool)
+    right = (similarity.argmax(dim=1) == torch.arange(len(CARDS))).sum()
+    return ColorCheck(int(right), float(similarity[~own].max()))
+
+
+def check_text_image_pair(encoder: Encoder) -> int:
+    """How many of the 8 colour cards are nearest to their own name (chance: 1)."""
+    return check_cards(encoder).right

@@ -10,7 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from PIL import Image
@@ -99,6 +99,23 @@ class MilvusIndex:
             for number, (best, found) in enumerate(self._nearest(part, k, *scope), start):
                 scores[number, : len(best)], rows[number, : len(found)] = best, found
         return scores, rows
+
+    def nearest_by_words(self, *_: object) -> NoReturn:
+        """Refuse: the words of a collection are not indexed.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(
+            f"The collection {self.manifest['collection']!r} at {self.connection.address} is "
+            "searched by its vectors alone: set words to 0 (`--words 0`), or use a local index "
+            "(`fashion-rag index pull`)."
+        )
+
+    @property
+    def has_words(self) -> bool:
+        """See SearchBackend."""
+        return False
 
     def _nearest(
         self, queries: np.ndarray, k: int, expression: str, parameters: dict[str, Any]

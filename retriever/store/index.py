@@ -15,7 +15,7 @@ import logging
 import threading
 from bisect import bisect_right
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -39,7 +39,8 @@ from .records import FIELDS, ColumnValues, Line, Record, Records, of_category
 
 logger = logging.getLogger(__name__)
 
-_ROWS_KEPT = 256 << 20  # bytes of the rows of the last filters
+_ROWS_KEPT = 256 << 20  # bytes of the rows of the last filters and words
+_ENTRY = 500  # bytes that each of them takes beside its rows
 
 
 class GarmentIndex:
@@ -68,7 +69,8 @@ class GarmentIndex:
         self._starts = np.cumsum([0, *(len(part.embeddings) for part in parts)]).tolist()
         self._vectors_file = vectors_file
         self._lock = threading.Lock()
-        self._rows: OrderedDict[Filter, np.ndarray] = OrderedDict()
+        self._rows: OrderedDict[Filter | str, np.ndarray] = OrderedDict()
+        self._held = 0
 
     @classmethod
     def open(cls, folder: Path, catalogue_root: Path | None = None) -> GarmentIndex:
@@ -292,37 +294,61 @@ class GarmentIndex:
                     f"The index {self.folder} has no garments of the category {category!r}; it "
                     f"has: {known}."
                 )
-            rows = self._kept(of_category(category))
+            rows = self._matching(of_category(category))
             if condition is None:
                 return rows
             wanted = np.zeros(self.vectors.end, dtype=bool)
-            wanted[self._kept(condition)] = True
+            wanted[self._matching(condition)] = True
             return rows[wanted[rows]]
-        return self.rows if condition is None else self._kept(condition)
+        return self.rows if condition is None else self._matching(condition)
 
-    def _kept(self, condition: Filter) -> np.ndarray:
-        """The rows that a filter is true of; those of the last filters are kept."""
+    @property
+    def has_words(self) -> bool:
+        """Whether `rows_with` knows the words of all garments."""
+        return all(part.records.has_words for part in self.parts)
+
+    def rows_with(self, term: str) -> np.ndarray:
+        """The rows whose texts hold a term (see text_table.terms_of), int64, ascending.
+
+        The array may be kept for the next call and can't be written to. Parts that were written
+        without words have none.
+        """
+        return self._kept(
+            term,
+            lambda records: records.rows_with(term) if records.has_words else np.empty(0, np.int64),
+        )
+
+    def _matching(self, condition: Filter) -> np.ndarray:
+        if condition not in self._rows:
+            known = self.columns()
+            if unknown := sorted(condition.columns() - set(known)):
+                raise ValueError(
+                    f"The filter asks for the column {unknown[0]!r}; the garments have: "
+                    f"{', '.join(known)}."
+                )
+        return self._kept(condition, lambda records: records.rows_where(condition))
+
+    def _kept(self, key: Filter | str, find: Callable[[Records], np.ndarray]) -> np.ndarray:
+        """The rows that are found in the parts' records, without removed ones; the last stay."""
         with self._lock:
-            rows = self._rows.pop(condition, None)
-        if rows is None:
-            rows = self._rows_where(condition)
-            rows.flags.writeable = False
+            rows = self._rows.get(key)
+            if rows is not None:
+                self._rows.move_to_end(key)
+                return rows
+        rows = self._in_parts(find)
+        rows.flags.writeable = False
         with self._lock:
-            self._rows[condition] = rows
-            while len(self._rows) > 1 and sum(r.nbytes for r in self._rows.values()) > _ROWS_KEPT:
-                self._rows.popitem(last=False)
+            if key not in self._rows:
+                self._rows[key] = rows
+                self._held += rows.nbytes + _ENTRY
+            while len(self._rows) > 1 and self._held > _ROWS_KEPT:
+                self._held -= self._rows.popitem(last=False)[1].nbytes + _ENTRY
         return rows
 
-    def _rows_where(self, condition: Filter) -> np.ndarray:
-        known = self.columns()
-        if unknown := sorted(condition.columns() - set(known)):
-            raise ValueError(
-                f"The filter asks for the column {unknown[0]!r}; the garments have: "
-                f"{', '.join(known)}."
-            )
+    def _in_parts(self, find: Callable[[Records], np.ndarray]) -> np.ndarray:
         found = []
         for start, part in self.started_parts():
-            rows = part.records.rows_where(condition)
+            rows = find(part.records)
             if len(part.removed):
                 gone = np.zeros(len(part.embeddings), dtype=bool)
                 gone[part.removed] = True

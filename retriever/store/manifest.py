@@ -5,7 +5,8 @@
      "parts": [{"rows": removed ones included, "removed": see `encode_rows`,
                 "embeddings": FILE, "records": FILE, "thumbnails": [FILE, ...]}, ...],
      "vectors": FILE with "rows", the rows of the leading parts that it was filled with, or null,
-     "rejects": [...], "left_out": [...], "sha256": of all of this}
+     "least_score": see calibration.py, "rejects": [...], "left_out": [...],
+     "sha256": of all of this}
 
 A FILE is {name, bytes, sha256}. The rows of an index are those of its parts, numbered through.
 """
@@ -77,6 +78,14 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     manifest = {**manifest, "schema": INDEX_SCHEMA}
     manifest["sha256"] = _checksum(manifest)
     write_bytes(Path(folder) / MANIFEST, json.dumps(manifest, indent=1).encode())
+
+
+def least_score(manifest: Mapping[str, Any]) -> float | None:
+    """The least score of a match, as it was measured on the catalogue; None where it was not."""
+    match manifest.get("least_score"):
+        case {"score": float(score)} if -1 <= score <= 1:
+            return score
+    return None
 
 
 def data_files(manifest: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

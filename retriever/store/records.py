@@ -3,6 +3,7 @@
 Rows are numbered as the part's embeddings are; some may be missing. Beside the record itself, a row
 holds every column of the catalogue's table twice, as text and, where the text is a number, as
 number, with indexes, so that filters (see filters.py) are answered without looking at each garment.
+The words of its texts are in a table of their own (see text_table.py).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from urllib.parse import quote
 import numpy as np
 
 from ..photos.catalogue import Garment
+from . import text_table
 from .filters import Comparison, Filter, number_of, sql_column, sql_value
 from .manifest import REMEDY
 
@@ -84,11 +86,13 @@ class Line(NamedTuple):
 class Records:
     """The rows of an SQLite file, opened for reading; may be used from several threads.
 
-    end: the number after the last row. path: of the file; None in memory.
+    end: the number after the last row. path: of the file; None in memory. has_words: whether
+    `rows_with` can be asked: not of files of former versions, nor by an SQLite without FTS5.
     """
 
-    def __init__(self, path: Path | None, connection: sqlite3.Connection):
+    def __init__(self, path: Path | None, connection: sqlite3.Connection, has_words: bool):
         self.path, self._connection = path, connection
+        self.has_words = has_words and text_table.fts5_is_there()
         self._lock = threading.Lock()
         (last,) = self._one("SELECT max(row) FROM garments")
         self.end = 0 if last is None else last + 1
@@ -106,10 +110,10 @@ class Records:
             connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
             for pragma in ("trusted_schema=OFF", "cell_size_check=ON", "mmap_size=1073741824"):
                 connection.execute(f"PRAGMA {pragma}")
-            kinds = {kind for (kind,) in connection.execute("SELECT type FROM sqlite_master")}
-            if not kinds <= {"table", "index"}:
+            there = connection.execute("SELECT type, name FROM sqlite_master").fetchall()
+            if not (kinds := {kind for kind, _ in there}) <= {"table", "index"}:
                 raise ValueError(f"{path} holds more than tables: {sorted(kinds)}. {REMEDY}")
-            return cls(path, connection)
+            return cls(path, connection, ("table", text_table.TABLE) in there)
         except sqlite3.Error as error:
             raise ValueError(f"{path} is damaged ({error}). {REMEDY}") from error
 
@@ -122,7 +126,7 @@ class Records:
         writer = RecordWriter(connection, {name for g in garments for name in g.metadata})
         writer.put(enumerate(Record(garment, 0, 0, "", Place(0, 0, 0, 0)) for garment in garments))
         writer.finish()
-        return cls(None, connection)
+        return cls(None, connection, has_words=True)
 
     def close(self) -> None:
         with self._lock:
@@ -161,9 +165,19 @@ class Records:
         missing = condition.columns() - set(self.columns())
         empty = [f"NULL AS {sql_column(c, number)}" for c in missing for number in (False, True)]
         table = f"(SELECT *, {', '.join(empty)} FROM garments)" if empty else "garments"
-        # One text is fetched several times faster than as many rows.
-        (found,) = self._one(f"SELECT group_concat(row) FROM {table} WHERE {sql}", parameters)
-        return np.sort(np.fromstring(found or "", np.int64, sep=","))
+        return self._rows("row", f"{table} WHERE {sql}", parameters)
+
+    def rows_with(self, term: str) -> np.ndarray:
+        """The rows whose texts hold a term (see text_table.terms_of), int64, ascending.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        table = text_table.TABLE
+        rows = self._rows("rowid", f"{table} WHERE {table} MATCH ?", [term])
+        if len(rows) and not 0 <= rows[0] <= rows[-1] < self.end:
+            raise ValueError(f"{self.path} has words of row {rows[-1]}, but no such row. {REMEDY}")
+        return rows
 
     def columns(self) -> list[str]:
         """The columns that the rows have."""
@@ -256,6 +270,11 @@ class Records:
                 f"{self.path} row {row} is not a garment record ({error}). {REMEDY}"
             ) from error
 
+    def _rows(self, name: str, source: str, parameters: Sequence[Any]) -> np.ndarray:
+        # One text is fetched several times faster than as many rows.
+        (found,) = self._one(f"SELECT group_concat({name}) FROM {source}", parameters)
+        return np.sort(np.fromstring(found or "", np.int64, sep=","))
+
     def _one(self, sql: str, parameters: Sequence[Any] = ()) -> tuple | None:
         rows = self._all(sql, parameters)
         return rows[0] if rows else None
@@ -305,7 +324,7 @@ class RecordWriter:
         self._connection.execute("COMMIT")
 
     def finish(self) -> None:
-        """Write the indexes. Columns of long texts are not indexed."""
+        """Write the indexes and the words. Columns of long texts are not indexed."""
         run = self._connection.execute
         run("BEGIN")
         run(f"CREATE UNIQUE INDEX of_id ON garments ({sql_column('id', False)})")
@@ -318,6 +337,8 @@ class RecordWriter:
                 run(f"CREATE INDEX text_{number} ON garments ({text})")
             if numbers:
                 run(f"CREATE INDEX number_{number} ON garments ({value})")
+        if text_table.fts5_is_there():
+            text_table.fill(self._connection, self._texts())
         run("COMMIT")
 
     def __enter__(self) -> RecordWriter:
@@ -325,6 +346,16 @@ class RecordWriter:
 
     def __exit__(self, *_: object) -> None:
         self._connection.close()
+
+    def _texts(self) -> Iterator[tuple[int, list[str]]]:
+        """The rows, each with what its columns of texts hold that is no number."""
+        columns = [name for name in self._columns if text_table.is_text_column(name)]
+        wanted = ", ".join(
+            f"CASE WHEN {sql_column(name, True)} IS NULL THEN {sql_column(name, False)} END"
+            for name in ("caption", *columns)
+        )
+        for row, *texts in self._connection.execute(f"SELECT row, {wanted} FROM garments"):
+            yield row, [text_of(text) for text in texts if text is not None]
 
     def _line(self, row: int, record: Record) -> list[Any]:
         garment = record.garment

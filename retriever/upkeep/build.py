@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ...progress import Progress, silent
 from ..encoders.batches import in_smaller_batches
-from ..encoders.color_check import check_text_image_pair
+from ..encoders.color_check import check_cards
 from ..encoders.open_clip import Encoder
 from ..photos.catalogue import Catalogue, Reject, read_catalogue
 from ..photos.reader import Photo, PhotoReader
@@ -19,7 +21,9 @@ from ..store.commit import commit, describe_encoder
 from ..store.journal import Draft
 from ..store.lock import only_writer
 from ..store.manifest import MANIFEST
+from ..store.part import Part
 from ..vectors.approximate import KINDS, Kind, explain_kind
+from .calibration import calibrate
 
 BATCH_PIXELS = 64_000_000
 """A batch is closed early when its photos hold this many pixels (about 200 MB)."""
@@ -110,7 +114,7 @@ def build_index(
             "(`--overwrite`) to replace it."
         )
     catalogue = shard_of(read_catalogue(catalogue_root), *shard)
-    color_check = check_text_image_pair(encoder)
+    cards = check_cards(encoder)
     folder.mkdir(parents=True, exist_ok=True)
     garment_of = {garment.file: garment for garment in catalogue.garments}
     files = list(garment_of)
@@ -126,15 +130,20 @@ def build_index(
         if not draft.rows:
             listed = "".join(f"\n  {reject.file}: {reject.reason}" for reject in rejects[:5])
             raise ValueError(f"No photo of the catalogue {catalogue.root} can be read:{listed}")
+        part = draft.finish(garment_of)
+        with contextlib.closing(Part.open(folder, part, encoder.dim)) as opened:
+            extra: dict[str, Any] = {"least_score": calibrate(encoder, [opened], cards)}
+        if shard[1] > 1:
+            extra["shard"] = list(shard)
         manifest = commit(
             folder,
-            [draft.finish(garment_of)],
-            encoder=describe_encoder(encoder, color_check),
+            [part],
+            encoder=describe_encoder(encoder, cards.right),
             catalogue_root=catalogue.root,
             rejects=rejects,
             kind=kind,
             progress=lambda *_: progress and progress(len(files), len(files)),
-            extra={"shard": list(shard)} if shard[1] > 1 else None,
+            extra=extra,
         )
     return BuildReport(
         count=len(draft.rows),
@@ -142,7 +151,7 @@ def build_index(
         seconds=time.perf_counter() - started,
         garments_per_second=(len(draft.rows) - resumed) / max(encode_seconds, 1e-9),
         resumed=resumed,
-        color_check=color_check,
+        color_check=cards.right,
         notes=catalogue.notes,
         searched=explain_kind(Kind.of(manifest), manifest["wanted"], manifest["count"]),
     )

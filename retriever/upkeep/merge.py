@@ -87,6 +87,11 @@ def merge_indexes(
         }
         left_out = [entry for index in indexes for entry in index.manifest.get("left_out", [])]
         first = indexes[0].manifest
+        extra: dict[str, Any] = {"left_out": left_out} if left_out else {}
+        scores = [index.manifest.get("least_score") for index in indexes]
+        if all(scores):
+            # More garments only raise the best score of a text: none that matched is shut out.
+            extra["least_score"] = min(scores, key=lambda measured: measured["score"])
         commit(
             folder,
             parts,
@@ -94,7 +99,7 @@ def merge_indexes(
             catalogue_root=Path(catalogue_root or first["catalogue"]["path"]),
             rejects=list(rejects.values()),
             kind=kind,
-            extra={"left_out": left_out} if left_out else None,
+            extra=extra,
         )
     count = sum(map(garments_in, parts))
     return MergeReport(count, sum(map(len, indexes)) - count)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ import torch
 from ..encoders.open_clip import Encoder
 from ..photos.catalogue import Catalogue, Reject, read_catalogue
 from ..photos.reader import Photo
+from ..store import text_table
 from ..store.commit import commit, garments_in, remove_others
 from ..store.index import GarmentIndex
 from ..store.journal import Draft, new_word, sync
@@ -23,6 +25,7 @@ from ..store.part import Part
 from ..store.records import FIELDS, Record, RecordWriter
 from ..vectors.approximate import Kind, explain_kind
 from .build import Progress, encode_missing, report_text, shard_of
+from .calibration import calibrate, is_outdated
 from .compare import Plan, State, compare
 
 MOST_PARTS = 16
@@ -165,7 +168,8 @@ def _carry_out(
     before = index.manifest
     recorded = (before["catalogue"]["path"], before["wanted"], before.get("left_out", []))
     same = recorded == (str(catalogue.root.absolute()), plan.kind, plan.left_out)
-    if same and not plan.gone and not plan.encoded:
+    complete = "least_score" in before and not any(map(_lacks_words, index.parts))
+    if same and complete and not plan.gone and not plan.encoded:
         remove_others(index.folder, index.manifest)  # what a killed writer may have left
         manifest = before
     else:
@@ -178,7 +182,7 @@ def _carry_out(
                 plan.counts["changed" if left.file in plan.changed else "added"] -= 1
                 plan.counts["removed"] += left.file in plan.changed
 
-        manifest = _write(index, plan, catalogue.root, rejects, encode)
+        manifest = _write(index, plan, catalogue.root, rejects, encoder, encode)
     return UpdateReport(
         manifest["count"],
         left_out=len(plan.left_out),
@@ -193,9 +197,14 @@ def _write(
     plan: Plan,
     root: Path,
     rejects: list[Reject],
+    encoder: Encoder | None = None,
     encode: Callable[[Draft], None] | None = None,
 ) -> dict[str, Any]:
-    """Write a part of what is copied and encoded, and the manifest; returns the latter."""
+    """Write a part of what is copied and encoded, and the manifest; returns the latter.
+
+    Args:
+        encoder: to measure the least score of a match with, where it is due.
+    """
     gone = np.zeros(index.vectors.end, dtype=bool)
     gone[plan.gone] = True
     parts = [
@@ -216,10 +225,11 @@ def _write(
                 plan.garment_of[file] = record.garment
                 plan.copied[file] = (start + row, (record.bytes, record.mtime_ns, record.content))
     parts = [part for number, part in enumerate(parts) if number not in joined]
-    encoder = index.manifest["encoder"]
+    described = index.manifest["encoder"]
     files = [*plan.copied, *plan.encoded]
     if files:
-        with Draft(index.folder, encoder["fingerprint"], encoder["dim"], root, files) as draft:
+        key = described["fingerprint"], described["dim"]
+        with Draft(index.folder, *key, root, files) as draft:
             _copy(index, plan.copied, draft)
             if encode is not None:
                 encode(draft)
@@ -229,13 +239,15 @@ def _write(
         raise ValueError(
             f"No photo of the catalogue {root} can be read: {index.folder} is left as it was."
         )
-    extra = {"left_out": plan.left_out} if plan.left_out else {}
+    extra: dict[str, Any] = {"left_out": plan.left_out} if plan.left_out else {}
+    if (least := _least_score(index, parts, encoder)) is not None:
+        extra["least_score"] = least
     if "shard" in index.manifest:
         extra["shard"] = index.manifest["shard"]
     return commit(
         index.folder,
         parts,
-        encoder=encoder,
+        encoder=described,
         catalogue_root=index.catalogue_root,
         rejects=rejects,
         kind=plan.kind,
@@ -245,14 +257,15 @@ def _write(
 
 
 def _described(index: GarmentIndex, number: int, plan: Plan, gone: np.ndarray) -> Mapping[str, Any]:
-    """A part as the manifest names it, with new records where most of its garments get one.
+    """A part as the manifest names it, with new records where most of its garments get one, or
+    where an earlier version wrote it without their words.
 
     These then needn't be copied to another part: they are taken out of the plan and of `gone`.
     """
     start, part = index.started_parts()[number]
     end = start + len(part.embeddings)
     files = {row - start: f for f, (row, _) in plan.copied.items() if start <= row < end}
-    if len(files) <= _FEW * len(part):
+    if len(files) <= _FEW * len(part) and not _lacks_words(part):
         return part.entry
     changed = {}
     for row, file in files.items():
@@ -269,6 +282,24 @@ def _described(index: GarmentIndex, number: int, plan: Plan, gone: np.ndarray) -
         writer.finish()
     sync(path)
     return {**part.entry, "records": file_entry(path)}
+
+
+def _least_score(
+    index: GarmentIndex, entries: Sequence[Mapping[str, Any]], encoder: Encoder | None
+) -> Mapping[str, Any] | None:
+    """What the manifest says of the least score of a match, measured again where it is due."""
+    known = index.manifest.get("least_score")
+    if encoder is None:
+        return known
+    with contextlib.ExitStack() as opened:
+        parts = [Part.open(index.folder, entry, index.vectors.dim) for entry in entries]
+        for part in parts:
+            opened.callback(part.close)
+        return calibrate(encoder, parts) if is_outdated(known, parts) else known
+
+
+def _lacks_words(part: Part) -> bool:
+    return not part.records.has_words and text_table.fts5_is_there()
 
 
 def _without(entry: Mapping[str, Any], part: Part, gone: np.ndarray) -> Mapping[str, Any]:

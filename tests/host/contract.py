@@ -56,6 +56,8 @@ NODES = {
             ("draw_seed", "INT", {"default": 0, "min": 0, "max": 2**64 - 1, "advanced": True}),
             ("pinned", "STRING", {"default": "", "multiline": True, "advanced": True}),
             ("excluded", "STRING", {"default": "", "multiline": True, "advanced": True}),
+            ("words", "FLOAT", {"default": 0.0, "min": 0.0, "max": 1.0, "advanced": True}),
+            ("auto_min_score", "BOOLEAN", {"default": False, "advanced": True}),
         ],
         "outputs": [("garments", GARMENTS), ("images", "IMAGE"), ("scores", "STRING")],
     },
@@ -80,6 +82,8 @@ NODES = {
             ("temperature", "FLOAT", {"default": 0.05, "min": 0.0, "advanced": True}),
             ("draw_seed", "INT", {"default": 0, "min": 0, "max": 2**64 - 1, "advanced": True}),
             ("excluded", "STRING", {"default": "", "multiline": True, "advanced": True}),
+            ("words", "FLOAT", {"default": 0.0, "min": 0.0, "max": 1.0, "advanced": True}),
+            ("auto_min_score", "BOOLEAN", {"default": False, "advanced": True}),
         ],
         "outputs": [
             ("garments", GARMENTS),

@@ -14,7 +14,8 @@ const LOADERS = ["GarmentIndexLoader", "GarmentIndexBuild"];
 const FIELDS = {
   text: "text", chunks: "chunks", negative_text: "negative", negative_weight: "negative_weight",
   filter: "where", min_score: "min_score", diversity: "diversity", draw_from: "draw_from",
-  temperature: "temperature", draw_seed: "seed",
+  temperature: "temperature", draw_seed: "seed", words: "word_weight",
+  auto_min_score: "auto_min_score",
 };
 
 class Gallery {

@@ -1,0 +1,82 @@
+"""The least score that a match has: measured on the catalogue itself when an index is built.
+
+How similar a text and a photo that belong together are differs from encoder to encoder, and the
+best of many garments is more similar to any text than the best of few. So a sample of the
+catalogue's captions is searched in the index, and the score that nearly all of them reach is taken.
+A catalogue without captions has nothing to ask: there the colour cards' most similar wrong pair is
+taken, which shuts out little more than what is no text about clothes at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..encoders.color_check import ColorCheck, check_cards
+from ..encoders.open_clip import Encoder
+from ..store.part import Part
+from ..vectors.blocks import Vectors
+from ..vectors.exact import exact_search
+
+SAMPLE = 256
+"""So many captions are encoded: on a CPU some 0.1 of the time that as many photos take."""
+
+FEWEST = 20
+"""From fewer captions no score is taken that nearly all reach."""
+
+REACHED_BY = 0.95
+"""The share of the captions whose best garment has the least score or more."""
+
+_LOOKED_AT = 4096  # garments whose captions are read
+
+
+def calibrate(
+    encoder: Encoder, parts: Sequence[Part], cards: ColorCheck | None = None
+) -> dict[str, Any]:
+    """Measure the least score of a match in an index.
+
+    Args:
+        encoder: with which the parts' embeddings were made.
+        cards: its colour check, if it was made already.
+
+    Returns:
+        What the manifest records as `least_score`: score, a cosine similarity; by, `captions` or
+        `colour cards`; texts, how many were asked; garments, how many there were.
+    """
+    vectors = Vectors([part.embeddings for part in parts], [part.removed for part in parts])
+    texts = _captions(parts)
+    if len(texts) < FEWEST:
+        score, by, texts = (cards or check_cards(encoder)).highest_wrong, "colour cards", ()
+    else:
+        queries = encoder.encode_texts(texts).float().cpu()
+        best = exact_search(vectors, queries, 1)[0].numpy()
+        score, by = np.quantile(best, 1 - REACHED_BY), "captions"
+    score = round(float(score), 4)
+    return {"score": score, "by": by, "texts": len(texts), "garments": len(vectors)}
+
+
+def is_outdated(measured: Mapping[str, Any] | None, parts: Sequence[Part]) -> bool:
+    """Whether the least score of an index that is now of `parts` is to be measured again.
+
+    None was, the garments have doubled or halved since, or there are captions now.
+    """
+    match measured:
+        case {"by": by, "garments": int(count)} if count > 0:
+            if not 0.5 < sum(map(len, parts)) / count < 2:
+                return True
+            return by != "captions" and len(_captions(parts)) >= FEWEST
+    return True
+
+
+def _captions(parts: Sequence[Part]) -> Sequence[str]:
+    """Different captions of garments that lie evenly over the parts, at most SAMPLE."""
+    count = sum(map(len, parts))
+    captions: dict[str, None] = {}
+    for part in parts:
+        rows = part.rows()[:: -(-count // _LOOKED_AT)]
+        found = part.records.values_at(rows, "caption")
+        captions |= dict.fromkeys(text for _, text in sorted(found.items()) if text.strip())
+    texts = list(captions)
+    return texts[:: -(-len(texts) // SAMPLE)] if texts else ()
