@@ -32,7 +32,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -338,7 +339,7 @@ def by_numpy(vectors: np.ndarray, query: np.ndarray) -> np.ndarray:
     return best[np.argsort(-scores[best])]
 
 
-def write_index(folder: Path, count: int, kind: str) -> dict:
+def write_index(folder: Path, count: int, kind: str, captions: Iterable[str] | None = None) -> dict:
     """An index of drawn vectors, without photos, written as a build writes it.
 
     The column `stock` is 0 to 999, so that a filter can leave any share of the garments.
@@ -361,8 +362,9 @@ def write_index(folder: Path, count: int, kind: str) -> dict:
     drawn = time.perf_counter()
 
     def records() -> Iterator[tuple[int, Record]]:
-        for row, stock in enumerate(stocks(count)):
-            garment = Garment(f"{row:08}", f"{row:08}.jpg", "", "", {"stock": str(stock)})
+        texts = repeat("") if captions is None else captions
+        for row, (stock, text) in enumerate(zip(stocks(count), texts, strict=False)):
+            garment = Garment(f"{row:08}", f"{row:08}.jpg", "", text, {"stock": str(stock)})
             yield row, Record(garment, 0, 0, "", Place(0, 0, 0, 0))
 
     garments = folder / "garments-00000000.sqlite"
@@ -386,6 +388,8 @@ def write_index(folder: Path, count: int, kind: str) -> dict:
         catalogue_root=folder.parent / f"{folder.name} photos",
         rejects=[],
         kind=kind,
+        # As a build of photos measures it: updates then leave it.
+        extra={"least_score": {"score": 0.2, "by": "captions", "texts": 256, "garments": count}},
     )
     ended = time.perf_counter()
     entries = {name: part[name] for name in ("embeddings", "records")}
