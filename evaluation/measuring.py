@@ -35,6 +35,7 @@ class Instruments:
     clip: Features | None = None
     caption_features: Callable[[Sequence[str]], np.ndarray] | None = None
     garment_features: Callable[[str], np.ndarray] | None = None
+    fidelity: Callable[[np.ndarray, np.ndarray, str], float] | None = None
     inception: Features | None = None
     lpips: Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], np.ndarray] | None = None
     world: World | None = None
@@ -131,6 +132,10 @@ def _measure_column(
         if files:
             retrieved = one.truth(garment_number(files[0]), tools)
             row |= _against_retrieved(picture, one.scene, retrieved, tools)
+        if tools.fidelity is not None:
+            known = truth is not None and truth.inner.any()
+            region = truth.inner if known else mask > 0
+            row["fidelity"] = tools.fidelity(picture, region, one.sample.file)
         rows.append(row)
         pictures.append(picture)
         garments.append(masked_garment(picture, mask))

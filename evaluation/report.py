@@ -40,6 +40,7 @@ MEASURES = (
     Measure("retrieved_pattern", "pattern of retrieved, %", "higher", 1, 100),
     Measure("clip_s", "CLIP-S", "higher", 2),
     Measure("clip_i", "CLIP-I", "higher", 3),
+    Measure("fidelity", "garment fidelity", "higher", 3),
 )
 _DISTANCES = {"inception": ("fid", "kid"), "clip": ("clip_frechet", "clip_kernel")}
 

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from ..adapter.garment.fidelity import garment_fidelity
 from ..adapter.headless.pipeline import FashionRAGPipeline
 from ..adapter.person.framing import to_picture
 from ..adapter.person.parsing import load_parser
@@ -219,6 +220,14 @@ class Evaluation:
             photo = open_photo(safe_path(job.root, file))
             return features([np.asarray(photo, dtype=np.float32) / 255])[0]
 
+        def fidelity(picture: np.ndarray, region: np.ndarray, file: str) -> float:
+            painted = Image.fromarray((picture * 255).round().astype(np.uint8))
+            photo = open_photo(safe_path(job.root, file))
+            (found,) = garment_fidelity(
+                painted, region, [photo], lambda photos: clip.encode_images(photos).numpy()
+            )
+            return found.score
+
         return Instruments(
             size=job.sampling.size,
             mask=job.sampling.mask,
@@ -227,6 +236,7 @@ class Evaluation:
             if clip is None
             else lambda texts: clip.encode_texts(list(texts)).double().numpy(),
             garment_features=garment_features,
+            fidelity=None if clip is None else fidelity,
             inception=inception,
             lpips=lpips,
             world=self.world,

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageDraw
-from scipy.ndimage import binary_erosion, gaussian_filter
+from PIL import Image
+from scipy.ndimage import binary_erosion, gaussian_filter, label
 from scipy.optimize import linear_sum_assignment
 
 from ...pictures.colour_difference import ciede2000, lab_of
@@ -28,8 +28,8 @@ _COLOURS, _SHARES = 5, 24
 """Main colours of a garment, and the equal shares that they are split into for comparison."""
 _FAR = 15.0
 """CIEDE2000 at which the colour part has fallen to 1/e."""
-_BACKGROUND = 28
-"""Shades of 255 by which a photo's background may differ from its corners."""
+_GROUND = 12
+"""Shades of 255 by which a photo's ground may differ from its first pixel, in every channel."""
 _FILLED = 0.2
 """The least share of its box that a garment fills; overalls fill a third."""
 _SCALES = (0.7, 1.4, 2.8)
@@ -103,22 +103,17 @@ def fidelity_line(name: str, found: Fidelity, best: bool = False) -> str:
 def garment_of_photo(photo: Image.Image) -> np.ndarray:
     """Where the garment is on its own photo, (H, W) bool.
 
-    By its alpha; else all that is not the ground, which begins at the corners. Where only the rim
+    By its alpha; else all that is not the ground, which begins at the edges. Where only the rim
     of a garment stands out, such as of a white shirt on white, all of the photo counts.
     """
     if photo.has_transparency_data:
         alpha = np.asarray(photo.convert("RGBA").getchannel("A"))
         if (alpha >= 128).any():
             return alpha >= 128
-    small = photo.convert("RGB")
-    marked = Image.new("RGB", (small.width + 2, small.height + 2), small.getpixel((0, 0)))
-    marked.paste(small, (1, 1))
-    before = np.asarray(marked).copy()
-    colour = (1, 254, 3)  # nobody's ground
-    ImageDraw.floodfill(marked, (0, 0), colour, thresh=_BACKGROUND)
-    after = np.asarray(marked)
-    ground = (after == colour).all(axis=-1) & (before != colour).any(axis=-1)
-    garment = ~ground[1:-1, 1:-1]
+    pixels = np.asarray(photo.convert("RGB"), dtype=np.int16)
+    alike = np.abs(pixels - pixels[0, 0]).max(axis=-1) <= _GROUND
+    regions, _ = label(np.pad(alike, 1, constant_values=True))
+    garment = regions[1:-1, 1:-1] != regions[0, 0]
     if not garment.any() or garment[_box(garment)].mean() < _FILLED:
         return np.ones_like(garment)
     return garment

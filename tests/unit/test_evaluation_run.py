@@ -251,6 +251,7 @@ def test_photos_get_the_official_measures_where_their_weights_are(
     figures = table["columns"]["k1"]["figures"]
     # Nobody knows how the person would look in the other garment.
     assert "clip_i" in figures and "ssim" not in figures and "pattern" not in figures
+    assert 0 < figures["fidelity"]["value"] < 1
 
 
 def test_the_parsers_mask_is_painted_and_needs_a_parser(finished, world, model, capsys):
