@@ -26,6 +26,7 @@ from urllib.parse import urlsplit
 
 from ...files import write_text
 from ..photos.catalogue import safe_path
+from .server import Server
 
 logger = logging.getLogger(__name__)
 
@@ -180,8 +181,7 @@ class Connection:
                 self.address, token=token, db_name=place.database, timeout=place.timeout
             )
             version = self.client.get_server_version(timeout=place.timeout)
-        # milvus-lite has no parameters in filters, no half precision and no descriptions.
-        self.is_lite = "lite" in version
+        self.server = Server.of(version, self.address)
 
     def _check_lite(self) -> None:
         try:

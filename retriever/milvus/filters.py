@@ -49,7 +49,7 @@ def to_expression(condition: Filter, columns: Mapping[str, Fields]) -> tuple[str
 
 
 def inlined(expression: str, parameters: Mapping[str, Any]) -> str:
-    """The expression with its parameters as literals, for milvus-lite, which has no templates."""
+    """The expression with its parameters as literals, for servers that take none (server.py)."""
     return re.sub(r"\{(\w+)\}", lambda match: _literal(parameters[match[1]]), expression)
 
 

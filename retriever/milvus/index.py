@@ -153,7 +153,7 @@ class MilvusIndex:
                 data=list(queries.astype(kind)),
                 anns_field=VECTOR,
                 limit=count,
-                output_fields=[VECTOR],
+                output_fields=["row", VECTOR],
                 search_params={"metric_type": "IP", "params": self._parameters(count)},
                 timeout=self.connection.place.timeout,
                 **self._filter(expression, parameters),
@@ -161,7 +161,7 @@ class MilvusIndex:
         return [
             (
                 np.array([hit["distance"] for hit in hits], np.float32),
-                np.array([hit["row"] for hit in hits], np.int64),
+                np.array([hit["entity"]["row"] for hit in hits], np.int64),
                 self._vectors([hit["entity"][VECTOR] for hit in hits]),
             )
             for hits in answers
@@ -194,9 +194,9 @@ class MilvusIndex:
         return expression, {**parameters, "category": stored_text(category)}
 
     def _filter(self, expression: str, parameters: dict[str, Any]) -> dict[str, Any]:
-        if self.connection.is_lite:
-            return {"filter": inlined(expression, parameters)}
-        return {"filter": expression, "filter_params": parameters}
+        if self.connection.server.has_parameters:
+            return {"filter": expression, "filter_params": parameters}
+        return {"filter": inlined(expression, parameters)}
 
     def categories(self) -> Collection[str]:
         """See SearchBackend."""

@@ -84,8 +84,7 @@ def push(
     with only_writer(folder):
         connection = Connection(folder, place)
         try:
-            if connection.is_lite and kind == "diskann":
-                raise ValueError("kind is 'diskann': milvus-lite doesn't have it, use 'hnsw'.")
+            connection.server.check_kind(kind)
             manifest = _push(index, connection, kind, progress or silent)
         finally:
             connection.close()
@@ -99,7 +98,7 @@ def _push(
     client, alias = connection.client, connection.place.collection
     options = {"timeout": connection.place.timeout}
     name = f"{alias}_{index.manifest['generation']}_{kind}"
-    manifest = _manifest(index, alias, kind, half=not connection.is_lite and kind != "exact")
+    manifest = _manifest(index, alias, kind, half=connection.server.has_half and kind != "exact")
     with connection.explained():
         names = client.list_collections(**options)
         if alias in names:
@@ -255,7 +254,9 @@ def _create(connection: Connection, name: str, manifest: Mapping[str, Any]) -> N
 
     text = json.dumps(manifest)
     schema = MilvusClient.create_schema(
-        auto_id=False, enable_dynamic_field=False, description="" if connection.is_lite else text
+        auto_id=False,
+        enable_dynamic_field=False,
+        description=text if connection.server.keeps_descriptions else "",
     )
     schema.add_field("row", DataType.INT64, is_primary=True)
     vector = DataType.FLOAT16_VECTOR if manifest["half"] else DataType.FLOAT_VECTOR
@@ -267,14 +268,14 @@ def _create(connection: Connection, name: str, manifest: Mapping[str, Any]) -> N
     for column, fields in manifest["columns"].items():
         schema.add_field(fields[0], DataType.VARCHAR, max_length=_MOST_BYTES)
         if column not in ("file", "caption"):
-            indexes.add_index(fields[0], "INVERTED", fields[0])
+            indexes.add_index(fields[0], connection.server.text_index, fields[0])
         if fields[1]:
             schema.add_field(fields[1], DataType.DOUBLE)
-            indexes.add_index(fields[1], "INVERTED", fields[1])
+            indexes.add_index(fields[1], connection.server.number_index, fields[1])
     connection.client.create_collection(
         name,
         schema=schema,
-        properties={"fashion_rag": text} if connection.is_lite else None,
+        properties=None if connection.server.keeps_descriptions else {"fashion_rag": text},
         timeout=connection.place.timeout,
     )
     connection.client.create_index(name, indexes, sync=False, timeout=connection.place.timeout)

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from fashion_rag.comfyui_server.installations import PACK
 
+from .milvus_server import PACKAGE as MILVUS
+
 SCRIPT = PACK / "quickstart.py"
 PIP = ("-m", "pip", "install", "--disable-pip-version-check")
 
@@ -104,6 +106,7 @@ def test_installs_once_and_again_when_the_requirements_change(quickstart, comman
         (*PIP, "torch", "torchvision"),
         (*PIP, "--quiet", "--editable", f"{quickstart.ROOT}[test]"),
         (*PIP, "--quiet", "--no-deps", "openvto==0.1.7"),
+        (*PIP, "--quiet", "--no-deps", MILVUS),
     ]
     commands.recorded.clear()
     commands.missing = set()
@@ -112,7 +115,7 @@ def test_installs_once_and_again_when_the_requirements_change(quickstart, comman
     with (quickstart.ROOT / "requirements.txt").open("a") as file:
         file.write("einops\n")
     quickstart.install("python", "test")
-    assert len(commands.recorded) == 2
+    assert len(commands.recorded) == 3
 
 
 def test_the_demo_needs_no_test_tools(quickstart, commands):
@@ -145,6 +148,13 @@ def test_a_failed_installation_stops_and_is_tried_again(quickstart, commands, ca
         with pytest.raises(SystemExit, match="7"):
             quickstart.install("python", "demo")
     assert "failed; see its message above" in capsys.readouterr().err
+
+
+def test_without_a_milvus_server_the_tests_run_and_it_is_said(quickstart, commands, capsys):
+    commands.codes = {MILVUS: 1}
+    assert quickstart.MILVUS == MILVUS
+    assert quickstart.main(["test"]) == 0
+    assert f"{MILVUS} CAN'T BE INSTALLED HERE" in capsys.readouterr().err
 
 
 def test_the_demo_runs_where_the_user_is(quickstart, commands):

@@ -1,4 +1,5 @@
-"""Milvus, embedded: the same garments as the local exact index, and what goes wrong on the way."""
+"""Milvus, embedded and as a real server: the same garments as the local exact index, and what goes
+wrong on the way. What only a server shows is in test_milvus_server.py."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import re
 import socket
 import sys
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +28,8 @@ from fashion_rag.retriever.store.filters import And, Comparison, Filter, Members
 from fashion_rag.retriever.store.index import GarmentIndex
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from .milvus_server import MilvusServer, places
 
 pymilvus = pytest.importorskip("pymilvus")
 pytest.importorskip("milvus_lite")
@@ -76,11 +80,25 @@ def local() -> GarmentIndex:
     return index_of(240)
 
 
+@pytest.fixture(scope="module", params=["lite", "server"])
+def milvus(request) -> MilvusServer | None:
+    """A real server, and None for milvus-lite in the folder of the index."""
+    return request.getfixturevalue("milvus_server") if request.param == "server" else None
+
+
+@pytest.fixture
+def place(milvus) -> Iterator[Callable[[str], Place]]:
+    """Where a collection of a test is, by its name."""
+    with places(milvus) as place:
+        yield place
+
+
 @pytest.fixture(scope="module")
-def folder(local, tmp_path_factory) -> Path:
+def folder(local, milvus, tmp_path_factory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("far")
-    push(local, folder, Place("shop", "vectors.db"))
-    return folder
+    with places(milvus) as place:
+        push(local, folder, place("shop"))
+        yield folder
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +195,7 @@ def test_queries_with_every_option(local, far, folder):
     assert ours[2].hits[1].garment.metadata == garments(8)[7].metadata
 
 
-def test_views_of_one_product_are_one_garment(tmp_path):
+def test_views_of_one_product_are_one_garment(tmp_path, place):
     views = [
         Garment(f"{n}", f"{n}.png", metadata={"item_group_id": f"p{n % 9}" if n % 10 else ""})
         for n in range(180)
@@ -185,7 +203,7 @@ def test_views_of_one_product_are_one_garment(tmp_path):
     index = index_of(180)
     index = GarmentIndex.in_memory(views, index.embeddings.float())
     index.manifest |= {"generation": "0123abcd", "catalogue": {"name": "shop", "path": "/shop"}}
-    push(index, tmp_path, Place("views", "vectors.db"))
+    push(index, tmp_path, place("views"))
     wanted = [Query("coat", k=20), Query("coat", k=4, pinned=("1",), excluded=("2",))]
     ours = retrieve(open_index(tmp_path), WordEncoder(), wanted)
     theirs = retrieve(LocalBackend(index), WordEncoder(), wanted)
@@ -229,8 +247,12 @@ def test_half_precision_as_a_server_sends_it(far):
 
 
 @pytest.mark.parametrize("kind", ["hnsw", "hnsw_sq"])
-def test_graphs_give_exact_scores(local, tmp_path, kind):
-    push(local, tmp_path, Place("graph", "vectors.db"), kind=kind)
+def test_graphs_give_exact_scores(local, tmp_path, place, milvus, kind):
+    if milvus and kind == "hnsw_sq":
+        with pytest.raises(ValueError, match="'hnsw_sq': Milvus has it from version 2.5.*2.3.5"):
+            push(local, tmp_path, place("graph"), kind=kind)
+        return
+    push(local, tmp_path, place("graph"), kind=kind)
     found, rows = open_index(tmp_path).nearest(queries(4), 10, None, None)
     expected, best = LocalBackend(local, "exact").nearest(queries(4), 10, None, None)
     assert np.mean([len(set(a) & set(b)) for a, b in zip(rows, best, strict=True)]) > 9
@@ -245,8 +267,8 @@ class StoppedError(Exception):
     pass
 
 
-def test_a_push_that_stops_changes_nothing_and_is_taken_up(tmp_path):
-    place = Place("shop", "vectors.db")
+def test_a_push_that_stops_changes_nothing_and_is_taken_up(tmp_path, place):
+    place = place("shop")
     push(index_of(40, "00000001"), tmp_path, place)
     before = open_index(tmp_path)
     state = state_of_index(tmp_path)
@@ -277,22 +299,24 @@ def test_a_push_that_stops_changes_nothing_and_is_taken_up(tmp_path):
     assert len(open_index(tmp_path)) == 2500
 
 
-def test_the_name_of_a_collection_of_others_is_left_alone(local, tmp_path):
-    connection = Connection(tmp_path, Place("theirs", "vectors.db"))
+def test_the_name_of_a_collection_of_others_is_left_alone(local, tmp_path, place):
+    place = place("theirs")
+    connection = Connection(tmp_path, place)
     connection.client.create_collection("theirs", dimension=4)
     with pytest.raises(FileExistsError, match="'theirs' that was made by something else"):
-        push(local, tmp_path, Place("theirs", "vectors.db"))
-    Place("theirs", "vectors.db").write(tmp_path)
+        push(local, tmp_path, place)
+    place.write(tmp_path)
     with pytest.raises(ValueError, match="'theirs' .* was not made by"):
         open_index(tmp_path)
 
 
-def test_what_milvus_does_not_take(local, tmp_path):
-    place = Place("shop", "vectors.db")
+def test_what_milvus_does_not_take(local, tmp_path, place, milvus):
+    place = place("shop")
     with pytest.raises(ValueError, match="kind is 'ivf'"):
         push(local, tmp_path, place, kind="ivf")
-    with pytest.raises(ValueError, match="'diskann': milvus-lite"):
-        push(local, tmp_path, place, kind="diskann")
+    if not milvus:
+        with pytest.raises(ValueError, match="'diskann': milvus-lite"):
+            push(local, tmp_path, place, kind="diskann")
     wide = Garment("a", "a.png", metadata={f"column {n}": "x" for n in range(80)})
     index = GarmentIndex.in_memory([wide], torch.eye(DIM)[:1])
     with pytest.raises(ValueError, match="84 columns.*at most 64"):
@@ -404,7 +428,7 @@ def test_a_file_that_another_process_has_open(tmp_path):
 
 def test_a_collection_that_is_not_there(folder):
     with pytest.raises(FileNotFoundError, match="no collection 'nothing'.*index push"):
-        Connection(folder, Place("nothing", "vectors.db")).manifest()
+        Connection(folder, replace(Place.read(folder), collection="nothing")).manifest()
 
 
 def test_credentials_go_to_the_server_of_the_environment_alone(tmp_path, monkeypatch):
@@ -442,7 +466,7 @@ def test_credentials_go_to_the_server_of_the_environment_alone(tmp_path, monkeyp
     ],
 )  # fmt: skip
 def test_what_a_server_says_is_explained(far, error, kind, words):
-    connection = Connection(far.connection.folder, Place("shop", "vectors.db"))
+    connection = Connection(far.connection.folder, far.connection.place)
     with pytest.raises(kind, match=words), connection.explained():
         raise error
 
