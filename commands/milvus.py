@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ..retriever.milvus.connection import CONFIG, KINDS, TIMEOUT, Place
 from ..retriever.milvus.index import MilvusIndex
-from ..retriever.milvus.sync import pull, push
+from ..retriever.milvus.pull import pull
+from ..retriever.milvus.sync import push
 from ..retriever.store.index import GarmentIndex
 from .terminal import number, progress_bar, write
 

@@ -26,6 +26,7 @@ from urllib.parse import urlsplit
 
 from ...files import write_text
 from ..photos.catalogue import safe_path
+from .rows import are_parts
 from .server import Server
 
 logger = logging.getLogger(__name__)
@@ -292,7 +293,10 @@ def read_manifest(described: dict[str, Any]) -> dict[str, Any] | None:
             "columns": dict() as columns,
             "categories": dict(),
         } if kind in KINDS and all(map(_is_fields, columns.values())):
-            return manifest
+            if isinstance(manifest.get("rows_in", ""), str) and (
+                "parts" not in manifest or are_parts(manifest["parts"])
+            ):
+                return manifest
     return None
 
 

@@ -23,6 +23,7 @@ from ..store.filters import Filter, number_of
 from ..store.records import FIELDS, ColumnValues
 from .connection import Connection, Place
 from .filters import Fields, inlined, stored_text, to_expression
+from .rows import Rows
 
 VECTOR = "vector"
 
@@ -45,6 +46,7 @@ class MilvusIndex:
     ):
         self.connection, self.collection, self.manifest = connection, collection, manifest
         self.catalogue_root = Path(catalogue_root or manifest["catalogue"]["path"])
+        self.rows = Rows.of_manifest(manifest)
         self._columns = {name: Fields(*pair) for name, pair in manifest["columns"].items()}
 
     @classmethod
@@ -59,6 +61,7 @@ class MilvusIndex:
         """
         connection = Connection(folder, Place.read(folder))
         collection, manifest = connection.manifest()
+        collection = manifest.get("rows_in", collection)
         connection.load(collection)
         return cls(connection, collection, manifest, catalogue_root)
 
@@ -130,6 +133,9 @@ class MilvusIndex:
             answers = self._ask(queries[waiting], count, expression, parameters)
             again = []
             for number, (near, found, vectors) in zip(waiting, answers, strict=True):
+                whole = len(found) < count or count == _MOST
+                counted = self.rows.holds(found)
+                found, vectors = found[counted], vectors[counted]
                 exact = (vectors.astype(np.float64) * queries[number].astype(np.float64)).sum(
                     axis=1
                 )
@@ -137,8 +143,8 @@ class MilvusIndex:
                 order = np.lexsort((found, -exact))[:k]
                 done[number] = exact[order], found[order]
                 # All that may tie with the k-th must be among the candidates.
-                whole = len(found) < count or count == _MOST or not exactly
-                if not whole and near.min() >= exact[order[-1]] - 2 * _ROUNDING:
+                tied = exactly and len(order) and near.min() >= exact[order[-1]] - 2 * _ROUNDING
+                if not whole and (len(order) < k or tied):
                     again.append(number)
             waiting, count = again, min(4 * count, _MOST)
         return (done[number] for number in range(len(queries)))
@@ -215,7 +221,7 @@ class MilvusIndex:
 
     def values_of(self, column: str) -> ColumnValues:
         """See SearchBackend; of the first garments of the collection."""
-        first = np.arange(min(len(self), _AT_ONCE))
+        first = self.rows.numbers()[:_AT_ONCE]
         counts = Counter(value for value in self.values_at(first, column) if value)
         numbers = sum(count for value, count in counts.items() if number_of(value) is not None)
         most = sorted(counts, key=lambda value: (number_of(value) is not None, -counts[value]))
@@ -228,7 +234,12 @@ class MilvusIndex:
         for start in range(0, len(ids), _AT_ONCE):
             wanted = [stored_text(name) for name in ids[start : start + _AT_ONCE]]
             found = self._query(f"{field} in {{ids}}", {"ids": wanted}, ["record"])
-            rows |= {json.loads(line["record"])["id"]: line["row"] for line in found}
+            counted = self.rows.holds(np.array([line["row"] for line in found], np.int64))
+            rows |= {
+                json.loads(line["record"])["id"]: line["row"]
+                for line, counts in zip(found, counted, strict=True)
+                if counts
+            }
         return np.array([rows.get(name, -1) for name in ids], dtype=np.int64)
 
     def garments_at(self, rows: np.ndarray) -> list[Garment]:
@@ -240,9 +251,10 @@ class MilvusIndex:
         return self._vectors([line[VECTOR] for line in self._at(rows, VECTOR)])
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """What is stored of every garment (see sync.record_of), in row order."""
+        """What is stored of every garment (see collection.record_of), in row order."""
+        numbers = self.rows.numbers()
         for start in range(0, len(self), _AT_ONCE):
-            rows = np.arange(start, min(start + _AT_ONCE, len(self)))
+            rows = numbers[start : start + _AT_ONCE]
             yield from (json.loads(line["record"]) for line in self._at(rows, "record"))
 
     def _at(self, rows: np.ndarray, *fields: str) -> list[dict[str, Any]]:
@@ -257,7 +269,8 @@ class MilvusIndex:
         if missing:
             raise ValueError(
                 f"The collection {self.collection!r} at {self.connection.address} lacks row "
-                f"{min(missing)}: it was changed by something else. Push the index again."
+                f"{min(missing)}: another push has taken it out, so open the index again; if that "
+                "doesn't help, push it again."
             )
         return [lines[row] for row in rows.tolist()]
 

@@ -1,51 +1,32 @@
-"""Between an index in a folder and a Milvus collection: push and pull.
+"""Making a Milvus collection of an index in a folder: push.
 
 A push fills a new collection, NAME_GENERATION_KIND, and only when that is complete makes the alias
-NAME stand for it and drops the former one: a push that stops, however it stops, changes nothing
-that readers see, and the next one of the same index goes on from there.
+NAME stand for it and drops the former one. Where the former one holds most of the garments already
+(rows.py), the others are added to it, and what the alias stands for then is a head: a collection
+without rows, whose manifest says where they are and which of them count. Garments that are gone
+are deleted after that. So a push that stops, however it stops, changes nothing that readers see,
+and the next one of the same index goes on from there.
 """
 
 from __future__ import annotations
 
-import json
-import logging
 import math
 import re
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from PIL import Image
-
 from ...progress import Progress, silent
-from ..photos.catalogue import Reject
-from ..photos.reader import Photo, PhotoReader
-from ..store.commit import commit
-from ..store.filters import Comparison, number_of
+from ..store.filters import Comparison
 from ..store.index import GarmentIndex
-from ..store.journal import Draft
 from ..store.lock import only_writer
 from ..store.manifest import MANIFEST
-from ..store.records import FIELDS, Record
+from .collection import count, create, create_head, delete, fill, row_numbers
 from .connection import KINDS, SCHEMA, Connection, Place, read_manifest
-from .filters import Fields, stored_number, stored_text
-from .index import VECTOR, MilvusIndex, garment_of
+from .filters import Fields
+from .rows import Rows
 
-logger = logging.getLogger(__name__)
-
-
-_BATCH = 1000  # rows in one request, well below the 64 MB of a message
-_MOST_BYTES = 65_535  # of a VARCHAR
 _MOST_FIELDS = 64  # of a collection, unless the server is configured otherwise
-_INDEX = {
-    "exact": ("FLAT", {}),
-    "hnsw": ("HNSW", {"M": 32, "efConstruction": 200}),
-    "hnsw_sq": ("HNSW_SQ", {"M": 32, "efConstruction": 200, "sq_type": "SQ8"}),
-    "diskann": ("DISKANN", {}),
-}
 
 
 def push(
@@ -95,133 +76,117 @@ def push(
 def _push(
     index: GarmentIndex, connection: Connection, kind: str, progress: Progress
 ) -> dict[str, Any]:
-    client, alias = connection.client, connection.place.collection
-    options = {"timeout": connection.place.timeout}
-    name = f"{alias}_{index.manifest['generation']}_{kind}"
-    manifest = _manifest(index, alias, kind, half=connection.server.has_half and kind != "exact")
+    alias = connection.place.collection
     with connection.explained():
-        names = client.list_collections(**options)
-        if alias in names:
+        if alias in _collections(connection):
             raise FileExistsError(
                 f"{connection.address} has a collection {alias!r} that was made by something else: "
                 "choose another name."
             )
-        start, resumed = 0, name in names
+        manifest = _manifest(index, alias, kind, connection.server.has_half and kind != "exact")
+        former = _former(connection)
+        if former is not None:
+            if _is_whole(connection, index, manifest, *former):
+                progress(len(index), len(index))
+                return former[1]
+            if _adds(index, manifest, former[1]):
+                return _add(index, connection, manifest, *former, progress)
+        name = _new_name(manifest, former)
+        rows = Rows.of(index) or Rows.numbered(len(index))
+        manifest["parts"] = rows.to_manifest()
+        resumed = _is_there(connection, name, manifest)
         if resumed:
-            there = read_manifest(client.describe_collection(name, **options))
-            if there == manifest:
-                client.load_collection(name, **options)
-                start = _count(connection, name) // _BATCH * _BATCH
-            else:  # made by another version
-                client.drop_collection(name, **options)
-                resumed = False
-        if not resumed:
-            _create(connection, name, manifest)
-        columns = {column: Fields(*pair) for column, pair in manifest["columns"].items()}
-        progress(start, len(index))
-        for rows in _batches(index, columns, start, manifest["half"]):
-            # Rows of a request that was interrupted may be there already.
-            write = client.upsert if resumed and rows[0]["row"] == start else client.insert
-            write(name, rows, **options)
-            progress(rows[-1]["row"] + 1, len(index))
-        client.flush(name, timeout=max(600.0, connection.place.timeout))
-        _wait_for_index(connection, name, lambda: progress(len(index), len(index)))
-        if (count := _count(connection, name)) != len(index):
-            raise ValueError(
-                f"The collection {name!r} at {connection.address} has {count} rows after a push of "
-                f"{len(index)}: push again; if that doesn't help, drop the collection."
-            )
-        _point(connection, alias, name)
-        _drop_former(connection, alias, name)
+            connection.load(name)
+        else:
+            create(connection, name, manifest)
+        fill(
+            connection,
+            name,
+            index,
+            manifest,
+            rows.numbers(),
+            index.rows,
+            there=0,
+            resumed=resumed,
+            progress=progress,
+        )
+        _point(connection, name, former)
+        _drop_others(connection, name)
     return manifest
 
 
-def pull(
-    folder: Path,
-    target: Path,
-    catalogue_root: Path,
-    *,
-    overwrite: bool = False,
-    progress: Progress | None = None,
-) -> tuple[int, list[Reject]]:
-    """Make a local index of a collection, without encoding anything.
-
-    Thumbnails are made of the catalogue's photos. A photo that is not there, or not the one that
-    was encoded, is left out: `fashion-rag index update` then takes it up.
-
-    Args:
-        folder: with `milvus.json`. target: of the index. catalogue_root: where the photos are.
-        progress: called with (done, total) rows. It may raise to cancel; the next pull goes on
-            from there.
-
-    Returns:
-        The number of garments in the index, and what was left out.
-
-    Raises:
-        FileExistsError: there is a finished index and `overwrite` is off.
-        ValueError: none of the photos is there.
-        Others as `MilvusIndex.open` does.
-    """
-    target, progress = Path(target), progress or silent
-    if (target / MANIFEST).exists() and not overwrite:
-        raise FileExistsError(
-            f"{target} holds a finished index: choose another folder, or turn on overwrite."
-        )
-    if not Path(catalogue_root).is_dir():
-        raise FileNotFoundError(f"The catalogue {catalogue_root} is not there.")
-    source = MilvusIndex.open(folder, catalogue_root)
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        with only_writer(target):
-            return _pull(source, target, progress)
-    finally:
-        source.close()
+def _is_whole(
+    connection: Connection,
+    index: GarmentIndex,
+    manifest: Mapping[str, Any],
+    head: str,
+    former: Mapping[str, Any],
+) -> bool:
+    """Whether this very index is what readers have; leftovers of its push are cleared away."""
+    if not manifest["generation"] or any(former[name] != manifest[name] for name in manifest):
+        return False
+    data = former.get("rows_in", head)
+    connection.load(data)
+    _sweep(connection, data, Rows.of_manifest(former))
+    if count(connection, data) != len(index):
+        return False
+    _drop_others(connection, head, data)
+    return True
 
 
-def _pull(source: MilvusIndex, target: Path, progress: Progress) -> tuple[int, list[Reject]]:
-    encoder, root = source.manifest["encoder"], source.catalogue_root
-    garments, contents = {}, []
-    for record in source.records():
-        garment = garment_of(json.dumps(record))
-        garments[garment.file] = garment
-        contents.append(record.get("content", ""))
-    files, rejects = list(garments), []
-    key = encoder["fingerprint"], encoder["dim"]
-    with Draft(target, *key, root, files) as draft, PhotoReader(root, _no_pixels) as reader:
-        rows = [row for row, file in enumerate(files) if file not in draft.rows]
-        photos = reader.read([files[row] for row in rows], _BATCH)
-        progress(len(draft.rows), len(files))
-        for start in range(0, len(rows), _BATCH):
-            part = np.array(rows[start : start + _BATCH])
-            vectors = torch.from_numpy(source.vectors_at(part)).half()
-            kept, places = [], []
-            for place, (row, photo) in enumerate(zip(part, photos, strict=False)):
-                if isinstance(photo, Photo) and contents[row] not in ("", photo.content):
-                    photo = Reject(photo.file, "the photo is not the one that was encoded")
-                if isinstance(photo, Photo):
-                    kept.append(photo)
-                    places.append(place)
-                else:
-                    rejects.append(photo)
-            if kept:
-                draft.append(kept, vectors[places])
-            progress(len(draft.rows) + len(rejects), len(files))
-        if not draft.rows:
-            listed = "".join(f"\n  {reject.file}: {reject.reason}" for reject in rejects[:5])
-            raise ValueError(f"No photo of the catalogue {root} can be used:{listed}")
-        commit(
-            target,
-            [draft.finish(garments)],
-            encoder=encoder,
-            catalogue_root=root,
-            rejects=rejects,
-        )
-        return len(draft.rows), rejects
+def _adds(index: GarmentIndex, manifest: Mapping[str, Any], former: Mapping[str, Any]) -> bool:
+    """Whether the former collection can hold the index, and most of it is there."""
+    alike = ("kind", "half", "encoder", "columns")
+    if any(former[name] != manifest[name] for name in alike):
+        return False
+    before = Rows.of_manifest(former)
+    rows = Rows.of(index, before)
+    return rows is not None and 2 * int(before.holds(rows.numbers()).sum()) >= len(index)
 
 
-def _no_pixels(image: Image.Image) -> torch.Tensor:
-    """Prepare a photo for no encoder: a pull copies the vectors."""
-    return torch.empty(0)
+def _add(
+    index: GarmentIndex,
+    connection: Connection,
+    manifest: dict[str, Any],
+    head: str,
+    former: Mapping[str, Any],
+    progress: Progress,
+) -> dict[str, Any]:
+    """Make the former collection that of the index: write what it lacks, delete what is gone."""
+    data = former.get("rows_in", head)
+    before = Rows.of_manifest(former)
+    rows = Rows.of(index, before)
+    manifest |= {"parts": rows.to_manifest(), "rows_in": data}
+    connection.load(data)
+    name = _new_name(manifest, (head, former))
+    resumed = _is_there(connection, name, manifest)
+    if not resumed:
+        _sweep(connection, data, before)
+        create_head(connection, name, manifest)
+    numbers, there = rows.numbers(), before.numbers()
+    new = ~before.holds(numbers)
+    fill(
+        connection,
+        data,
+        index,
+        manifest,
+        numbers[new],
+        index.rows[new],
+        there=len(there),
+        resumed=resumed,
+        progress=progress,
+    )
+    _point(connection, name, (head, former))
+    delete(connection, data, there[~rows.holds(there)])
+    _drop_others(connection, name, data)
+    return manifest
+
+
+def _sweep(connection: Connection, data: str, rows: Rows) -> None:
+    """Delete the rows that no reader counts: those of a push that stopped."""
+    if count(connection, data) != len(rows):
+        for found in row_numbers(connection, data):
+            delete(connection, data, found[~rows.holds(found)])
 
 
 def _manifest(index: GarmentIndex, alias: str, kind: str, half: bool) -> dict[str, Any]:
@@ -249,116 +214,79 @@ def _manifest(index: GarmentIndex, alias: str, kind: str, half: bool) -> dict[st
     }
 
 
-def _create(connection: Connection, name: str, manifest: Mapping[str, Any]) -> None:
-    from pymilvus import DataType, MilvusClient
-
-    text = json.dumps(manifest)
-    schema = MilvusClient.create_schema(
-        auto_id=False,
-        enable_dynamic_field=False,
-        description=text if connection.server.keeps_descriptions else "",
-    )
-    schema.add_field("row", DataType.INT64, is_primary=True)
-    vector = DataType.FLOAT16_VECTOR if manifest["half"] else DataType.FLOAT_VECTOR
-    schema.add_field(VECTOR, vector, dim=manifest["encoder"]["dim"])
-    schema.add_field("record", DataType.VARCHAR, max_length=_MOST_BYTES)
-    indexes = connection.client.prepare_index_params()
-    index_type, parameters = _INDEX[manifest["kind"]]
-    indexes.add_index(VECTOR, index_type, VECTOR, metric_type="IP", params=parameters)
-    for column, fields in manifest["columns"].items():
-        schema.add_field(fields[0], DataType.VARCHAR, max_length=_MOST_BYTES)
-        if column not in ("file", "caption"):
-            indexes.add_index(fields[0], connection.server.text_index, fields[0])
-        if fields[1]:
-            schema.add_field(fields[1], DataType.DOUBLE)
-            indexes.add_index(fields[1], connection.server.number_index, fields[1])
-    connection.client.create_collection(
-        name,
-        schema=schema,
-        properties=None if connection.server.keeps_descriptions else {"fashion_rag": text},
-        timeout=connection.place.timeout,
-    )
-    connection.client.create_index(name, indexes, sync=False, timeout=connection.place.timeout)
-    connection.client.load_collection(name, timeout=connection.place.timeout)
+def _collections(connection: Connection) -> list[str]:
+    return connection.client.list_collections(timeout=connection.place.timeout)
 
 
-def _batches(
-    index: GarmentIndex, columns: Mapping[str, Fields], start: int, half: bool
-) -> Iterator[list[dict[str, Any]]]:
-    for first in range(start, len(index), _BATCH):
-        rows = index.rows[first : first + _BATCH]
-        vectors = index.vectors.at(rows).numpy()
-        vectors = vectors if half else vectors.astype(np.float32)
-        # The collection's rows are numbered without those that are removed.
-        yield [
-            {"row": number, VECTOR: vector, **_values(index.record(row), columns)}
-            for number, (row, vector) in enumerate(zip(rows, vectors, strict=True), first)
-        ]
+def _former(connection: Connection) -> tuple[str, dict[str, Any]] | None:
+    """What the alias stands for, with its manifest; None where there is no alias, or no manifest
+    of this schema.
+
+    Raises:
+        FileExistsError: the alias is of something else.
+    """
+    alias, options = connection.place.collection, {"timeout": connection.place.timeout}
+    if not connection.client.has_collection(alias, **options):
+        return None
+    described = connection.client.describe_collection(alias, **options)
+    name, manifest = described["collection_name"], read_manifest(described)
+    if manifest is None and not _pattern(alias).fullmatch(name):
+        raise FileExistsError(
+            f"{connection.address} has an alias {alias!r} for the collection {name!r}, which was "
+            "made by something else: choose another name."
+        )
+    return None if manifest is None else (name, manifest)
 
 
-def _values(record: Record, columns: Mapping[str, Fields]) -> dict[str, Any]:
-    garment = record.garment
-    # ASCII, since names may hold bytes that are no UTF-8.
-    values: dict[str, Any] = {"record": json.dumps(record_of(record))}
-    for column, fields in columns.items():
-        plain = column in FIELDS
-        text = getattr(garment, column) if plain else garment.metadata.get(column, "")
-        values[fields.text] = stored_text(text)
-        if fields.number:
-            values[fields.number] = stored_number(number_of(text))
-    for name, value in values.items():
-        if isinstance(value, str) and len(value.encode()) > _MOST_BYTES:
-            raise ValueError(
-                f"The garment {garment.id!r} has a text of {len(value.encode())} bytes ({name}); "
-                f"Milvus takes {_MOST_BYTES}: shorten it in the catalogue's table."
-            )
-    return values
+def _pattern(alias: str) -> re.Pattern[str]:
+    """Names of collections that pushes make."""
+    return re.compile(rf"{alias}_[0-9a-f]{{8}}_({'|'.join(KINDS)})(_[bc])?")
 
 
-def record_of(record: Record) -> dict[str, Any]:
-    """What is stored of a garment beside its vector."""
-    garment = record.garment
-    return {
-        **{name: getattr(garment, name) for name in FIELDS},
-        "metadata": dict(garment.metadata),
-        "content": record.content,
-    }
+def _new_name(manifest: Mapping[str, Any], former: tuple[str, Mapping[str, Any]] | None) -> str:
+    """A collection's name that readers don't use: theirs may be of the same index, pushed by
+    another version or from another folder."""
+    used = {former[0], former[1].get("rows_in")} if former else set()
+    name = f"{manifest['collection']}_{manifest['generation']}_{manifest['kind']}"
+    return next(one for one in (name, f"{name}_b", f"{name}_c") if one not in used)
 
 
-def _count(connection: Connection, name: str) -> int:
-    (line,) = connection.client.query(
-        name,
-        filter="",
-        output_fields=["count(*)"],
-        consistency_level="Strong",
-        timeout=connection.place.timeout,
-    )
-    return line["count(*)"]
-
-
-def _wait_for_index(connection: Connection, name: str, tick: Callable[[], None]) -> None:
-    while True:
-        found = connection.client.describe_index(name, VECTOR, timeout=connection.place.timeout)
-        if int((found or {}).get("pending_index_rows") or 0) == 0:
-            return
-        tick()
-        time.sleep(1)
-
-
-def _point(connection: Connection, alias: str, name: str) -> None:
+def _is_there(connection: Connection, name: str, manifest: Mapping[str, Any]) -> bool:
+    """Whether a push of the same index began with this collection; any other one is dropped."""
     options = {"timeout": connection.place.timeout}
-    client = connection.client
+    if name not in _collections(connection):
+        return False
+    if read_manifest(connection.client.describe_collection(name, **options)) == manifest:
+        return True
+    connection.client.drop_collection(name, **options)
+    return False
+
+
+def _point(connection: Connection, name: str, former: tuple[str, Mapping[str, Any]] | None) -> None:
+    """Make the alias stand for a collection.
+
+    Raises:
+        ValueError: another push has done so meanwhile.
+    """
+    options = {"timeout": connection.place.timeout}
+    client, alias = connection.client, connection.place.collection
+    now = _former(connection)
+    if now is not None and now[0] not in (name, former and former[0]):
+        raise ValueError(
+            f"Another push to {alias!r} at {connection.address} has ended meanwhile: push again."
+        )
     if client.has_collection(alias, **options):
         client.alter_alias(name, alias, **options)
     else:
         client.create_alias(name, alias, **options)
 
 
-def _drop_former(connection: Connection, alias: str, name: str) -> None:
+def _drop_others(connection: Connection, *kept: str) -> None:
     """Drop the collections of other pushes under the same name, finished or not."""
     options = {"timeout": connection.place.timeout}
-    for other in connection.client.list_collections(**options):
-        if other != name and re.fullmatch(rf"{alias}_[0-9a-f]{{8}}_({'|'.join(KINDS)})", other):
+    alias = connection.place.collection
+    for other in _collections(connection):
+        if other not in kept and _pattern(alias).fullmatch(other):
             manifest = read_manifest(connection.client.describe_collection(other, **options))
             if manifest is not None and manifest["collection"] == alias:
                 connection.client.drop_collection(other, **options)
