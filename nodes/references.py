@@ -17,6 +17,7 @@ from PIL import Image
 
 from ..adapter.garment.instructions import Dialect, garment_name, instruction, read_dialects
 from ..pictures.references import MEGAPIXEL, board, pad_to_step, shrink
+from ..pictures.tensors import rgb_on_white
 from . import sockets
 from .host.blocking import blocked
 
@@ -243,19 +244,17 @@ def one_picture(image: torch.Tensor, megapixels: float) -> torch.Tensor:
     """One picture (1, H, W, 3) of at most so many megapixels, transparency on white.
 
     Args:
-        image: (1, H, W, 3 or 4) float in 0..1.
+        image: (1, H, W, channels) float in 0..1, see `rgb_on_white`.
 
     Raises:
-        ValueError: a batch of several.
+        ValueError: a batch of several, or of none.
     """
+    rgb = rgb_on_white(image)
     if len(image) != 1:
         raise ValueError(
             f"person is a batch of {len(image)} pictures: connect one, the model would see the "
             "first alone."
         )
-    rgb = image[..., :3]
-    if image.shape[-1] == 4:
-        rgb = rgb * image[..., 3:] + 1 - image[..., 3:]
     if rgb.shape[1] * rgb.shape[2] <= megapixels * MEGAPIXEL:
         return rgb
     pixels = (rgb[0].clamp(0, 1) * 255).round().byte().cpu().numpy()

@@ -16,8 +16,13 @@ def rgb_on_white(images: torch.Tensor) -> torch.Tensor:
     background removers and loaders of single channels give them.
 
     Raises:
-        ValueError: another number of channels.
+        ValueError: there is no picture, or another number of channels.
     """
+    if 0 in images.shape:
+        raise ValueError(
+            "There is no picture among the images: the batch is empty, its shape is "
+            f"{tuple(images.shape)}. See whether the node before found anything."
+        )
     channels = images.shape[-1]
     if channels == 3:
         return images
@@ -45,11 +50,6 @@ def to_pictures(images: torch.Tensor) -> list[Image.Image]:
         raise ValueError(
             f"The images have the shape {tuple(images.shape)}; expected (batch, height, width, "
             "channels)."
-        )
-    if 0 in images.shape:
-        raise ValueError(
-            "There is no picture among the images: the batch is empty, its shape is "
-            f"{tuple(images.shape)}. See whether the node before found anything."
         )
     pixels = rgb_on_white(images.float()).clamp(0, 1).mul(255).round().byte().cpu().numpy()
     return [Image.fromarray(picture) for picture in pixels]

@@ -113,6 +113,11 @@ def _three_axes(mask: torch.Tensor) -> torch.Tensor:
         raise ValueError(
             f"the mask has the shape {tuple(mask.shape)}, expected (batch, height, width)."
         )
+    if 0 in mask.shape:
+        raise ValueError(
+            f"There is no mask: the batch is empty, its shape is {tuple(mask.shape)}. See whether "
+            "the node before found anything."
+        )
     return mask
 
 

@@ -125,6 +125,10 @@ class Place:
         return str(safe_path(Path(folder), uri))
 
 
+class NotLoadedError(ValueError):
+    """A collection is not in the server's memory."""
+
+
 _LOGGERS = ("pymilvus", "milvus_lite")
 _quiet_lock = threading.Lock()
 _levels: list[int] = []
@@ -204,6 +208,8 @@ class Connection:
             TimeoutError: it does not answer in time.
             PermissionError: it refuses the credentials.
             FileNotFoundError: there is no such collection or database.
+            NotLoadedError: the collection is not loaded.
+            OSError: it has no room for more rows.
             ValueError: anything else that the server refuses.
         """
         import grpc
@@ -214,6 +220,10 @@ class Connection:
                 yield
         except (MilvusException, grpc.RpcError, grpc.FutureTimeoutError) as error:
             message = " ".join(str(getattr(error, "message", "") or error).split())
+            # The client says "Fail connecting" of whatever happens to its first request.
+            cause = error.__cause__
+            if isinstance(cause, grpc.RpcError) and isinstance(cause, grpc.Call):
+                message += f": {cause.code().name}, {cause.details()}"
             raise self._error(message, getattr(error, "code", None)) from error
 
     def _error(self, message: str, code: Any) -> Exception:
@@ -234,9 +244,22 @@ class Connection:
                     f"{where} can't be opened ({message}): another process may have it open, which "
                     "milvus-lite doesn't allow. For several at once use a server."
                 )
+            if self.address.startswith("https:"):
+                return ConnectionError(
+                    f"No {where} ({message}): start it, or correct uri in {self.folder / CONFIG}. "
+                    "If its certificate is signed by an authority of your own, name the file of "
+                    "that in the environment: GRPC_DEFAULT_SSL_ROOTS_FILE_PATH."
+                )
             return ConnectionError(
                 f"No {where} ({message}): start it, or correct uri in {self.folder / CONFIG}."
             )
+        if "quota" in low or "no space" in low:
+            return OSError(
+                f"{where} takes no more rows ({message}). Make room on its disk or in its memory, "
+                "or raise its quota, and push again: a push goes on where it stopped."
+            )
+        if "not loaded" in low:
+            return NotLoadedError(f"{where}: {message}: open the index again.")
         if "not found" in low or "not exist" in low or code == 100:
             return FileNotFoundError(
                 f"{where} has no collection {self.place.collection!r} any more, or not yet "

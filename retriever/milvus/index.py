@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,7 +21,7 @@ from ..encoders.open_clip import Encoder
 from ..photos.catalogue import Garment, safe_path
 from ..store.filters import Filter, number_of
 from ..store.records import FIELDS, ColumnValues
-from .connection import Connection, Place
+from .connection import Connection, NotLoadedError, Place
 from .filters import Fields, inlined, stored_text, to_expression
 from .rows import Rows
 
@@ -153,17 +153,15 @@ class MilvusIndex:
         self, queries: np.ndarray, count: int, expression: str, parameters: dict[str, Any]
     ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         kind = np.float16 if self.manifest.get("half") else np.float32
-        with self.connection.explained():
-            answers = self.connection.client.search(
-                self.collection,
-                data=list(queries.astype(kind)),
-                anns_field=VECTOR,
-                limit=count,
-                output_fields=["row", VECTOR],
-                search_params={"metric_type": "IP", "params": self._parameters(count)},
-                timeout=self.connection.place.timeout,
-                **self._filter(expression, parameters),
-            )
+        answers = self._ask_loaded(
+            self.connection.client.search,
+            data=list(queries.astype(kind)),
+            anns_field=VECTOR,
+            limit=count,
+            output_fields=["row", VECTOR],
+            search_params={"metric_type": "IP", "params": self._parameters(count)},
+            **self._filter(expression, parameters),
+        )
         return [
             (
                 np.array([hit["distance"] for hit in hits], np.float32),
@@ -279,13 +277,22 @@ class MilvusIndex:
     ) -> list[dict[str, Any]]:
         if not all(parameters.values()):
             return []
-        with self.connection.explained():
-            return self.connection.client.query(
-                self.collection,
-                output_fields=["row", *fields],
-                timeout=self.connection.place.timeout,
-                **self._filter(expression, parameters),
-            )
+        return self._ask_loaded(
+            self.connection.client.query,
+            output_fields=["row", *fields],
+            **self._filter(expression, parameters),
+        )
+
+    def _ask_loaded(self, request: Callable[..., Any], **arguments: Any) -> Any:
+        """Ask the server, once more if it has released the collection since this was opened."""
+        arguments["timeout"] = self.connection.place.timeout
+        try:
+            with self.connection.explained():
+                return request(self.collection, **arguments)
+        except NotLoadedError:
+            self.connection.load(self.collection)
+            with self.connection.explained():
+                return request(self.collection, **arguments)
 
     def _vectors(self, values: list[Any]) -> np.ndarray:
         dim = self.manifest["encoder"]["dim"]

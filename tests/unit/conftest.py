@@ -1,40 +1,45 @@
-"""Shared by unit tests: a real Milvus server, started once."""
+"""Shared by unit tests: milvus-lite, and a real Milvus server, started once."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
+import platform
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from fashion_rag.retriever.milvus.connection import Place
 
-from .milvus_server import PACKAGE, MilvusServer, unpack
+from .milvus_server import PACKAGE, MilvusServer, places, unpack
 
 
 @pytest.fixture(scope="session")
-def milvus_binaries(tmp_path_factory) -> Iterator[Path]:
-    """The folder of Milvus's executable; skips where there is none."""
-    folder = tmp_path_factory.mktemp("milvus")
+def milvus_binaries(request) -> Path:
+    """The folder of Milvus's executable, kept in pytest's cache; skips where there is none."""
+    missing = "NOTHING IS TESTED ON A REAL MILVUS SERVER: "
+    if (sys.platform, platform.machine()) != ("linux", "x86_64"):
+        pytest.skip(missing + "its executable is one of Linux on x86-64")
     try:
-        binaries = unpack(folder)
+        return unpack(request.config.cache.mkdir(PACKAGE.replace("==", "-")))
     except ImportError:
-        pytest.skip(
-            "NOTHING IS TESTED ON A REAL MILVUS SERVER: its package is not installed; "
-            f"`pip install --no-deps {PACKAGE}`, where it has a wheel (Linux on x86-64)"
-        )
-    yield binaries
-    shutil.rmtree(folder)
+        pytest.skip(missing + f"its package is not installed; `pip install --no-deps {PACKAGE}`")
 
 
 @pytest.fixture(scope="session")
 def milvus_server(milvus_binaries, tmp_path_factory) -> Iterator[MilvusServer]:
     """A running server that everybody may use."""
-    folder = tmp_path_factory.mktemp("milvus-server")
-    server = MilvusServer(folder, milvus_binaries)
-    try:
-        server.start()
-    except OSError as error:
-        pytest.skip(f"NOTHING IS TESTED ON A REAL MILVUS SERVER: it can't be run here ({error})")
-    yield server
-    server.kill()
-    shutil.rmtree(folder)
+    with MilvusServer(tmp_path_factory.mktemp("milvus-server"), milvus_binaries) as server:
+        yield server
+
+
+@pytest.fixture(scope="module", params=["lite", "server"])
+def milvus(request) -> MilvusServer | None:
+    """A real server, and None for milvus-lite in the folder of the index."""
+    return request.getfixturevalue("milvus_server") if request.param == "server" else None
+
+
+@pytest.fixture
+def place(milvus) -> Iterator[Callable[[str], Place]]:
+    """Where a collection of a test is, by its name."""
+    with places(milvus) as place:
+        yield place

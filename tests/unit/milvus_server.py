@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import importlib.metadata
 import importlib.util
 import os
 import random
-import signal
+import shutil
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 import uuid
@@ -41,6 +41,14 @@ log-level: error
 """
 
 
+# It ends with the tests, however these end: PR_SET_PDEATHSIG of Linux.
+_START = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
 @functools.cache
 def _package() -> ModuleType:
     # By its place: pytest knows a checkout in a folder called milvus by that name.
@@ -62,7 +70,8 @@ def unpack(folder: Path) -> Path:
 
 
 class MilvusServer:
-    """A Milvus server that listens on loopback, with its data in a folder.
+    """A Milvus server that listens on loopback, with its data in a folder. As a context it is
+    started, and its data are gone after that.
 
     binaries: what `unpack` gives. settings: names of the package's configuration, such as
     `tls_mode=1` or `{"common.gracefulTime": 100}`.
@@ -91,22 +100,28 @@ class MilvusServer:
             "LD_LIBRARY_PATH": str(binaries),
         }
 
+    def __enter__(self) -> MilvusServer:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        shutil.rmtree(self.folder)
+
     def start(self) -> None:
         """Start it, and return when it serves.
 
         Raises:
-            OSError: the executable is not one of this machine.
             RuntimeError: it ended, or takes more than two minutes.
         """
         log = self.folder / "logs" / "server.txt"
         with log.open("a") as file:
             self.process = subprocess.Popen(
-                [str(self.binaries / "milvus"), "run", "standalone"],
+                [sys.executable, "-c", _START, str(self.binaries / "milvus"), "run", "standalone"],
                 cwd=self.folder,
                 env=self._environment,
                 stdout=file,
                 stderr=subprocess.STDOUT,
-                preexec_fn=_die_with_the_tests,
             )
         until = time.monotonic() + 120
         while time.monotonic() < until and self.process.poll() is None:
@@ -147,10 +162,6 @@ def free_ports(count: int) -> list[int]:
                 continue
             found.add(port)
     return list(found)
-
-
-def _die_with_the_tests() -> None:
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG, of Linux
 
 
 @contextlib.contextmanager

@@ -141,3 +141,24 @@ def test_pictures_in_half_precision(dtype):
     result = composite(original, torch.full((1, 32, 24, 3), 0.25, dtype=dtype), mask, feather=4)
     outside = mask[..., None].expand_as(original) < 0.5
     assert result.dtype == dtype and torch.equal(result[outside], original[outside])
+
+
+@pytest.mark.parametrize("shape", [(0, 64, 48, 3), (1, 0, 48, 3), (0, 64, 48, 4)])
+def test_a_batch_without_a_picture_is_named(shape):
+    """Other packs give it where they found nothing."""
+    picture, mask = torch.rand(1, 64, 48, 3), torch.ones(1, 64, 48)
+    with pytest.raises(ValueError, match="no picture among the images: the batch is empty"):
+        prepare_inpainting(torch.zeros(shape), mask)
+    for pair in ((torch.zeros(shape), picture), (picture, torch.zeros(shape))):
+        with pytest.raises(ValueError, match="no picture among the images"):
+            composite(*pair, mask)
+
+
+def test_a_batch_without_a_mask_is_named():
+    picture = torch.rand(1, 64, 48, 3)
+    with pytest.raises(
+        ValueError, match=r"no mask: the batch is empty, its shape is \(0, 64, 48\)"
+    ):
+        prepare_inpainting(picture, torch.zeros(0, 64, 48))
+    with pytest.raises(ValueError, match="There is no mask"):
+        composite(picture, picture, torch.zeros(0, 64, 48))

@@ -8,7 +8,7 @@ import re
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,14 +29,11 @@ from fashion_rag.retriever.store.index import GarmentIndex
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from .milvus_server import MilvusServer, places
+from .milvus_garments import BRANDS, DIM, garments, index_of, queries, same
+from .milvus_server import places
 
 pymilvus = pytest.importorskip("pymilvus")
 pytest.importorskip("milvus_lite")
-
-DIM = 16
-BRANDS = ["Acme", 'Bo"lt\\', "Zoë\n\t", "", "{p0}", "café\udce9"]
-PRICES = ["12", "012.0", "80", "1e400", "-3.5", "n/a", ""]
 
 
 class WordEncoder:
@@ -53,44 +50,9 @@ class WordEncoder:
         return torch.nn.functional.normalize(torch.stack(vectors), dim=1)
 
 
-def garments(count: int) -> list[Garment]:
-    return [
-        Garment(
-            id=f"id {n}" if n % 7 else f"café\udce9 {n}",
-            file=f"f/{n}.png",
-            category=["upper_body", "lower_body", ""][n % 3],
-            caption=f"caption {n % 5}",
-            metadata={"price": PRICES[n % 7], "br and": BRANDS[n % 6], "size": "M"},
-        )
-        for n in range(count)
-    ]
-
-
-def index_of(count: int, generation: str = "0123abcd", seed: int = 0) -> GarmentIndex:
-    """An index with 12 copies of its first vector: ties are in row order."""
-    vectors = torch.randn(count, DIM, generator=torch.Generator().manual_seed(seed))
-    vectors[10:22] = vectors[0]
-    index = GarmentIndex.in_memory(garments(count), torch.nn.functional.normalize(vectors, dim=1))
-    index.manifest |= {"generation": generation, "catalogue": {"name": "shop", "path": "/shop"}}
-    return index
-
-
 @pytest.fixture(scope="module")
 def local() -> GarmentIndex:
     return index_of(240)
-
-
-@pytest.fixture(scope="module", params=["lite", "server"])
-def milvus(request) -> MilvusServer | None:
-    """A real server, and None for milvus-lite in the folder of the index."""
-    return request.getfixturevalue("milvus_server") if request.param == "server" else None
-
-
-@pytest.fixture
-def place(milvus) -> Iterator[Callable[[str], Place]]:
-    """Where a collection of a test is, by its name."""
-    with places(milvus) as place:
-        yield place
 
 
 @pytest.fixture(scope="module")
@@ -106,18 +68,6 @@ def far(folder) -> MilvusIndex:
     index = open_index(folder)
     assert isinstance(index, MilvusIndex)
     return index
-
-
-def queries(count: int) -> np.ndarray:
-    vectors = np.random.default_rng(1).normal(size=(count, DIM))
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-
-
-def same(local: GarmentIndex, far: MilvusIndex, vectors, k, category=None, where=None) -> None:
-    expected = LocalBackend(local, "exact").nearest(vectors, k, category, where)
-    found = far.nearest(vectors, k, category, where)
-    np.testing.assert_array_equal(found[1], expected[1])
-    np.testing.assert_array_equal(found[0], expected[0])
 
 
 def test_it_finds_what_the_local_exact_index_finds(local, far):
