@@ -29,7 +29,8 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 def _list(args: argparse.Namespace) -> None:
     for tag, source in hub.SOURCES.items():
-        write(f"{tag:<35} {source.gigabytes:.2f} GB  {source.licence:<11} {source.description}")
+        size, licence = f"{source.gigabytes:.2f} GB", f"licence {source.licence}"
+        write(f"{tag:<35} {size}  {licence:<18}  {source.description}")
 
 
 def _get(args: argparse.Namespace) -> None:

@@ -123,6 +123,7 @@ def test_encoder_list_and_get(capsys, monkeypatch, tmp_path):
     out = capsys.readouterr().out
     for tag in ("ViT-L-14/laion2b_s32b_b82k", "Marqo/marqo-fashionCLIP", "Marqo/marqo-fashionSigL"):
         assert tag in out
+    assert "0.81 GB" in out
     assert "licence mit" in out and "licence apache-2.0" in out
 
     def get_encoder(tag, folder, report):
