@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..retriever.encoders.color_check import CARDS, check_text_image_pair
 from ..retriever.encoders.open_clip import Encoder
+from ..retriever.encoders.recipe import PLAIN, RECIPES, recipe_of, with_recipe
 from ..retriever.milvus.connection import CONFIG
 from ..retriever.milvus.index import MilvusIndex
 from ..retriever.store.index import GarmentIndex
@@ -50,6 +51,13 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         action="store_true",
         help="use an encoder though its text and image towers do not seem to belong together",
     )
+    build.add_argument(
+        "--recipe",
+        choices=RECIPES,
+        default=PLAIN,
+        help="views: each photo also padded and cropped to a square, and a prompt in each query; "
+        "see docs/finding.md (default: plain)",
+    )
     add_kind_options(build)
     add_processes_option(build)
     build.set_defaults(run=_build)
@@ -71,7 +79,7 @@ def _shard(text: str) -> tuple[int, int]:
 
 
 def _build(args: argparse.Namespace) -> None:
-    encoder = encoder_of(args)
+    encoder = with_recipe(encoder_of(args), args.recipe)
     if not args.unchecked:
         check_pair(encoder, args.encoder)
     with progress_bar() as progress:
@@ -117,7 +125,8 @@ def _info(args: argparse.Namespace) -> None:
     lines = [
         f"{args.index}: {len(index)} garments, {size:.1f} MB, built {manifest['created']}",
         f"encoder    {encoder['name']} ({encoder['fingerprint'][:12]}), dimension "
-        f"{encoder['dim']}, {encoder['color_check']} of 8 colour cards",
+        f"{encoder['dim']}, {encoder['color_check']} of 8 colour cards, recipe "
+        f"{recipe_of(encoder)}",
         f"kind       {describe_kind(manifest['kind'])}",
         f"catalogue  {manifest['catalogue']['path']}",
         *(f"  {count:>8}  {name}" for name, count in counts.items() if count),

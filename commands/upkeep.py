@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..retriever.encoders.recipe import as_built
 from ..retriever.store.index import GarmentIndex
 from ..retriever.upkeep.duplicates import THRESHOLD, find_duplicates
 from ..retriever.upkeep.merge import merge_indexes
@@ -163,8 +164,9 @@ def _tune(args: argparse.Namespace) -> None:
     if args.texts is not None:
         if args.encoder is None:
             raise ValueError("--texts needs --encoder, the one that the index was built with.")
-        encoder = encoder_of(args)
-        GarmentIndex.open(args.index).check_encoder(encoder)
+        index = GarmentIndex.open(args.index)
+        encoder = as_built(encoder_of(args), index.manifest["encoder"])
+        index.check_encoder(encoder)
         lines = args.texts.read_text(encoding="utf-8").splitlines()
         queries = encoder.encode_texts([line for line in lines if line.strip()])
     with progress_bar() as progress:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..retriever.encoders.open_clip import Encoder
+from ..retriever.encoders.recipe import as_built
 from ..retriever.search import search
 from ..retriever.store.index import GarmentIndex
 from .dresscode import Sample
@@ -53,6 +54,7 @@ def rank_online(
     Raises:
         ValueError: the encoder is not the index's.
     """
+    encoder = as_built(encoder, index.manifest["encoder"])
     index.check_encoder(encoder)
     texts = sorted(set(captions))
     ranking: dict[str, list[str]] = {}

@@ -23,6 +23,7 @@ from ..files import write_text
 from ..pictures.photos import open_photo
 from ..progress import Progress
 from ..retriever.encoders.open_clip import load_encoder
+from ..retriever.encoders.recipe import as_built
 from ..retriever.photos.catalogue import safe_path
 from ..retriever.store.index import MANIFEST, GarmentIndex
 from ..retriever.upkeep.build import build_index
@@ -130,7 +131,7 @@ class Evaluation:
             with _bar("indexing the garments", "garment") as bar:
                 build_index(job.root, folder, encoder, progress=_progress_of(bar))
         index = GarmentIndex.open(folder, job.root)
-        index.check_encoder(encoder)
+        index.check_encoder(as_built(encoder, index.manifest["encoder"]))
         return index
 
     def garments_of(self, setting: Setting, sample: Sample, column: Column) -> tuple[str, ...]:

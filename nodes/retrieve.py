@@ -16,6 +16,7 @@ from ..pictures.references import shrink
 from ..pictures.tensors import to_pictures
 from ..retriever import gallery
 from ..retriever.backends import LocalBackend
+from ..retriever.encoders.recipe import PLAIN, RECIPES, as_built, with_recipe
 from ..retriever.open_index import (
     categories_of_index,
     names_of_index,
@@ -106,6 +107,16 @@ class GarmentIndexBuild(io.ComfyNode):
                     tooltip="Photos encoded at a time. Less uses less memory.",
                 ),
                 *_HOST_PAIR,
+                io.Combo.Input(
+                    "recipe",
+                    options=list(RECIPES),
+                    default=PLAIN,
+                    optional=True,
+                    advanced=True,
+                    tooltip="'plain' encodes each photo once. 'views' also encodes it padded and "
+                    "cropped to a square, and mixes queries with a product-photo prompt: three "
+                    "times the work. The index is searched by its own recipe.",
+                ),
             ],
             outputs=[
                 sockets.Index.Output(
@@ -131,12 +142,21 @@ class GarmentIndexBuild(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, catalogue, encoder, index_name, overwrite, batch_size, clip=None, clip_vision=None
+        cls,
+        catalogue,
+        encoder,
+        index_name,
+        overwrite,
+        batch_size,
+        clip=None,
+        clip_vision=None,
+        recipe=PLAIN,
     ) -> io.NodeOutput:
         folder = folders.roots("indexes")[0] / check_file_name(index_name, "index_name")
         encoder = open_encoder(encoder, clip, clip_vision)
         if isinstance(encoder, HostEncoder):
             encoder.check()
+        encoder = with_recipe(encoder, recipe)
         root = folders.resolve("catalogues", catalogue)
         report = refresh_index(
             root,
@@ -198,7 +218,8 @@ class GarmentIndexLoader(io.ComfyNode):
         index = open_index(folder)
         # The path in the file is a claim of whoever made it: only a registered catalogue is read.
         index.catalogue_root = folders.resolve("catalogues", index.manifest["catalogue"]["name"])
-        encoder = open_encoder(index.manifest["encoder"]["name"], clip, clip_vision)
+        built = index.manifest["encoder"]
+        encoder = as_built(open_encoder(built["name"], clip, clip_vision), built)
         index.check_encoder(encoder)
         return io.NodeOutput(sockets.LoadedIndex(index, encoder, index_name))
 

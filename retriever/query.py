@@ -42,6 +42,7 @@ from PIL import Image
 
 from .backends import SearchBackend
 from .encoders.open_clip import Encoder
+from .encoders.recipe import as_built
 from .photos.catalogue import Garment
 from .photos.layouts import category_of
 from .search import Hit
@@ -246,6 +247,7 @@ def retrieve(backend: SearchBackend, encoder: Encoder, queries: Sequence[Query])
             or excluded ids that it does not hold, a text and a negative text that cancel out, an
             index without a least score for `auto_min_score`.
     """
+    encoder = as_built(encoder, backend.manifest["encoder"])
     backend.check_encoder(encoder)
     if not queries:
         return []

@@ -26,6 +26,7 @@ from server import PromptServer
 from ...retriever import gallery
 from ...retriever.backends import LocalBackend, SearchBackend
 from ...retriever.encoders.open_clip import Encoder, load_encoder
+from ...retriever.encoders.recipe import as_built
 from ...retriever.encoders.towers import is_model_folder
 from ...retriever.open_index import open_index, state_of_index
 from . import folders
@@ -92,10 +93,10 @@ class Library:
 
 def _find_encoder(built: dict[str, Any]) -> Encoder:
     if built["name"] in folders.entries("encoders"):
-        return load_encoder(folders.resolve("encoders", built["name"]))
+        return as_built(load_encoder(folders.resolve("encoders", built["name"])), built)
     for folder in folders.entries("models").values():
         if is_model_folder(folder):
-            encoder = load_encoder(folder)
+            encoder = as_built(load_encoder(folder), built)
             if encoder.fingerprint == built["fingerprint"]:
                 return encoder
     if built["name"] == folders.HOST_ENCODER:
@@ -103,7 +104,7 @@ def _find_encoder(built: dict[str, Any]) -> Encoder:
             "This index was made with the encoder 'host', which is there only while a graph runs: "
             "press Run to search by text."
         )
-    return load_encoder(folders.resolve("encoders", built["name"]))
+    return as_built(load_encoder(folders.resolve("encoders", built["name"])), built)
 
 
 class Worker:

@@ -18,6 +18,7 @@ from PIL import Image
 from ...pictures.photos import open_photo
 from ..encoders.fingerprint import accepts
 from ..encoders.open_clip import Encoder
+from ..encoders.recipe import called
 from ..photos.catalogue import Garment, safe_path
 from ..store.filters import Filter, number_of
 from ..store.records import FIELDS, ColumnValues
@@ -77,10 +78,10 @@ class MilvusIndex:
         if not accepts(encoder, built["fingerprint"]):
             raise ValueError(
                 f"The collection {self.manifest['collection']!r} at {self.connection.address} was "
-                f"built with the encoder {built['name']!r} ({built['fingerprint'][:12]}, dimension "
-                f"{built['dim']}); the query comes from {encoder.name!r} "
+                f"built with the encoder {called(built)} ({built['fingerprint'][:12]}, dimension "
+                f"{built['dim']}); the query comes from {called(encoder)} "
                 f"({encoder.fingerprint[:12]}, dimension {encoder.dim}). Use the former, or push "
-                f"an index built with {encoder.name!r}."
+                f"an index built with {called(encoder)}."
             )
 
     def nearest(

@@ -15,6 +15,7 @@ import numpy as np
 
 from ...progress import Progress
 from ..encoders.open_clip import Encoder
+from ..encoders.recipe import PLAIN, recipe_of
 from ..photos.catalogue import Reject
 from ..vectors.approximate import MOST_ADDED, Approximate, Kind, choose_kind
 from ..vectors.blocks import Vectors
@@ -30,13 +31,15 @@ _WRITTEN = re.compile(
 
 def describe_encoder(encoder: Encoder, color_check: int) -> dict[str, Any]:
     """The encoder as the manifest records it."""
-    return {
+    described = {
         "name": encoder.name,
         "fingerprint": encoder.fingerprint,
         "dim": encoder.dim,
         "preprocessing": encoder.preprocessing,
         "color_check": color_check,
     }
+    recipe = recipe_of(encoder)
+    return described if recipe == PLAIN else {**described, "recipe": recipe}
 
 
 def commit(

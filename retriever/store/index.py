@@ -27,6 +27,7 @@ from PIL import Image
 from ...pictures.photos import open_photo
 from ..encoders.fingerprint import accepts
 from ..encoders.open_clip import Encoder
+from ..encoders.recipe import called
 from ..photos.catalogue import Garment, safe_path
 from ..vectors import eight_bit as eightbit
 from ..vectors.approximate import Approximate, Kind, faiss_is_usable
@@ -225,10 +226,10 @@ class GarmentIndex:
         built = self.manifest["encoder"]
         if not accepts(encoder, built["fingerprint"]):
             raise ValueError(
-                f"The index {self.folder} was built with the encoder {built['name']!r} "
+                f"The index {self.folder} was built with the encoder {called(built)} "
                 f"({built['fingerprint'][:12]}, dimension {built['dim']}); the query comes from "
-                f"{encoder.name!r} ({encoder.fingerprint[:12]}, dimension {encoder.dim}). Use the "
-                f"former, or build the index again with {encoder.name!r}."
+                f"{called(encoder)} ({encoder.fingerprint[:12]}, dimension {encoder.dim}). Use the "
+                f"former, or build the index again with {called(encoder)}."
             )
 
     def columns(self) -> list[str]:

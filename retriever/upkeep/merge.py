@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..encoders.recipe import called
 from ..photos.catalogue import Reject
 from ..store.commit import commit, garments_in
 from ..store.index import GarmentIndex
@@ -55,7 +56,8 @@ def merge_indexes(
     Raises:
         FileExistsError: `folder` holds a finished index and `overwrite` is off.
         FileNotFoundError: a source is no index.
-        ValueError: the encoders or catalogues differ, a shard is missing, or a source is damaged.
+        ValueError: the encoders, their recipes or the catalogues differ, a shard is missing, or a
+            source is damaged.
         BlockingIOError: another process writes `folder`.
     """
     folder = Path(folder)
@@ -115,7 +117,7 @@ def _in_order(indexes: list[GarmentIndex]) -> list[GarmentIndex]:
             if one[of] != other[of]:
                 raise ValueError(
                     f"{first.folder} and {index.folder} can't be merged: the {what} of the former "
-                    f"is {one['name']!r} ({one[of][:12]}), of the latter {other['name']!r} "
+                    f"is {called(one)} ({one[of][:12]}), of the latter {called(other)} "
                     f"({other[of][:12]})."
                 )
     shards = [index.manifest.get("shard") for index in indexes]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..encoders.fingerprint import accepts
 from ..encoders.open_clip import Encoder
+from ..encoders.recipe import called
 from ..photos.catalogue import read_catalogue
 from ..store.index import GarmentIndex
 from ..store.manifest import MANIFEST
@@ -66,10 +67,10 @@ def _check(index: GarmentIndex, root: Path, encoder: Encoder, shard: tuple[int, 
     remedy = "choose another name for the new index, or turn on overwrite (`--overwrite`) to "
     if not accepts(encoder, built["fingerprint"]):
         raise ValueError(
-            f"The index {index.folder} was built with the encoder {built['name']!r} "
-            f"({built['fingerprint'][:12]}), not with {encoder.name!r} "
-            f"({encoder.fingerprint[:12]}): choose {built['name']!r} to bring it up to date, "
-            f"{remedy}encode all photos again with {encoder.name!r}."
+            f"The index {index.folder} was built with the encoder {called(built)} "
+            f"({built['fingerprint'][:12]}), not with {called(encoder)} "
+            f"({encoder.fingerprint[:12]}): choose {called(built)} to bring it up to date, "
+            f"{remedy}encode all photos again with {called(encoder)}."
         )
     of_shard = tuple(index.manifest.get("shard", (1, 1)))
     if of_shard != tuple(shard):

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from ..encoders.open_clip import Encoder
+from ..encoders.recipe import as_built
 from ..photos.catalogue import Catalogue, Reject, read_catalogue
 from ..photos.reader import Photo
 from ..store import text_table
@@ -89,7 +90,7 @@ def update_index(
     Readers go on with what they opened; a crash leaves the index as it was, and the next update
     goes on with what was encoded. Only what is new is written, as a further part; where there are
     many parts, or most of one is removed, these are joined with it. Ids stay; rows too, but for
-    those of parts that are joined and those after them.
+    those of parts that are joined and those after them. Photos are encoded by the index's recipe.
 
     Args:
         catalogue_root: where the catalogue is; None takes the place recorded in the manifest. Of an
@@ -112,6 +113,7 @@ def update_index(
     with only_writer(folder):
         index = GarmentIndex.open(folder, catalogue_root)
         try:
+            encoder = as_built(encoder, index.manifest["encoder"])
             index.check_encoder(encoder)
             catalogue = read_catalogue(index.catalogue_root)
             catalogue = shard_of(catalogue, *index.manifest.get("shard", (1, 1)))

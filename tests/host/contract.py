@@ -22,7 +22,7 @@ NODES = {
             ("overwrite", "BOOLEAN", {"default": False}),
             ("batch_size", "INT", {"default": 32, "min": 1, "max": 1024}),
         ],
-        "optional": HOST_PAIR,
+        "optional": [*HOST_PAIR, ("recipe", "COMBO", {"default": "plain", "advanced": True})],
         "outputs": [("index", INDEX)],
         "output_node": True,
     },
