@@ -14,6 +14,7 @@ from ..pictures.contact_sheet import contact_sheet
 from ..pictures.photos import open_photo
 from ..retriever.backends import SearchBackend
 from ..retriever.encoders.open_clip import Encoder
+from ..retriever.encoders.recipe import as_built
 from ..retriever.gallery import shown
 from ..retriever.open_index import open_index
 from ..retriever.query import CHUNKS, MAX_POOL, Query, Result, retrieve
@@ -169,7 +170,7 @@ def _search(args: argparse.Namespace) -> None:
     else:
         queries = iter([(n, replace(base, text=t)) for n, t in enumerate(args.text, start=1)])
     index = open_index(args.index, args.catalogue, args.backend)
-    encoder = encoder_of(args)
+    encoder = as_built(encoder_of(args), index.manifest["encoder"])
     index.check_encoder(encoder)
     if args.json:
         _write_lines(index, encoder, queries)

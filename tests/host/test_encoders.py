@@ -9,7 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fashion_rag.comfyui_server.client import Graph
+from fashion_rag.retriever.backends import LocalBackend
 from fashion_rag.retriever.encoders.open_clip import load_encoder
+from fashion_rag.retriever.encoders.recipe import VIEWS, with_recipe
+from fashion_rag.retriever.query import Query, retrieve
 from fashion_rag.retriever.search import search
 from fashion_rag.retriever.store.index import GarmentIndex
 from fashion_rag.retriever.upkeep.build import build_index
@@ -73,3 +76,37 @@ def test_a_folder_with_code_is_refused(server, encoders, tmp_path):
     error = server.client.error_of(building("of code", "with code"))
     assert "asks for code" in error and "never run" in error
     assert not trace.exists()
+
+
+def test_a_recipe(server, encoders, tmp_path):
+    """Recorded, followed by the loader and its queries, refused where it is another."""
+    graph = building("by views", "tiny siglip", recipe="views")
+    server.client.run(graph)
+    plain = load_encoder(encoders / "tiny siglip")
+    build_index(
+        server.store / "catalogues" / "openvto", tmp_path / "outside", with_recipe(plain, VIEWS)
+    )
+    inside, outside = (
+        GarmentIndex.open(folder)
+        for folder in (server.store / "indexes" / "by views", tmp_path / "outside")
+    )
+    entry = inside.manifest["encoder"]
+    assert entry["recipe"] == VIEWS
+    assert entry["fingerprint"] == outside.manifest["encoder"]["fingerprint"]
+    ours, theirs = (index.vectors.at(index.rows).float().numpy() for index in (inside, outside))
+    np.testing.assert_allclose(ours, theirs, atol=2e-3)
+
+    search_graph = Graph()
+    loaded = search_graph.add("GarmentIndexLoader", index_name="by views")
+    found = search_graph.add(
+        "TextGarmentRetrieve", index=loaded, text="a coat", category="any", top_k=5
+    )
+    shown = search_graph.add("ProbeText", value=found[2])
+    lines = server.client.text(server.client.run(search_graph), shown).splitlines()
+    (result,) = retrieve(LocalBackend(inside), plain, [Query("a coat", k=5)])
+    assert [line.split()[1] for line in lines] == [hit.garment.file for hit in result.hits]
+    scores = [float(line.split()[0]) for line in lines]
+    np.testing.assert_allclose(scores, [hit.score for hit in result.hits], atol=1e-3)
+
+    error = server.client.error_of(building("by views", "tiny siglip"))
+    assert "with the recipe 'views'" in error and "overwrite" in error

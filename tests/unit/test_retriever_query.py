@@ -58,6 +58,7 @@ class ListBackend:
         products: Sequence[str] | None = None,
     ):
         self.vectors = vectors.astype(np.float16).astype(np.float32)
+        self.manifest = {"encoder": {"name": "any"}}
         categories = categories or ["upper_body"] * len(vectors)
         rows = [{} if products is None else {GROUP: p} for p in products or [""] * len(vectors)]
         self.garments = [
