@@ -55,7 +55,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     add("--no-comfyui", action="store_true", help="use the headless pipeline in any case")
     own = parser.add_argument_group("your own photos, with full-size models")
     add = own.add_argument
-    add("--weights", type=Path, metavar="FOLDER", help="models in diffusers layout (see README)")
+    add("--weights", type=Path, metavar="FOLDER", help="a model folder (docs/headless.md)")
     add("--person", type=Path, metavar="FILE", help="photo of a person")
     add("--mask", type=Path, metavar="FILE", help="picture, white is repainted")
     add("--pose", type=Path, metavar="FILE", help="JSON of DWPose or OpenPose (default: none)")

@@ -38,7 +38,9 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         help="encode all photos again, also with another encoder; otherwise a finished index is "
         "brought up to date",
     )
-    build.add_argument("--batch-size", type=whole_number(1), default=32, metavar="N")
+    build.add_argument(
+        "--batch-size", type=whole_number(1), default=32, metavar="N", help="default: 32"
+    )
     build.add_argument(
         "--shard",
         type=_shard,

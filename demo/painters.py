@@ -47,7 +47,7 @@ class Found:
 
 
 class Headless:
-    """Retriever and pipeline in this very process."""
+    """Does the demo's job in this process, with the retriever and the headless pipeline."""
 
     title = "without ComfyUI"
 
@@ -104,7 +104,7 @@ class Headless:
 
 
 class InComfyUI:
-    """A server of its own with a temporary folder; everything runs in the pack's nodes."""
+    """Does the demo's job by the pack's nodes, in a ComfyUI server with a temporary folder."""
 
     def __init__(
         self,

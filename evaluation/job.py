@@ -32,12 +32,19 @@ class Setting:
 class Job:
     """What to evaluate, where, and how.
 
-    root: a Dress Code folder. model: in diffusers layout. out: folder for pictures, plots and the
-    table. pairs: how many a category, None for all. skip: how many of the first are left out, so
-    that choices can be made on other pairs than the table's. index: made from `root`; None builds
-    one. pred_files: official retrieval files instead. encoder: of the index; None is the model's
-    own. clip: for CLIP-S and CLIP-I; None is `encoder`. parser: a human parser's folder, for the
-    columns whose masks it makes.
+    Attributes:
+        root: a Dress Code folder.
+        model: a model folder in diffusers layout.
+        out: the folder for pictures, plots and the table; `json` is the file of the results.
+        pairs: how many pairs a category; None for all.
+        skip: how many of the first are left out, so that choices can be made on other pairs than
+            the table's.
+        index: an index made from `root`; None builds one.
+        pred_files: official retrieval files, which are read instead of an index.
+        encoder: the index's encoder folder; None is the model's own.
+        clip: the encoder folder for CLIP-S and CLIP-I; None is `encoder`.
+        unet, adapter: files that take the place of the model folder's.
+        parser: a human parser's folder, for the columns whose masks it makes.
     """
 
     root: Path

@@ -72,7 +72,7 @@ class Parser:
 
 
 class ParserTask(Task):
-    """See the module."""
+    """Trains a SegFormer on windows of model photos, with the losses that the module names."""
 
     def __init__(self, config: Parser, data: Path):
         super().__init__()

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class InversionAdapterConfig:
-    """Sizes; the published adapters are (1280, 16, 1, 5120, 5120, 16, 1024)."""
+    """An adapter's sizes; those of the published ones are (1280, 16, 1, 5120, 5120, 16, 1024)."""
 
     width: int
     """Of the vision tower's features."""

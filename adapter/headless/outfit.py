@@ -26,8 +26,11 @@ from .pipeline import FashionRAGPipeline
 
 @dataclass(frozen=True)
 class Piece:
-    """A garment of an outfit. mask: where it is painted, white = repaint, of the photo's size;
-    garments: photos on white, best first; category: a catalogue category, or ""."""
+    """A garment of an outfit.
+
+    mask: where it is painted: white (1) is repainted, of the photo's size. garments: its photos on
+    white, best first. category: a catalogue category, or "". caption: the words for {caption}.
+    """
 
     mask: Image.Image | np.ndarray
     garments: Sequence[Image.Image]

@@ -36,8 +36,9 @@ Prepare = Callable[[Image.Image], torch.Tensor]
 class Photo:
     """A photo that was read, and what tells whether its file has changed since.
 
-    bytes, mtime_ns: of the file. content: its sha256. thumbnail: a JPEG file.
-    picture: what the encoder takes, RGB at full size, or what its `prepare` made of that.
+    `bytes` and `mtime_ns` are the file's size and time, `content` is its sha256 in hex, `thumbnail`
+    the bytes of a JPEG file. `picture` is what the encoder takes: RGB at full size, or the tensor
+    that its `prepare` made of that.
     """
 
     file: str
@@ -54,13 +55,13 @@ class Photo:
 
 
 class Room:
-    """The pixels that photos may hold at once, on the threads or processes that read them.
+    """A bound on the pixels that photos hold in memory, for all threads or processes together.
 
     Photos enter in the order of their turns, so that the one which is asked for next is never kept
     out by those after it. One that is larger than all the room enters an empty one.
 
     Args:
-        pixels: that there is room for.
+        pixels: how many there is room for.
         condition: of `threading`, or of a `multiprocessing` context.
         state: three integers that all of them share: pixels held, the next turn, and whether the
             room is closed.

@@ -45,8 +45,10 @@ class Draft:
     ):
         """
         Args:
-            fingerprint, dim: of the encoder. root: the catalogue's folder.
-            files: the photos that are to be in the draft.
+            folder: the index's folder, where the draft's files lie too.
+            fingerprint, dim: the encoder's, which a draft has to share to be taken up.
+            root: the catalogue's folder.
+            files: the photos that are to be in the draft, relative to `root`.
         """
         self.folder, self.root, self.dim = folder, root, dim
         # Whatever changes the stored rows is named here, so that no other draft is taken up.
@@ -103,7 +105,7 @@ class Draft:
         self._log.flush()
 
     def finish(self, garment_of: Mapping[str, Garment]) -> dict[str, Any]:
-        """Complete the part's files; the draft can still be taken up.
+        """Complete the part's files and close them; until a commit the draft can still be taken up.
 
         Args:
             garment_of: the garment of each photo, by its file.
@@ -178,7 +180,7 @@ class Draft:
 
 
 def new_word() -> str:
-    """What the names of new data files end with."""
+    """Draw the random word that the names of a part's new files end with: 8 hexadecimal digits."""
     return secrets.token_hex(4)
 
 

@@ -30,9 +30,10 @@ TENSOR = "embeddings"
 
 
 class Part:
-    """A part, opened for reading.
+    """A part, opened for reading. len() is the number of its rows that are not removed.
 
-    entry: of the manifest. records, embeddings: of its rows. removed: int64 rows, ascending.
+    `entry` is what the manifest says of it; `records` and `embeddings`, (n, dim) float16, are those
+    of its rows; `removed` holds the removed rows, int64, ascending.
     """
 
     def __init__(

@@ -33,10 +33,15 @@ BATCH_PIXELS = 64_000_000
 class BuildReport:
     """What a build did.
 
-    count: garments in the index. rejects: what was left out. seconds: the whole build.
-    garments_per_second: photos read, encoded and stored a second, those taken over apart.
-    resumed: garments taken over from an interrupted build. color_check: see color_check.py.
-    notes: see Catalogue. searched: see `explain_kind`.
+    Attributes:
+        count: how many garments the index has.
+        rejects: what was left out, and why.
+        seconds: how long the whole build took.
+        garments_per_second: how many photos were read, encoded and stored a second, without those
+            that were taken over from an interrupted build; `resumed` counts these.
+        color_check: how many of the 8 colour cards are nearest to their names, see color_check.py.
+        notes: see `Catalogue`.
+        searched: how the index is searched, in words, see `explain_kind`.
     """
 
     count: int

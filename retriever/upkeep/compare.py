@@ -15,7 +15,7 @@ from ..store.index import GarmentIndex
 from ..store.records import Line, text_of
 
 State = tuple[int, int, str]
-"""Of a photo's file: bytes, mtime_ns, and the sha256 of its content."""
+"""What tells whether a photo has changed: its size in bytes, mtime_ns, and sha256 in hex."""
 
 COUNTED = ("added", "changed", "renamed", "described", "removed")
 
@@ -24,10 +24,17 @@ COUNTED = ("added", "changed", "renamed", "described", "removed")
 class Plan:
     """What an update is to do.
 
-    gone: rows to be removed; the garments of some come again, in new rows.
-    copied: garments with new records whose vectors and thumbnails are those of a row: by file, the
-    row and the photo's state. encoded: those to be encoded, by file; changed: those of them whose
-    photo the index has with other content. kind: the one of KINDS that the index is to be of.
+    Attributes:
+        gone: rows to be removed; the garments of some come again, in new rows.
+        copied: by its file, each garment that gets a new record, while vector and thumbnail are
+            taken from a row: that row, and the photo's state.
+        encoded: files of the photos to be encoded; `changed`: those of them that the index has
+            with other content.
+        garment_of: the garments of `copied` and `encoded` by their files, with their final ids.
+        left_out: the manifest's entries for photos that stay out of the index.
+        rejects: photos that can't be read at the moment.
+        kind: the one of KINDS that the index is to have.
+        counts: how many garments there are of each of COUNTED, for the report.
     """
 
     gone: list[int] = field(default_factory=list)
@@ -53,7 +60,8 @@ def compare(
     whose content appears under another name was renamed: it keeps its id and is not encoded again.
 
     Args:
-        left_out: the manifest's: photos that stay out. check_content: read every photo.
+        left_out: the manifest's entries for photos that were taken out and stay out.
+        check_content: read every photo, also those of the same size and time.
     """
     plan = Plan()
     old = {text_of(line.file): line for line in index.lines()}

@@ -24,7 +24,11 @@ from ..store.part import Part
 
 @dataclass(frozen=True)
 class MergeReport:
-    """count: garments in the merged index. repeated: in several parts; the first one holds."""
+    """What a merge did.
+
+    count: how many garments the merged index has. repeated: how many were in several sources; the
+    first source's is kept.
+    """
 
     count: int
     repeated: int

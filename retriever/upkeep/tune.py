@@ -27,7 +27,7 @@ _LONGEST = 1.0  # seconds of searching per setting: enough queries for a median
 
 @dataclass(frozen=True)
 class Setting:
-    """One measured setting. recall: of the k best; milliseconds: the median of a query."""
+    """One measured setting: its recall of the k best, 0 to 1, and the median time of a query."""
 
     kind: Kind
     recall: float
@@ -36,7 +36,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class TuneReport:
-    """settings: what was measured, in that order. chosen: the one that the index has now."""
+    """What tuning measured, in that order, and which of these settings the index has now."""
 
     settings: tuple[Setting, ...]
     chosen: Setting
@@ -111,7 +111,7 @@ def tune_index(
 
 
 def made_up_queries(index: GarmentIndex, count: int = _QUERIES) -> torch.Tensor:
-    """Unit vectors that lie to the garments as texts do: (count, dim) float32.
+    """Make unit vectors that are as near to the garments as texts are: (count, dim) float32.
 
     A text points into the garments' own directions, but is no garment: its cosine similarity even
     to what it describes is small. Each query is a mixture of how two garments differ from the mean,

@@ -52,11 +52,11 @@ _STALE = 0.75, 4.0  # garments for each that was trained on: outside, it is trai
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind and its parameters, as the manifest records them.
+    """A kind and its parameters, as the manifest records them; 0 where the kind has none.
 
-    dimensions: principal components that are kept. cells: of the inverted file.
-    trained_on: garments there were when the kind was trained.
-    effort: what `tune` sets: cells looked at for a query. candidates: garments scored exactly.
+    name: `exact` or `ivf`. dimensions: how many principal components are kept. cells: how many the
+    inverted file has. trained_on: how many garments there were when it was trained. effort: how
+    many cells a query looks at, which `tune` sets. candidates: how many garments it scores exactly.
     """
 
     name: str
@@ -133,7 +133,8 @@ def faiss_is_usable() -> bool:
 class Approximate:
     """An inverted file over the rows of an index; made by `build` or `load`.
 
-    end: the number after the last row that it was filled with. filed: rows that are in it.
+    `end` is the number after that of the last row that it was filled with, `filed` how many rows
+    it holds.
     """
 
     def __init__(self, vectors: Any, kind: Kind, end: int):
