@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from pathlib import Path
 from typing import Any
 
 from fashion_rag.comfyui_server.installations import PACK
@@ -11,6 +12,8 @@ from fashion_rag.comfyui_server.installations import PACK
 FOLDER = PACK / "workflows"
 SUBGRAPHS = PACK / "subgraphs"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
+RELEASED = Path(__file__).parent / "data" / "released_0_1_0" / "workflows"
+"""The workflows of version 0.1.0, as it had them."""
 FOLDERS = {
     "CLIPLoader": "text_encoders",
     "CLIPVisionLoader": "clip_vision",
@@ -52,9 +55,9 @@ _OUTPUTS = {
 }
 
 
-def read(name: str) -> dict[str, Any]:
+def read(name: str, folder: Path = FOLDER) -> dict[str, Any]:
     """A shipped workflow in the format of the page."""
-    return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    return json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def read_subgraph(name: str) -> dict[str, Any]:

@@ -196,10 +196,19 @@ _WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 
 
 @pytest.mark.host
-@pytest.mark.parametrize("name", [n for n in workflows.NAMES if n not in MINIATURES])
-def test_host_finds_nothing_wrong_but_missing_files(bare, schemas, name):
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.stem if folder == workflows.FOLDER else f"0.1.0-{path.stem}")
+        for folder in (workflows.FOLDER, workflows.RELEASED)
+        for path in sorted(folder.glob("*.json"))
+        if path.stem not in MINIATURES
+    ],
+)
+def test_host_finds_nothing_wrong_but_missing_files(bare, schemas, path):
     """The server's own validation: node classes, required inputs, types, ranges, options."""
-    graph = without(convert_ui_to_api(workflows.read(name), schemas), workflows.OTHER_PACKS)
+    workflow = workflows.read(path.stem, path.parent)
+    graph = without(convert_ui_to_api(workflow, schemas), workflows.OTHER_PACKS)
     outputs = [n for n in graph.values() if schemas[n["class_type"]]["output_node"]]
     assert outputs
     with pytest.raises(urllib.error.HTTPError) as refusal:
