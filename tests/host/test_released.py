@@ -33,7 +33,7 @@ def test_its_miniature_paints(bare):
 
 
 def test_its_adapter_and_its_embedding(bare):
-    (bare.store / "adapters").mkdir(exist_ok=True)
+    (bare.store / "adapters").mkdir(parents=True, exist_ok=True)
     shutil.copy(RELEASED / "adapter.safetensors", bare.store / "adapters" / "released.safetensors")
     embeddings = bare.base / "models" / "embeddings"
     embeddings.mkdir(parents=True, exist_ok=True)
