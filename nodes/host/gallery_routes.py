@@ -1,8 +1,8 @@
 """HTTP routes under /fashion_rag/ for the gallery on the node and the catalogue in the side bar.
 
 Everything is named by an index of the nodes' own list and by garment ids, never by a path, and
-nothing is written. The work is done off the event loop by one thread. While a graph runs, searches
-take at most a twentieth of the time, so that a page which asks without end does not slow it down.
+nothing is written. The work is done off the event loop by one thread. While a graph runs, it takes
+at most a twentieth of the time, so that a page which asks without end does not slow it down.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import asyncio
 import io
 import json
 import logging
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -19,7 +18,6 @@ from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from typing import Any
 
-import torch
 from aiohttp import web
 from server import PromptServer
 
@@ -38,10 +36,14 @@ PHOTO_SIZE = 1024
 """Longer side of a photo in the page, in pixels."""
 
 SHARE = 0.05
-"""Of the time that searches may take while a graph runs."""
+"""Of the time that the page's requests may take while a graph runs."""
+
+LONGEST_REST = 10.0
+"""Seconds without an answer after a piece of work: opening an encoder may take some."""
 
 _MOST_BODY = 64 << 10  # bytes of a request
 _KEPT_INDEXES = 4
+_KEPT_PAGES = 100
 _JSON = "application/json"
 
 
@@ -108,44 +110,39 @@ def _find_encoder(built: dict[str, Any]) -> Encoder:
 
 
 class Worker:
-    """One thread for all requests; searches wait their turn, and the newest of a page wins."""
+    """One thread for all requests: one after another, and of a page's searches the newest wins.
+
+    While a graph runs, each piece of work is followed by a rest, so that all of them together take
+    SHARE of the time.
+    """
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="fashion-rag-gallery")
+        self._turn = asyncio.Lock()
         self._newest: dict[str, int] = {}
-        self._lock = threading.Lock()
         self._free_at = 0.0
 
-    async def run(self, work: Callable[[], Any]) -> Any:
-        """Run a short piece of work in the thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+    async def run(self, work: Callable[[], Any], wanted: Callable[[], bool] = lambda: True) -> Any:
+        """Run a piece of work in the thread, or return None where it is no longer wanted."""
+        async with self._turn:
+            while wanted() and (wait := self._free_at - time.monotonic()) > 0 and graph_runs():
+                await asyncio.sleep(min(wait, 0.2))
+            if not wanted():
+                return None
+            started = time.monotonic()
+            try:
+                return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+            finally:
+                ended = time.monotonic()
+                rest = (ended - started) * (1 / SHARE - 1)
+                self._free_at = ended + min(rest, LONGEST_REST)
 
     async def search(self, page: str, number: int, work: Callable[[], Any]) -> Any:
         """Run a search, or return None where the page has asked for something newer meanwhile."""
-        with self._lock:
-            self._newest[page] = max(number, self._newest.get(page, number))
-            while len(self._newest) > 100:
-                self._newest.pop(next(iter(self._newest)))
-        while (wait := self._free_at - time.monotonic()) > 0 and graph_runs():
-            await asyncio.sleep(min(wait, 0.2))
-            if self._newest.get(page) != number:
-                return None
-
-        def timed() -> Any:
-            if self._newest.get(page) != number:
-                return None
-            started = time.monotonic()
-            threads = torch.get_num_threads()
-            if graph_runs():
-                torch.set_num_threads(1)
-            try:
-                return work()
-            finally:
-                torch.set_num_threads(threads)
-                ended = time.monotonic()
-                self._free_at = ended + (ended - started) * (1 / SHARE - 1)
-
-        return await self.run(timed)
+        self._newest[page] = max(number, self._newest.pop(page, number))
+        while len(self._newest) > _KEPT_PAGES:
+            self._newest.pop(next(iter(self._newest)))
+        return await self.run(work, lambda: self._newest.get(page, number) == number)
 
 
 def graph_runs() -> bool:

@@ -191,6 +191,59 @@ def test_the_side_bar_shows_the_catalogue(page, opened):
     page.evaluate("tab => app.extensionManager.command.execute(tab)", tab)
 
 
+def drag(page, source, place: tuple[float, float]) -> None:
+    """Drag an element to a place of the window, as a hand does."""
+    box = source.bounding_box()
+    page.mouse.move(box["x"] + 40, box["y"] + 50)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 60, box["y"] + 60, steps=4)
+    page.mouse.move(*place, steps=6)
+    page.mouse.up()
+
+
+def test_a_garment_is_dragged_onto_the_graph(page, opened):
+    """Onto the node, or the gallery on it: a pin; onto the free canvas: a Load Image."""
+    identity = number(opened, "TextGarmentRetrieve")
+    tab = "Workspace.ToggleSidebarTab.fashion-rag-catalogue"
+    page.evaluate("tab => app.extensionManager.command.execute(tab)", tab)
+    page.get_by_label("Index", exact=True).select_option("shop")
+    cards = page.locator(".fr-scroll .fr-card")
+    cards.first.wait_for()
+    first, second = (cards.nth(place).get_attribute("data-id") for place in (0, 1))
+    gallery = page.locator(".fr-gallery", has=page.locator(".fr-facets")).bounding_box()
+
+    drag(page, cards.nth(0), (gallery["x"] + gallery["width"] / 2, gallery["y"] + 12))
+    pinned = "id => app.graph.getNodeById(id).widgets.find((w) => w.name === 'pinned').value"
+    page.wait_for_function(f"id => ({pinned})(id)", arg=identity)
+    assert page.evaluate(pinned, identity) == first
+
+    drag(page, cards.nth(1), (1640, 300))
+    loaded = "() => app.graph.nodes.find((node) => node.type === 'LoadImage')?.imgs?.[0]"
+    page.wait_for_function(f"() => ({loaded})()?.naturalWidth")
+    name = page.evaluate("() => app.graph.nodes.at(-1).widgets[0].value")
+    assert name.startswith(f"fashion_rag/{second}")
+    assert page.evaluate(pinned, identity) == first
+    page.evaluate("tab => app.extensionManager.command.execute(tab)", tab)
+
+
+def test_two_galleries_search_side_by_side(page, opened):
+    """Neither takes the other's search for an older one of its own."""
+    page.evaluate(
+        """id => {
+            const { pos, graph } = app.graph.getNodeById(id);
+            const second = LiteGraph.createNode('TextGarmentRetrieve');
+            second.pos = [pos[0] + 600, pos[1]];
+            graph.add(second);
+            graph.nodes.find((node) => node.type === 'GarmentIndexLoader').connect(0, second, 0);
+        }""",
+        number(opened, "TextGarmentRetrieve"),
+    )
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('.fr-gallery')]"
+        ".filter((one) => one.querySelector('.fr-card')).length === 2"
+    )
+
+
 @pytest.mark.parametrize("theme", ["dark", "light"])
 def test_axe_finds_no_serious_fault(page, opened, theme):
     page.evaluate("name => app.extensionManager.setting.set('Comfy.ColorPalette', name)", theme)

@@ -2,9 +2,6 @@
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
 
-const PAGE = crypto.randomUUID?.() ?? String(Math.random());
-let number = 0;
-
 /** The address of an index's route, with parameters. */
 export function address(index, route, parameters = {}) {
   const query = new URLSearchParams(parameters).toString();
@@ -27,12 +24,20 @@ export const describe = async (index) => answer(await fetch(address(index, "")))
 export const browse = async (index, parameters) =>
   answer(await fetch(address(index, "/garments", parameters)));
 
-/** A search; null where a newer one of this page has overtaken it. */
-export async function search(index, query, like = null, signal = undefined) {
-  number += 1;
-  const body = JSON.stringify({ query, like, page: PAGE, number });
-  const headers = { "Content-Type": "application/json" };
-  return answer(await fetch(address(index, "/search"), { method: "POST", headers, body, signal }));
+/** Who searches: a gallery or the side bar, each its own, so that none overtakes another. */
+export class Searcher {
+  constructor() {
+    this.page = crypto.randomUUID?.() ?? String(Math.random());
+    this.number = 0;
+  }
+
+  /** What is found; null where a newer search of this one has overtaken it. */
+  async search(index, query, like = null) {
+    this.number += 1;
+    const body = JSON.stringify({ query, like, page: this.page, number: this.number });
+    const headers = { "Content-Type": "application/json" };
+    return answer(await fetch(address(index, "/search"), { method: "POST", headers, body }));
+  }
 }
 
 let texts = {};

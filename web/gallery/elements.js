@@ -51,11 +51,13 @@ export function card(index, garment, { choose, pressed, chooseName, buttons = []
 }
 
 let details = null;
+let described = null; // the button that the larger picture belongs to
 
 /** Take the larger picture away. */
 export function hideDetails() {
   details?.remove();
-  details = null;
+  described?.removeAttribute("aria-describedby");
+  details = described = null;
 }
 
 /** Show a larger picture and the row's columns while the pointer rests, or focus is, on the card. */
@@ -64,7 +66,7 @@ function showDetails(target, index, garment) {
   const open = (wait) => {
     clearTimeout(timer);
     timer = setTimeout(() => {
-      if (!target.isConnected) return;
+      if (!target.matches(":hover, :focus-within")) return;
       hideDetails();
       const rows = [["id", garment.id], ["category", garment.category], ["caption", garment.caption]];
       rows.push(...Object.entries(garment.columns ?? {}));
@@ -76,7 +78,9 @@ function showDetails(target, index, garment) {
         image.onerror = null;
         image.src = thumbnail(index, garment.id); // the catalogue may be elsewhere
       };
-      details = element("aside", { className: "fr-details", role: "tooltip" }, image, element("dl", {}, ...list));
+      details = element("aside", { id: "fr-details", className: "fr-details", role: "tooltip" }, image, element("dl", {}, ...list));
+      described = target.querySelector(".fr-choose");
+      described?.setAttribute("aria-describedby", details.id);
       document.body.append(details);
       const box = target.getBoundingClientRect();
       const left = box.right + 8 + details.offsetWidth < innerWidth ? box.right + 8 : box.left - 8 - details.offsetWidth;
@@ -92,6 +96,8 @@ function showDetails(target, index, garment) {
   target.addEventListener("pointerleave", close);
   target.addEventListener("focusin", (event) => event.target.matches(":focus-visible") && open(150));
   target.addEventListener("focusout", close);
+  // No pointer leaves while something is dragged.
+  for (const kind of ["dragstart", "dragend"]) target.addEventListener(kind, close);
 }
 
 // Before the gallery keeps its keys from the page.
@@ -118,8 +124,14 @@ export function arrowKeys(list) {
 
 /** What the page must not take for its own: typing, wheel and drags inside an element. */
 export function keepEvents(target) {
-  for (const kind of ["keydown", "keyup", "pointerdown", "mousedown", "dblclick", "contextmenu", "paste", "copy"]) {
+  for (const kind of ["pointerdown", "mousedown", "dblclick", "contextmenu", "paste", "copy"]) {
     target.addEventListener(kind, (event) => event.stopPropagation());
+  }
+  for (const kind of ["keydown", "keyup"]) {
+    target.addEventListener(kind, (event) => {
+      const runs = (event.ctrlKey || event.metaKey) && event.key === "Enter"; // the page's key for Run
+      if (!runs) event.stopPropagation();
+    });
   }
   target.addEventListener("wheel", (event) => {
     if (!event.ctrlKey) event.stopPropagation(); // with Ctrl the canvas zooms
@@ -130,6 +142,3 @@ export function keepEvents(target) {
 export function statusLine() {
   return element("div", { className: "fr-status", role: "status", "aria-live": "polite" });
 }
-
-/** An error in words, or the state of an empty list. */
-export const nothing = (key, values) => element("p", { className: "fr-nothing" }, words(key, values));

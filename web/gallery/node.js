@@ -2,8 +2,8 @@
 // Everything picked stands in the node's own widgets (text, category, filter, pinned, excluded), so a
 // saved or API workflow gives the same garments without this page.
 import { app } from "../../../scripts/app.js";
-import { describe, loadWords, search, words } from "./api.js";
-import { arrowKeys, card, element, hideDetails, keepEvents, nothing, signButton, statusLine } from "./elements.js";
+import { describe, loadWords, Searcher, words } from "./api.js";
+import { arrowKeys, card, element, hideDetails, keepEvents, signButton, statusLine } from "./elements.js";
 import { readFilter, writeFilter } from "./filter.js";
 
 const NODE = "TextGarmentRetrieve";
@@ -25,7 +25,7 @@ class Gallery {
     this.like = null; // the garment that others are to be like
     this.asked = ""; // the query that was answered last
     this.hits = [];
-    this.executed = false; // the hits are those of the last run
+    this.searcher = new Searcher();
     this.build();
     this.timer = setInterval(() => this.look(), LOOK);
   }
@@ -119,6 +119,9 @@ class Gallery {
     if (document.activeElement !== this.input && this.input.value !== (text ?? "")) this.input.value = text ?? "";
     this.input.disabled = text === null;
     if (!this.index) return;
+    const facets = JSON.stringify([this.value("category"), this.value("filter")]);
+    // Written by hand, or by a workflow that was opened.
+    if (this.described && facets !== this.shownFacets && !this.facets.contains(document.activeElement)) this.showFacets();
     const query = this.query();
     const asked = JSON.stringify([this.index, this.like, query]);
     if (asked === this.asked) return;
@@ -151,7 +154,7 @@ class Gallery {
     }
     this.asking = true;
     try {
-      const found = await search(this.index, query, this.like);
+      const found = await this.searcher.search(this.index, query, this.like);
       if (found && asked === this.asked) this.show(found.hits, found.note);
     } catch (error) {
       if (asked === this.asked) this.say(error.message, true);
@@ -235,6 +238,9 @@ class Gallery {
         this.write("filter", writeFilter(now));
       }));
     }
+    const open = [...this.facets.querySelectorAll("[open]")].map((box) => box.dataset.column);
+    for (const box of boxes) box.open = open.includes(box.dataset.column);
+    this.shownFacets = JSON.stringify([this.value("category"), this.value("filter")]);
     this.facets.replaceChildren(...boxes);
   }
 
@@ -245,6 +251,7 @@ class Gallery {
 
   facet(name, values, chosen, change) {
     const box = element("details", { className: "fr-facet" }, element("summary", {}, name));
+    box.dataset.column = name;
     box.classList.toggle("fr-on", chosen.size > 0);
     const list = element("div", { className: "fr-values" });
     for (const { value, count } of values) {

@@ -1,8 +1,8 @@
 // The whole catalogue in a tab of the side bar: scroll it, search it, drag a garment onto the graph.
 import { app } from "../../../scripts/app.js";
 import { api } from "../../../scripts/api.js";
-import { browse, describe, indexes, loadWords, photo, search, words } from "./api.js";
-import { arrowKeys, card, element, hideDetails, keepEvents, nothing, statusLine } from "./elements.js";
+import { browse, describe, indexes, loadWords, photo, Searcher, words } from "./api.js";
+import { arrowKeys, card, element, hideDetails, keepEvents, statusLine } from "./elements.js";
 import { pin } from "./node.js";
 
 const PAGE = 60; // garments asked for at a time
@@ -15,6 +15,7 @@ class Catalogue {
   constructor(root) {
     this.pages = new Map(); // number of a page: its garments, or a promise of them
     this.total = 0;
+    this.searcher = new Searcher();
     this.select = element("select", { className: "fr-search", onchange: () => this.open(this.select.value) });
     this.select.setAttribute("aria-label", words("index"));
     this.category = element("select", { className: "fr-search", onchange: () => this.reset() });
@@ -72,7 +73,7 @@ class Catalogue {
     try {
       if (text) {
         const query = { text, k: 200, ...(this.category.value ? { category: this.category.value } : {}) };
-        const found = await search(this.index, query);
+        const found = await this.searcher.search(this.index, query);
         if (!found || version !== this.version) return;
         found.hits.forEach((_, at) => at % PAGE || this.pages.set(at / PAGE, found.hits.slice(at, at + PAGE)));
         this.total = found.hits.length;
@@ -144,7 +145,6 @@ class Catalogue {
     });
     made.draggable = true;
     made.addEventListener("dragstart", (event) => {
-      hideDetails();
       event.dataTransfer.setData(DRAGGED, JSON.stringify({ index: this.index, id: garment.id }));
       event.dataTransfer.effectAllowed = "copy";
     });
@@ -188,7 +188,7 @@ async function drop(event) {
 /** Let the canvas take garments that are dragged over it. */
 function acceptDrops() {
   const onGraph = (event) =>
-    event.dataTransfer?.types.includes(DRAGGED) && event.target.closest?.("#graph-canvas, [data-node-id]");
+    event.dataTransfer?.types.includes(DRAGGED) && event.target.closest?.("#graph-canvas, .dom-widget, [data-node-id]");
   const over = (event) => {
     if (!onGraph(event)) return;
     event.preventDefault();
