@@ -108,5 +108,9 @@ def test_a_recipe(server, encoders, tmp_path):
     scores = [float(line.split()[0]) for line in lines]
     np.testing.assert_allclose(scores, [hit.score for hit in result.hits], atol=1e-3)
 
+    path, query = "/fashion_rag/index/by%20views/search", {"text": "a coat", "k": 5}
+    cards = server.client.post(path, {"query": query})["hits"]  # as the gallery on the node asks
+    assert [card["id"] for card in cards] == [hit.garment.id for hit in result.hits]
+
     error = server.client.error_of(building("by views", "tiny siglip"))
     assert "with the recipe 'views'" in error and "overwrite" in error
