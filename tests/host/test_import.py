@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 from fashion_rag.comfyui_server.server import PACK_FOLDER
 
 from .contract import NODES
 
 pytestmark = pytest.mark.host
+
+# Of the release itself, as its /object_info gave it. A later release adds a file.
+RELEASED = json.loads(
+    (Path(__file__).parent.parent / "data" / "nodes_0_1_0.json").read_text(encoding="utf-8")
+)
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +46,27 @@ def test_inputs_and_outputs_keep_the_contract(info, name):
             assert {key: found.get(key) for key in options} == options, input_name
     assert list(zip(node["output_name"], node["output"], strict=True)) == contract["outputs"]
     assert node["output_node"] == contract.get("output_node", False)
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_what_was_released_is_kept(info, name):
+    """Saved workflows hold widgets by their order and links by their slot's number: inputs and
+    outputs keep name, type, order and default, and new ones stand after them."""
+    node, released = info[name], RELEASED[name]
+    for kind in ("required", "optional"):
+        present = [
+            {"name": slot, "type": found if isinstance(found, str) else "COMBO"}
+            | ({"default": options["default"]} if "default" in options else {})
+            for slot in node["input_order"].get(kind, [])
+            for found, options in [node["input"][kind][slot]]
+        ]
+        if kind == "required":
+            assert present == released[kind]
+        else:
+            assert present[: len(released[kind])] == released[kind]
+    outputs = zip(node["output_name"], node["output"], strict=True)
+    outputs = [{"name": slot, "type": found} for slot, found in outputs]
+    assert outputs[: len(released["outputs"])] == released["outputs"]
 
 
 @pytest.mark.parametrize("name", NODES)
