@@ -112,7 +112,9 @@ def garment_of_photo(photo: Image.Image) -> np.ndarray:
             return alpha >= 128
     pixels = np.asarray(photo.convert("RGB"), dtype=np.int16)
     alike = np.abs(pixels - pixels[0, 0]).max(axis=-1) <= _GROUND
-    regions, _ = label(np.pad(alike, 1, constant_values=True))
+    # With `output` the array is filled; without, a type checker sees only the number of regions.
+    regions = np.zeros(np.add(alike.shape, 2), np.int32)
+    label(np.pad(alike, 1, constant_values=True), output=regions)
     garment = regions[1:-1, 1:-1] != regions[0, 0]
     if not garment.any() or garment[_box(garment)].mean() < _FILLED:
         return np.ones_like(garment)
