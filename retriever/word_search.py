@@ -30,7 +30,7 @@ from .vectors.exact import exact_scores
 RANK_CONSTANT = 60
 """The k of Cormack et al.: how little the first ranks stand out."""
 
-DEPTH = 200
+DEPTH = 100
 """So many of the best garments of each ranking are joined, or more where more are asked for."""
 
 
