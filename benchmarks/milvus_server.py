@@ -26,7 +26,7 @@ from retrieval import K, in_ms, machine, write_index
 from vectors import Generator
 
 QUERIES = 40  # of each process
-COMPARED = 50
+COMPARED = 20
 PROCESSES = (1, 8)
 
 
@@ -59,7 +59,7 @@ def on_server(local: Path, folder: Path, uri: str, pid: int | None, kind: str) -
     from fashion_rag.retriever.open_index import open_index
     from fashion_rag.retriever.store.index import GarmentIndex
 
-    index, place = GarmentIndex.open(local), Place(f"bench_{kind}", uri, timeout=60)
+    index, place = GarmentIndex.open(local), Place(f"bench_{kind}", uri, timeout=120)
     figures: dict = {"memory before, MB": memory(pid)}
     started = time.perf_counter()
     written = []
@@ -80,11 +80,14 @@ def on_server(local: Path, folder: Path, uri: str, pid: int | None, kind: str) -
     push(index, folder, place, kind=kind)
     figures["push of nothing, s"] = time.perf_counter() - started
     texts = Generator().texts(COMPARED).numpy()
-    scores, rows = open_index(folder).nearest(texts, K, None, None)
+    pushed = open_index(folder)
+    answers = [pushed.nearest(text[None], K, None, None) for text in texts]
+    scores, rows = (np.concatenate(column) for column in zip(*answers, strict=True))
     expected, truth = LocalBackend(index, "exact").nearest(texts, K, None, None)
     same = [len(set(a) & set(b)) / K for a, b in zip(rows.tolist(), truth.tolist(), strict=True)]
     figures["garments of the local index"] = float(np.mean(same))
     figures["largest difference of scores"] = float(np.abs(scores - expected).max())
+    sys.stderr.write(f"{kind}: {json.dumps(figures)}\n")
     figures["latency"] = latency(folder)
     figures["memory while searching, MB"] = memory(pid)
     return figures

@@ -51,8 +51,10 @@ def push(
     Raises:
         ImportError: pymilvus or milvus-lite is missing.
         ConnectionError, TimeoutError, PermissionError: the server can't be asked.
+        OSError: the server has no room for more rows.
         FileExistsError: `folder` holds a local index, or the collection's name is that of a
             collection that was made by something else.
+        FileNotFoundError: a push of another index has ended meanwhile, and dropped this one's rows.
         ValueError: an unknown kind, a record or a number of columns that Milvus doesn't take, or
             rows that are missing in the end.
     """
@@ -123,7 +125,9 @@ def _is_whole(
     former: Mapping[str, Any],
 ) -> bool:
     """Whether this very index is what readers have; leftovers of its push are cleared away."""
-    if not manifest["generation"] or any(former[name] != manifest[name] for name in manifest):
+    if not manifest["generation"] or any(
+        former.get(name) != value for name, value in manifest.items()
+    ):
         return False
     data = former.get("rows_in", head)
     connection.load(data)
@@ -137,7 +141,7 @@ def _is_whole(
 def _adds(index: GarmentIndex, manifest: Mapping[str, Any], former: Mapping[str, Any]) -> bool:
     """Whether the former collection can hold the index, and most of it is there."""
     alike = ("kind", "half", "encoder", "columns")
-    if any(former[name] != manifest[name] for name in alike):
+    if any(former.get(name) != manifest[name] for name in alike):
         return False
     before = Rows.of_manifest(former)
     rows = Rows.of(index, before)

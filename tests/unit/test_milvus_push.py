@@ -104,6 +104,7 @@ def test_a_push_sends_what_changed(shop, tmp_path):
     shop.update()
     assert shop.push() == 3
     shop.check()
+    assert collection.count(before.connection, before.collection) == 31  # waits for the deletion
     with pytest.raises(ValueError, match="another push has taken it out, so open the index again"):
         before.garments_at(np.array([7]))
     shop.remove(8)
@@ -222,6 +223,30 @@ def test_many_updates(milvus, shop, monkeypatch):
         shop.check()
         assert shop.push() == 0, step
     assert sent < 8 * 20
+
+
+@pytest.mark.parametrize("milvus", [None], ids=["lite"])
+def test_a_collection_of_version_0_1_0(milvus, shop, monkeypatch):
+    """Its manifest tells nothing of parts, and its rows are those of the garments, from 0 on."""
+    make = collection._make
+
+    def without_parts(connection, name, schema, manifest):
+        make(connection, name, schema, {k: v for k, v in manifest.items() if k != "parts"})
+
+    shop.remove(3)
+    shop.update()
+    with monkeypatch.context() as patch:
+        patch.setattr(Rows, "of", lambda index, former=None: None)
+        patch.setattr(collection, "_make", without_parts)
+        assert shop.push() == 29
+    assert "parts" not in open_index(shop.far).manifest
+    shop.check()
+    assert shop.push() == 0
+    shop.paint(40, 1)
+    shop.update()
+    assert shop.push() == 30
+    assert "parts" in open_index(shop.far).manifest
+    shop.check()
 
 
 # --- rows
