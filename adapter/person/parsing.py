@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from safetensors import SafetensorError
 from torch.nn import functional
 
@@ -154,9 +154,19 @@ class HumanParser:
         return found
 
     def labels_of(self, photo: Image.Image) -> np.ndarray:
-        """The labels of one photo, (H, W) uint8."""
-        pixels = np.asarray(photo.convert("RGB"), dtype=np.float32) / 255
-        return self.labels(torch.from_numpy(pixels)[None])[0].numpy()
+        """The labels of one photo, (H, W) uint8.
+
+        A photo larger than LONGEST is scaled down to it first: nothing finer is told apart, and as
+        floats a photo of 100 megapixels takes 1.3 GB.
+        """
+        small = photo if photo.mode == "RGB" else photo.convert("RGB")
+        if max(small.size) > LONGEST:
+            small = ImageOps.contain(small, (LONGEST, LONGEST), Image.Resampling.BILINEAR)
+        pixels = np.asarray(small, dtype=np.float32) / 255
+        labels = self.labels(torch.from_numpy(pixels)[None])[0].numpy()
+        if small.size == photo.size:
+            return labels
+        return np.asarray(Image.fromarray(labels).resize(photo.size, Image.Resampling.NEAREST))
 
     def _at(self, logits: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         """(1, labels, h, w) -> (*size) uint8."""

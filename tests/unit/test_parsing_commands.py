@@ -11,6 +11,8 @@ from fashion_rag.miniature import examples
 from fashion_rag.miniature.trained import PARSER
 from PIL import Image
 
+from . import peak
+
 pytest.importorskip("transformers")
 PEOPLE = PARSER.parent.parent / "examples" / "people"
 
@@ -81,3 +83,26 @@ def test_the_shipped_parser_is_small_and_says_how_it_was_made():
     assert list(record["stages"]) == ["parser"]
     assert record["held_out"]["people"] == 300
     assert record["held_out"]["mean_iou"] >= 0.85
+
+
+LARGE = """
+from PIL import Image
+from fashion_rag.adapter.person.parsing import load_parser
+from fashion_rag.miniature.trained import PARSER
+people = PARSER.parents[1] / "examples" / "people"
+person = Image.open(people / "drawn_top" / "photo.jpg")
+photo = Image.new("RGB", (12000, 9000), (200, 205, 210))
+photo.paste(person.resize((6750, 9000)), (2600, 0))
+labels = load_parser(PARSER).labels_of(photo)
+assert labels.shape == (9000, 12000)
+worn = ((labels >= 4) & (labels <= 7)).nonzero()
+print(peak(), int(worn[1].mean()), int(worn[0].mean()))
+"""
+
+
+@pytest.mark.skipif(not peak.AVAILABLE, reason="the peak is read from Linux' /proc")
+def test_a_large_photo_is_parsed_in_less_than_3_gb(record_figure):
+    """What is worn is found where the person was pasted."""
+    megabytes, across, down = peak.run(LARGE)
+    record_figure("memory of parsing 12,000 x 9,000 pixels, MB", megabytes, 3000)
+    assert 5500 < across < 6500 and 4000 < down < 7500
