@@ -94,3 +94,18 @@ def test_the_state_of_a_folder_changes_with_every_file_below_it(tmp_path):
         states.append(look())
     assert len(set(states)) == len(changes) + 1
     assert state_of_folder(folder / "missing") != state_of_folder(folder / "empty")
+
+
+def test_any_two_files_that_change_places_are_seen(tmp_path):
+    """A sum hides it where the hash of a whole is nearly the sum of its parts' hashes."""
+    for number in range(120):
+        (tmp_path / f"{number}.jpg").write_bytes(b"." * (number + 1))
+    before = state_of_folder(tmp_path)
+    for number in range(0, 120, 2):
+        one, two = (tmp_path / f"{n}.jpg" for n in (number, number + 1))
+        one.rename(tmp_path / "x")
+        two.rename(one)
+        (tmp_path / "x").rename(two)
+        after = state_of_folder(tmp_path)
+        assert after != before
+        before = after
