@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..adapter.garment.fidelity import fidelity_line, garment_fidelity
+from ..adapter.garment.fidelity import best_picture, fidelity_line
 from ..adapter.garment.garment_images import PREPROCESS
 from ..adapter.garment.prompts import PAPER_PROMPT, refuse_embeddings, split_prompt
 from ..adapter.headless.depth import parse_levels
@@ -267,21 +267,18 @@ def _nearest(
 ) -> Image.Image:
     """The picture whose painted garment is nearest to one of the photos; tells every score."""
     repainted = mask_tensor(mask)[0].numpy() >= THRESHOLD
-    parser = None if args.parser is None else load_parser(args.parser)
-    found = []
-    for picture in pictures:
-        region = repainted
-        if parser is not None:
-            region = masks_from_labels(parser.labels_of(picture), category, args.mask_mode).garment
-            region &= repainted
-        scores = garment_fidelity(
-            picture,
-            region if region.any() else repainted,
-            photos,
-            lambda some: encoder.encode_images(some).numpy(),
-        )
-        found.append(max(scores, key=lambda one: one.score))
-    best = max(range(len(found)), key=lambda place: found[place].score)
+    regions = [repainted] * len(pictures)
+    if args.parser is not None:
+        parser, person = load_parser(args.parser), args.person_number
+        for place, picture in enumerate(pictures):
+            masks = masks_from_labels(
+                parser.labels_of(picture), category, args.mask_mode, person=person
+            )
+            if (worn := masks.garment & repainted).any():
+                regions[place] = worn
+    best, found = best_picture(
+        pictures, regions, photos, lambda some: encoder.encode_images(some).numpy()
+    )
     for place, one in enumerate(found):
         write(fidelity_line(f"seed {(args.seed + place) % 2**64}", one, place == best))
     return pictures[best]

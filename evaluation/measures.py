@@ -6,6 +6,8 @@ import numpy as np
 from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import structural_similarity
 
+from ..pictures.boxes import box_of
+
 
 def ssim(picture: np.ndarray, truth: np.ndarray) -> float:
     """Structural similarity (Wang et al. 2004: Gaussian window, sigma 1.5), mean of the channels.
@@ -40,12 +42,6 @@ def colour_error(picture: np.ndarray, truth: np.ndarray, region: np.ndarray) -> 
         return np.nan
     means = [rgb2lab(pixels[region][None]).mean(axis=(0, 1)) for pixels in (picture, truth)]
     return float(deltaE_ciede2000(*means))
-
-
-def box_of(mask: np.ndarray) -> tuple[slice, slice]:
-    """The rows and columns of the smallest box around a mask (H, W)."""
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
 def masked_garment(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:

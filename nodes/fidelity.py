@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 from comfy_api.latest import io, ui
 from PIL import Image
 
-from ..adapter.garment.fidelity import fidelity_line, garment_fidelity
-from ..adapter.person.inpainting import THRESHOLD, fit_mask
-from ..pictures.tensors import rgb_on_white, to_pictures
+from ..adapter.garment.fidelity import best_picture, fidelity_line
+from ..adapter.person.inpainting import fit_mask
+from ..pictures.tensors import to_pictures
 from . import sockets
 from .references import check_garments
 from .retrieve import CATEGORY
@@ -55,8 +54,8 @@ class GarmentFidelity(io.ComfyNode):
     @classmethod
     def execute(cls, images, mask, garments, index) -> io.NodeOutput:
         check_garments(garments)
-        pictures = to_pictures(rgb_on_white(images))
-        masks = fit_mask(mask, (images.shape[1], images.shape[2])) >= THRESHOLD
+        pictures = to_pictures(images)
+        masks = fit_mask(mask, (images.shape[1], images.shape[2])).cpu().numpy()
         if len(masks) not in (1, len(pictures)):
             raise ValueError(
                 f"There are {len(pictures)} pictures and {len(masks)} masks: connect one mask for "
@@ -66,16 +65,12 @@ class GarmentFidelity(io.ComfyNode):
             photo if cut is None else _cut(photo, cut)
             for photo, cut in zip(garments.photos, garments.masks, strict=True)
         ]
-
-        def encode(photos: list[Image.Image]) -> np.ndarray:
-            return index.encoder.encode_images(photos).numpy()
-
-        found = []
-        for number, picture in enumerate(pictures):
-            hard = masks[number if len(masks) > 1 else 0].cpu().numpy()
-            scores = garment_fidelity(picture, hard, photos, encode)
-            found.append(max(scores, key=lambda one: one.score))
-        best = max(range(len(found)), key=lambda number: found[number].score)
+        best, found = best_picture(
+            pictures,
+            list(masks) if len(masks) > 1 else [masks[0]] * len(pictures),
+            photos,
+            lambda some: index.encoder.encode_images(some).numpy(),
+        )
         text = "\n".join(
             fidelity_line(f"picture {number + 1}", one, number == best)
             for number, one in enumerate(found)

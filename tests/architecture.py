@@ -25,7 +25,7 @@ ARROWS = {
         *("pictures", "retriever", "training"),
     },
     "demo": {"adapter", "comfyui_server", "miniature", "pictures", "retriever"},
-    "evaluation.miniature": {"adapter", "evaluation", "miniature"},
+    "evaluation.miniature": {"adapter", "evaluation", "miniature", "pictures"},
     "evaluation": {"adapter", "pictures", "retriever", "training"},
     "miniature": {"adapter", "training"},
     "training": {"adapter", "pictures", "retriever"},

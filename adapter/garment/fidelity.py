@@ -14,6 +14,7 @@ from PIL import Image
 from scipy.ndimage import binary_erosion, gaussian_filter, label
 from scipy.optimize import linear_sum_assignment
 
+from ...pictures.boxes import box_of
 from ...pictures.colour_difference import ciede2000, lab_of
 
 Encode = Callable[[Sequence[Image.Image]], np.ndarray]
@@ -65,30 +66,35 @@ def garment_fidelity(
     Raises:
         ValueError: a mask of another size, or empty.
     """
-    hard = np.asarray(mask) >= 0.5
-    if hard.shape != (picture.height, picture.width):
-        raise ValueError(
-            f"The mask has {hard.shape[::-1]} pixels, the picture {picture.size}: connect the mask "
-            "of this picture."
-        )
-    if not hard.any():
-        raise ValueError("The mask is empty: it has to show where the garment is in the picture.")
-    pieces = [_piece(picture.convert("RGB"), hard)]
-    pieces += [_piece(photo.convert("RGB"), garment_of_photo(photo)) for photo in photos]
-    vectors = np.asarray(encode([Image.fromarray(_on_white(*piece)) for piece in pieces]))
-    palettes = [_palette(*piece) for piece in pieces]
-    textures = [_texture(*piece) for piece in pieces]
-    found = []
-    for n in range(1, len(pieces)):
-        difference = _colour_difference(palettes[0], palettes[n])
-        parts = {
-            "cosine": float(max(0.0, vectors[0] @ vectors[n])),
-            "colour": float(np.exp(-difference / _FAR)),
-            "texture": float(np.exp(-np.abs(textures[0] - textures[n]).mean())),
-        }
-        score = sum(WEIGHTS[name] * value for name, value in parts.items())
-        found.append(Fidelity(score=score, difference=difference, **parts))
-    return found
+    painted, *garments = _looks([_painted(picture, mask), *map(_garment, photos)], encode)
+    return [_fidelity(painted, garment) for garment in garments]
+
+
+def best_picture(
+    pictures: Sequence[Image.Image],
+    masks: Sequence[np.ndarray],
+    photos: Sequence[Image.Image],
+    encode: Encode,
+) -> tuple[int, list[Fidelity]]:
+    """Find the picture whose painted garment is nearest to one of some garment photos.
+
+    Args:
+        pictures, masks, photos: at least one; see `garment_fidelity`. masks: one a picture.
+
+    Returns:
+        The place of the best picture, and of every picture the fidelity to the photo nearest to it.
+
+    Raises:
+        ValueError: a mask of another size than its picture, or empty.
+    """
+    pieces = [*map(_painted, pictures, masks), *map(_garment, photos)]
+    looks = _looks(pieces, encode)
+    painted, garments = looks[: len(pictures)], looks[len(pictures) :]
+    found = [
+        max((_fidelity(one, garment) for garment in garments), key=lambda each: each.score)
+        for one in painted
+    ]
+    return max(range(len(found)), key=lambda place: found[place].score), found
 
 
 def fidelity_line(name: str, found: Fidelity, best: bool = False) -> str:
@@ -116,14 +122,58 @@ def garment_of_photo(photo: Image.Image) -> np.ndarray:
     regions = np.zeros(np.add(alike.shape, 2), np.int32)
     label(np.pad(alike, 1, constant_values=True), output=regions)
     garment = regions[1:-1, 1:-1] != regions[0, 0]
-    if not garment.any() or garment[_box(garment)].mean() < _FILLED:
+    if not garment.any() or garment[box_of(garment)].mean() < _FILLED:
         return np.ones_like(garment)
     return garment
 
 
+@dataclass(frozen=True)
+class _Look:
+    """What is compared of a garment: the encoder's vector, main colours and texture."""
+
+    vector: np.ndarray
+    palette: np.ndarray
+    texture: np.ndarray
+
+
+def _looks(pieces: Sequence[tuple[np.ndarray, np.ndarray]], encode: Encode) -> list[_Look]:
+    vectors = encode([Image.fromarray(_on_white(*piece)) for piece in pieces])
+    return [
+        _Look(np.asarray(vector), _palette(*piece), _texture(*piece))
+        for vector, piece in zip(vectors, pieces, strict=True)
+    ]
+
+
+def _fidelity(painted: _Look, garment: _Look) -> Fidelity:
+    difference = _colour_difference(painted.palette, garment.palette)
+    parts = {
+        "cosine": float(max(0.0, painted.vector @ garment.vector)),
+        "colour": float(np.exp(-difference / _FAR)),
+        "texture": float(np.exp(-np.abs(painted.texture - garment.texture).mean())),
+    }
+    score = sum(WEIGHTS[name] * value for name, value in parts.items())
+    return Fidelity(score=score, difference=difference, **parts)
+
+
+def _painted(picture: Image.Image, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    hard = np.asarray(mask) >= 0.5
+    if hard.shape != (picture.height, picture.width):
+        raise ValueError(
+            f"The mask has {hard.shape[::-1]} pixels, the picture {picture.size}: connect the mask "
+            "of this picture."
+        )
+    if not hard.any():
+        raise ValueError("The mask is empty: it has to show where the garment is in the picture.")
+    return _piece(picture.convert("RGB"), hard)
+
+
+def _garment(photo: Image.Image) -> tuple[np.ndarray, np.ndarray]:
+    return _piece(photo.convert("RGB"), garment_of_photo(photo))
+
+
 def _piece(picture: Image.Image, hard: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The garment cut out by its box, at the common size: (h, w, 3) uint8 and (h, w) bool."""
-    rows, columns = _box(hard)
+    rows, columns = box_of(hard)
     box = (columns.start, rows.start, columns.stop, rows.stop)
     scale = _SIDE / max(box[2] - box[0], box[3] - box[1])
     size = (max(8, round((box[2] - box[0]) * scale)), max(8, round((box[3] - box[1]) * scale)))
@@ -132,12 +182,6 @@ def _piece(picture: Image.Image, hard: np.ndarray) -> tuple[np.ndarray, np.ndarr
     inside = np.asarray(shape) >= 128
     surely = binary_erosion(inside, iterations=2)  # without the seam to what is beside it
     return np.asarray(part), surely if surely.any() else np.ones(inside.shape, bool)
-
-
-def _box(hard: np.ndarray) -> tuple[slice, slice]:
-    """The rows and columns of the smallest box around what is true."""
-    rows, columns = (np.flatnonzero(hard.any(axis=axis)) for axis in (1, 0))
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def _on_white(pixels: np.ndarray, inside: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from torch import nn
 
 from ...adapter.garment.checkpoints import write_safetensors
 from ...miniature.fabrics import PATTERNS
-from ..measures import box_of
+from ...pictures.boxes import box_of
 
 SIZE = (128, 96)
 """Height and width of the pictures that it was trained on."""
