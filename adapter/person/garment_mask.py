@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.ndimage import find_objects, label, maximum_filter
+from scipy.ndimage import binary_fill_holes, find_objects, label, maximum_filter
 
 from .masks import (
     CATEGORIES,
@@ -30,6 +30,8 @@ MUCH = 0.7
 _SPECK = 0.05
 _LEAST = 0.004
 """Of the picture: what is smaller is no person, but a speck on an empty wall."""
+_HOLE = 0.001
+"""Of the picture: a hole in a mask that is no larger is not meant."""
 _ABOVE = 0.3
 _HEADS = [LABELS[name] for name in ("face", "hair", "hat")]
 # Nose, eyes, ears, in OpenPose's numbers.
@@ -98,11 +100,12 @@ def masks_from_labels(
             notes.append("the pose has nobody where this person stands, and is not used")
     others = (labels > 0) & ~own
     found = _masks(np.where(own, labels, 0), others, category, mode, grow, keypoints)
-    if found.mask.any():
-        share = (found.mask & own).sum() / own.sum()
+    mask = found.mask | (_specks_in(found.mask) & ~others)
+    if mask.any():
+        share = (mask & own).sum() / own.sum()
         if share > MUCH:
             notes.append(f"the mask covers {share:.0%} of the person")
-    return GarmentMasks(found.mask, found.garment, found.keep, (*notes, *found.notes))
+    return GarmentMasks(mask, found.garment, found.keep & ~mask, (*notes, *found.notes))
 
 
 def masks_from_masks(
@@ -224,6 +227,16 @@ def _masks(labels, others, category, mode, grow, keypoints) -> GarmentMasks:
     if _touches_face(mask, labels, keypoints):
         notes.append("the mask touches the face")
     return GarmentMasks(mask, garment, keep, tuple(notes))
+
+
+def _specks_in(mask: np.ndarray) -> np.ndarray:
+    """What a mask (H, W) leaves out all around and is too small to be meant: a parser's specks,
+    which would stay in the picture as dots of the old cloth."""
+    holes = np.zeros(mask.shape, dtype=np.int32)
+    label(binary_fill_holes(mask) & ~mask, output=holes)
+    small = np.bincount(holes.flatten()) <= _HOLE * mask.size
+    small[0] = False
+    return small[holes]
 
 
 def _empty(size: tuple[int, ...], note: str) -> GarmentMasks:

@@ -111,6 +111,19 @@ def test_nobody_and_nothing_are_said():
     assert not found.mask.any() and note.startswith("nothing of upper_body is there (hair, pants,")
 
 
+@pytest.mark.parametrize("mode", ["mask", "garment"])
+def test_a_parsers_specks_are_repainted_and_gaps_are_not(mode):
+    """Dots of the old cloth would stay; a hole of some size is the wall behind a bent arm."""
+    labels = LABELS_OF_ONE.copy()
+    labels[150:158, 180:190] = 0
+    labels[160:164, 200:204] = LABELS["hair"]
+    labels[200:240, 160:190] = 0
+    found = masks_from_labels(labels, "upper_body", mode, grow=0)
+    assert found.mask[150:158, 180:190].all() and found.mask[160:164, 200:204].all()
+    assert not found.keep[160:164, 200:204].any()
+    assert not found.mask[210:230, 170:180].any()
+
+
 def test_much_of_the_person_is_said():
     (note,) = masks_from_labels(LABELS_OF_ONE, "outfit", "mask").notes
     assert "the mask covers 8" in note and "% of the person" in note
