@@ -2,7 +2,8 @@
 
 A feed is read into products, one for each photo of an article, with the columns of a catalogue's
 table: id, caption, category, price and currency, brand, size, stock, item_group_id (shared by the
-views of one article). Columns that mean none of these keep their names.
+views of one article). Columns that mean none of these keep their names; a price beside a sale price
+becomes `original_price`.
 """
 
 from __future__ import annotations
@@ -178,9 +179,19 @@ def _plain(name: str) -> str:
 
 
 def _meant(row: Mapping[str, str], mapping: Mapping[str, str]) -> dict[str, str]:
-    values: dict[str, str] = {}
-    for name, value in row.items():
-        values[mapping.get(name) or name.strip()] = value.strip()
+    values = {mapping[name]: value.strip() for name, value in row.items() if name in mapping}
+    others = {n.strip(): v.strip() for n, v in row.items() if n not in mapping and v.strip()}
+    plain = {_plain(name): value for name, value in others.items()}
+    for meaning, value in values.items():
+        if not value:  # a row without `sale_price` has a `price`
+            known = (plain.get(_plain(name)) for name in COLUMNS[meaning])
+            values[meaning] = next(filter(None, known), "")
+    for name, value in others.items():
+        meaning = _plain(name).replace(" ", "_")
+        if meaning not in values:
+            values[name] = value
+        elif value != values[meaning]:
+            values[f"original_{meaning}"] = value
     if "item_group_id" not in values and "id" in values:
         values["item_group_id"] = ""
     return values
@@ -201,10 +212,10 @@ def _columns(values: Mapping[str, str], choose) -> dict[str, str]:
         "product_type": kind,
         "description": re.sub(r"\s+", " ", description).strip()[:2000],
     }
-    price = columns.pop("price", "")
-    if price:
-        number, currency = parse_price(price) or (price, "")
-        found |= {"price": number, "currency": currency}
+    for name in ("original_price", "price"):
+        if price := columns.pop(name, ""):
+            number, currency = parse_price(price) or (price, "")
+            found |= {name: number, "currency": currency}
     stock = columns.pop("stock", "")
     if stock:
         known = {"in stock": "1", "in_stock": "1", "out of stock": "0", "out_of_stock": "0"}

@@ -38,6 +38,19 @@ GOOGLE = """<?xml version="1.0"?>
 """
 
 
+TSV = """id\ttitle\tdescription\timage_link\tadditional_image_link\tavailability\tprice\t\
+sale_price\tbrand\tproduct_type\tsize\titem_group_id\tgtin
+T1-S\tRock "Lina", blau\t"Leicht,
+in ""A-Linie"" geschnitten\tund weit"\thttps://cdn.example/t1.jpg\t\
+"https://cdn.example/t1_b.jpg,https://cdn.example/t1_c.jpg"\tin_stock\t20.00 USD\t15.00 USD\t\
+Acme\t"Clothing > Skirts"\tS\tT1\t4006381333931
+T1-M\tRock "Lina", blau\t\thttps://cdn.example/t1.jpg\t\tin_stock\t20.00 USD\t15.00 USD\t\
+Acme\tClothing > Skirts\tM\tT1\t4006381333948
+T2\tPullover\tWarm\thttps://cdn.example/t2.jpg\t\tout of stock\t1,299.00 USD\t\t\
+Bolt\tClothing > Sweaters\tOne size\t\t4006381333955
+"""
+
+
 def picture(path, colour="red"):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (30, 40), colour).save(path)
@@ -74,6 +87,47 @@ def test_google_merchant_xml(tmp_path):
     assert columns["id"] == "A1_2"
     assert (columns["price"], columns["currency"], columns["stock"]) == ("59.00", "EUR", "1")
     assert (columns["category"], columns["color"]) == ("lower_body", "sand")
+
+
+def test_google_merchant_tsv(tmp_path):
+    """With a byte-order mark, names without `g:`, and quotes that hold a tab and a line's end."""
+    feed = tmp_path / "feed.tsv"
+    feed.write_bytes(TSV.replace("\n", "\r\n").encode("utf-8-sig"))
+    for name in ("t1.jpg", "t1_b.jpg", "t1_c.jpg", "t2.jpg"):
+        picture(tmp_path / "shop" / name)
+    report = import_feed(feed, tmp_path / "shop")
+    assert report.missing == []
+    skirt, back, side, pullover = table(tmp_path / "shop")
+    assert [row["file"] for row in (skirt, back, side, pullover)] == [
+        "t1.jpg", "t1_b.jpg", "t1_c.jpg", "t2.jpg"
+    ]  # fmt: skip
+    assert skirt["caption"] == 'Rock "Lina", blau'
+    assert skirt["description"] == 'Leicht, in "A-Linie" geschnitten und weit'
+    assert {row["item_group_id"] for row in (skirt, back, side)} == {"T1"}
+    assert pullover["item_group_id"] == ""
+    assert (skirt["price"], skirt["original_price"], skirt["currency"]) == ("15.00", "20.00", "USD")
+    assert (pullover["price"], pullover["currency"]) == ("1299.00", "USD"), "no sale of this one"
+    assert [skirt["size"], skirt["stock"]] == ["S, M", "2"], "one photo of both sizes"
+    assert [pullover["size"], pullover["stock"]] == ["One size", "0"]
+    assert [skirt["category"], pullover["category"]] == ["lower_body", "upper_body"]
+    assert [skirt["brand"], skirt["gtin"]] == ["Acme", "4006381333931"]
+    assert len(read_catalogue(tmp_path / "shop").garments) == 4
+
+
+@pytest.mark.parametrize(
+    "names", [("price", "sale_price"), ("sale_price", "price"), ("Regular price", "Sale price")]
+)
+def test_a_sale_price_goes_before_the_price_and_an_empty_one_does_not(tmp_path, names):
+    rows = [["20.00", "15.00"], ["30.00", ""], ["40.00", "40.00"]]
+    if names[0] == "sale_price":
+        rows = [row[::-1] for row in rows]
+    lines = [["id", "image_link", *names], *([f"{n}", f"{n}.jpg", *r] for n, r in enumerate(rows))]
+    (tmp_path / "feed.csv").write_text("\n".join(map(",".join, lines)))
+    columns = [one.columns for one in read_feed(tmp_path / "feed.csv").products]
+    assert [one["price"] for one in columns] == ["15.00", "30.00", "40.00"]
+    kept = "Regular price" if names[1] == "Sale price" else "original_price"
+    assert columns[0][kept] == "20.00"
+    assert "original_price" not in columns[1]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
