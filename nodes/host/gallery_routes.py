@@ -1,8 +1,9 @@
 """HTTP routes under /fashion_rag/ for the gallery on the node and the catalogue in the side bar.
 
 Everything is named by an index of the nodes' own list and by garment ids, never by a path, and
-nothing is written. The work is done off the event loop by one thread. While a graph runs, it takes
-at most a twentieth of the time, so that a page which asks without end does not slow it down.
+nothing is written. The work is done off the event loop by one thread, from reading the disk to
+writing the answer's JSON or hashing a picture. While a graph runs, it takes at most a twentieth of
+the time, so that a page which asks without end does not slow it down.
 """
 
 from __future__ import annotations
@@ -191,13 +192,14 @@ def _error(status: int, error: Exception) -> web.Response:
 
 
 async def _indexes(request: web.Request) -> web.Response:
-    names = await worker.run(lambda: list(folders.entries("indexes")))
-    return web.json_response({"indexes": names})
+    return _json(
+        await worker.run(lambda: json.dumps({"indexes": list(folders.entries("indexes"))}))
+    )
 
 
 async def _describe(request: web.Request) -> web.Response:
     name = request.match_info["name"]
-    return web.json_response(await worker.run(lambda: gallery.describe(library.index(name))))
+    return _json(await worker.run(lambda: json.dumps(gallery.describe(library.index(name)))))
 
 
 async def _browse(request: web.Request) -> web.Response:
@@ -205,10 +207,10 @@ async def _browse(request: web.Request) -> web.Response:
     start, count = _number(asked, "start", 0), _number(asked, "count", 100)
     category, where = asked.get("category", ""), asked.get("where", "")
 
-    def work() -> dict[str, Any]:
-        return gallery.browse(library.index(name), start, count, category, where)
+    def work() -> str:
+        return json.dumps(gallery.browse(library.index(name), start, count, category, where))
 
-    return web.json_response(await worker.run(work))
+    return _json(await worker.run(work))
 
 
 async def _search(request: web.Request) -> web.Response:
@@ -219,10 +221,12 @@ async def _search(request: web.Request) -> web.Response:
     name = request.match_info["name"]
     if request.content_type != _JSON:
         raise ValueError(f"The request is {request.content_type}: expected {_JSON}.")
-    if (request.content_length or 0) > _MOST_BODY:
-        raise ValueError(f"The request has {request.content_length} bytes: at most {_MOST_BODY}.")
+    size = request.content_length or 0
+    text = await request.text() if size <= _MOST_BODY else ""
+    if max(size, len(text)) > _MOST_BODY:  # the length may be untold
+        raise ValueError(f"The request has {size or len(text)} bytes: at most {_MOST_BODY}.")
     try:
-        body = json.loads(await request.text())
+        body = json.loads(text)
     except ValueError as error:
         raise ValueError(f"The request is no JSON: {error}") from error
     if not isinstance(body, dict) or not isinstance(body.get("query"), dict):
@@ -233,16 +237,15 @@ async def _search(request: web.Request) -> web.Response:
     fields = body["query"]
     if like is not None:  # a query needs words, these are not looked for
         fields = {**fields, "text": like}
-    query = gallery.query_of(fields)
 
-    def work() -> dict[str, Any]:
-        index = library.index(name)
+    def work() -> str:
+        query, index = gallery.query_of(fields), library.index(name)
         if like is not None:
-            return gallery.more_like(index, like, query)
-        return gallery.search(index, library.encoder(index), query)
+            return json.dumps(gallery.more_like(index, like, query))
+        return json.dumps(gallery.search(index, library.encoder(index), query))
 
     found = await worker.search(page[:80], number, work)
-    return web.Response(status=204) if found is None else web.json_response(found)
+    return web.Response(status=204) if found is None else _json(found)
 
 
 async def _thumbnail(request: web.Request) -> web.Response:
@@ -257,7 +260,7 @@ async def _thumbnail(request: web.Request) -> web.Response:
             return index.index.thumbnail_file(row)
         return _jpeg(index.thumbnail(index.garments_at(index.rows_of_ids([identity]))[0]))
 
-    return _picture(request, await worker.run(work))
+    return await _picture(request, work)
 
 
 async def _photo(request: web.Request) -> web.Response:
@@ -272,7 +275,7 @@ async def _photo(request: web.Request) -> web.Response:
         photo.thumbnail((PHOTO_SIZE, PHOTO_SIZE))
         return _jpeg(photo)
 
-    return _picture(request, await worker.run(work))
+    return await _picture(request, work)
 
 
 def _jpeg(picture: Any) -> bytes:
@@ -281,8 +284,14 @@ def _jpeg(picture: Any) -> bytes:
     return file.getvalue()
 
 
-def _picture(request: web.Request, data: bytes) -> web.Response:
-    tag = f'"{sha256(data).hexdigest()[:32]}"'
+async def _picture(request: web.Request, read: Callable[[], bytes]) -> web.Response:
+    """A JPEG file that `read` gives in the thread, or 304 where the page has it."""
+
+    def work() -> tuple[bytes, str]:
+        data = read()
+        return data, f'"{sha256(data).hexdigest()[:32]}"'
+
+    data, tag = await worker.run(work)
     headers = {
         "ETag": tag,
         "Cache-Control": "private, max-age=300, must-revalidate",
@@ -291,6 +300,10 @@ def _picture(request: web.Request, data: bytes) -> web.Response:
     if request.headers.get("If-None-Match") == tag:
         return web.Response(status=304, headers=headers)
     return web.Response(body=data, content_type="image/jpeg", headers=headers)
+
+
+def _json(text: str) -> web.Response:
+    return web.Response(text=text, content_type=_JSON)
 
 
 def _number(asked: Any, name: str, default: int) -> int:

@@ -7,13 +7,16 @@ prints one JSON object: the name of each check and the traceback of its failure,
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import importlib.util
 import json
 import sys
 import tempfile
+import threading
 import traceback
 from pathlib import Path
+from types import SimpleNamespace
 
 if __name__ == "__main__":
     COMFYUI, PACK, MODEL, ENCODER, SIGLIP = map(Path, sys.argv[1:])
@@ -28,7 +31,10 @@ if __name__ == "__main__":
     import comfy.sample
     import comfy.utils
     import folder_paths
+    import server
     import torch
+    from aiohttp import web
+    from aiohttp.test_utils import TestClient, TestServer
     from PIL import Image
 
     spec = importlib.util.spec_from_file_location(
@@ -36,7 +42,7 @@ if __name__ == "__main__":
     )
     sys.modules["pack"] = importlib.util.module_from_spec(spec)
 
-    from pack.nodes.host import encoders, memory, model_folder, unet
+    from pack.nodes.host import encoders, gallery_routes, memory, model_folder, unet
     from pack.nodes.host.progress import progress_bar
     from pack.nodes.models import FashionUNetLoader
     from pack.retriever.encoders.open_clip import load_encoder
@@ -367,6 +373,55 @@ def check_a_changed_u_net_is_loaded_again():
         assert fingerprint(path.name) == former and fingerprint(None) != linked
         path.write_bytes(b"more")
         assert fingerprint(path.name) != former
+
+
+def check_that_the_page_is_answered_off_the_event_loop():
+    """The loop's thread neither reads the index and its photos, nor hashes a picture."""
+    at_work: list[tuple[str, str]] = []
+
+    def note(event: str, arguments: tuple) -> None:
+        if event in ("open", "os.scandir", "os.listdir", "sqlite3.connect"):
+            at_work.append((str(arguments[0]), threading.current_thread().name))
+
+    def hashed(data: bytes):
+        at_work.append(("a hash", threading.current_thread().name))
+        return hashlib.sha256(data)
+
+    async def ask(paths: list[str]) -> list[int]:
+        app = web.Application()
+        app.add_routes(stand_in.routes)
+        async with TestClient(TestServer(app)) as client:
+            states = [(await client.get(f"/fashion_rag{path}")).status for path in paths]
+            body = {"query": {"text": "a red coat", "k": 3}}
+            states.append((await client.post("/fashion_rag/index/off/search", json=body)).status)
+            return states
+
+    queue = SimpleNamespace(currently_running={})
+    stand_in = SimpleNamespace(routes=web.RouteTableDef(), prompt_queue=queue)
+    with tempfile.TemporaryDirectory() as name:
+        store = Path(name) / "store"
+        for number, photo in enumerate(photos()[:3]):
+            (store / "catalogues" / "off").mkdir(parents=True, exist_ok=True)
+            photo.save(store / "catalogues" / "off" / f"{number}.png")
+        (store / "encoders").mkdir()
+        (store / "encoders" / ENCODER.name).symlink_to(ENCODER)
+        build_index(store / "catalogues" / "off", store / "indexes" / "off", load_encoder(ENCODER))
+        folder_paths.add_model_folder_path("fashion_rag", str(store))
+        picture = "/index/off/{}?id=0.png"
+        paths = ["/indexes", "/index/off", "/index/off/garments"]
+        paths += [picture.format(kind) for kind in ("thumbnail", "photo")]
+        server.PromptServer.instance = stand_in  # there is none without a running server
+        sys.addaudithook(note)
+        try:
+            with Replaced(gallery_routes, sha256=hashed):
+                gallery_routes.add_routes()
+                states = asyncio.run(ask(paths))
+        finally:
+            del server.PromptServer.instance
+        work = [(what, thread) for what, thread in at_work if what == "a hash" or name in what]
+    assert states == [200] * 6, states
+    assert len([what for what, _ in work if what == "a hash"]) == 2 and len(work) > 6, work
+    assert {thread.rpartition("_")[0] for _, thread in work} == {"fashion-rag-gallery"}, work
 
 
 def pixels_of(vision, images) -> tuple:
