@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -21,7 +23,7 @@ from .layouts import (
     category_of,
     passed_over,
 )
-from .table import FIELDS, PhotoNames, Table, choose_table, is_named_table
+from .table import FIELDS, PhotoNames, Table, choose_table, is_named_table, may_be_table
 
 __all__ = [
     "Catalogue",
@@ -30,6 +32,7 @@ __all__ = [
     "read_catalogue",
     "safe_path",
     "state_of_catalogue",
+    "without_garbage_collection",
 ]
 
 STRONGEST = 2.0
@@ -70,6 +73,20 @@ class Catalogue:
     notes: tuple[str, ...] = ()
 
 
+@contextmanager
+def without_garbage_collection() -> Iterator[None]:
+    """Pause the search for cycles: among the millions of small objects of a large catalogue there
+    are none, and looking through all of them again and again takes longer than reading it."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@without_garbage_collection()
 def read_catalogue(root: Path) -> Catalogue:
     """List the garments below `root` in the order of their paths; no photo is opened.
 
@@ -96,7 +113,8 @@ def read_catalogue(root: Path) -> Catalogue:
     passed = passed_over(files)
     photos = sorted(file for file in files if file not in passed)
     names = PhotoNames(root, photos)
-    table, others = choose_table([root / file for file in files if "/" not in file], names)
+    top = [file for file in files if "/" not in file and may_be_table(file)]
+    table, others = choose_table([root / file for file in top], names)
     if table:
         passed[table.path.name] = TABLE
     rejects += [
@@ -203,7 +221,8 @@ def _stays_inside(root: Path, file: str) -> bool:
 
 
 def _garment(file: str, row: Mapping[str, str]) -> Garment:
-    folder = category_of(file.split("/", 1)[0])
+    top, slash, _ = file.partition("/")
+    folder = category_of(top) if slash else ""
     return Garment(
         id=row.get("id") or file,
         file=file,

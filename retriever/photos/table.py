@@ -51,6 +51,11 @@ class Table:
         return f"{self.path.name} line {line}"
 
 
+def may_be_table(file: str) -> bool:
+    """Whether a file has the ending of a table or a spreadsheet."""
+    return file.lower().endswith((*SUFFIXES, *SPREADSHEETS))
+
+
 def is_named_table(file: str) -> bool:
     """Whether a file has the name of a catalogue's table, in any letter case."""
     path = PurePosixPath(file)

@@ -10,12 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from ...files import sha256_of_file
-from ..photos.catalogue import Catalogue, Garment, Reject, safe_path
+from ..photos.catalogue import (
+    Catalogue,
+    Garment,
+    Reject,
+    safe_path,
+    without_garbage_collection,
+)
 from ..store.index import GarmentIndex
 from ..store.records import Line, text_of
 
 State = tuple[int, int, str]
 """What tells whether a photo has changed: its size in bytes, mtime_ns, and sha256 in hex."""
+
+_quoted = json.encoder.encode_basestring_ascii
 
 COUNTED = ("added", "changed", "renamed", "described", "removed")
 
@@ -48,6 +56,7 @@ class Plan:
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTED, 0))
 
 
+@without_garbage_collection()
 def compare(
     index: GarmentIndex,
     catalogue: Catalogue,
@@ -63,7 +72,7 @@ def compare(
         left_out: the manifest's entries for photos that were taken out and stay out.
         check_content: read every photo, also those of the same size and time.
     """
-    plan = Plan()
+    plan, root = Plan(), str(catalogue.root)
     old = {text_of(line.file): line for line in index.lines()}
     files = {garment.file for garment in catalogue.garments}
     gone = {file: line for file, line in old.items() if file not in files}
@@ -76,7 +85,7 @@ def compare(
     fresh: list[tuple[Garment, State, Line | None]] = []
     for garment in catalogue.garments:
         line = old.get(garment.file)
-        state = _state(catalogue.root, garment.file, line, check_content)
+        state = _state(root, garment.file, line, check_content)
         if state is None:
             plan.rejects.append(Reject(garment.file, "can't be read at the moment"))
             if line is None:
@@ -144,20 +153,23 @@ def _is_described_anew(garment: Garment, name: str, line: Line) -> bool:
     told = (name, garment.category, garment.caption)
     if told != tuple(text_of(text or "") for text in (line.id, line.category, line.caption)):
         return True
-    # As RecordWriter writes it; another order of the columns is no other description.
-    if json.dumps(dict(garment.metadata)) == line.metadata:
+    if not garment.metadata:
+        return line.metadata != "{}"
+    # As RecordWriter writes it, but faster; another order of the columns is no other description.
+    pairs = (f"{_quoted(name)}: {_quoted(value)}" for name, value in garment.metadata.items())
+    if f"{{{', '.join(pairs)}}}" == line.metadata:
         return False
     return json.loads(line.metadata) != garment.metadata
 
 
-def _state(root: Path, file: str, line: Line | None, check_content: bool) -> State | None:
+def _state(root: str, file: str, line: Line | None, check_content: bool) -> State | None:
     """What a photo is now; None where it can't be read at the moment."""
     try:
-        stat = os.stat(os.path.join(root, file))
+        stat = os.stat(f"{root}/{file}")
         now = (stat.st_size, stat.st_mtime_ns)
         if line is not None and not check_content and now == (line.bytes, line.mtime_ns):
             return *now, line.content
-        return *now, sha256_of_file(safe_path(root, file), read_anew=True)
+        return *now, sha256_of_file(safe_path(Path(root), file), read_anew=True)
     except OSError:
         return None
 
