@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import shutil
@@ -10,23 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from fashion_rag.commands import encoder as encoder_cli
-from fashion_rag.commands import index as cli
 from fashion_rag.retriever.encoders import hub
 from PIL import Image
 
+from .index_commands import run
 from .retriever_fakes import draw_catalogue, write_tiny_encoder
 
 torch.set_num_threads(1)
-
-
-def run(*words: str | Path) -> None:
-    parser = argparse.ArgumentParser()
-    subparsers = parser.add_subparsers(required=True)
-    cli.add_commands(subparsers)
-    encoder_cli.add_commands(subparsers)
-    args = parser.parse_args([str(word) for word in words])
-    args.run(args)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import shutil
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from fashion_rag.retriever.encoders.color_check import CARDS, check_text_image_pair
@@ -15,6 +14,7 @@ from fashion_rag.retriever.encoders.open_clip import OpenClipEncoder, load_encod
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from .encoder_folders import changed, noise_photos
 from .retriever_fakes import TINY, ColourEncoder, write_tiny_encoder
 
 torch.set_num_threads(1)
@@ -38,20 +38,11 @@ def broken(folder, tmp_path) -> Path:
 
 @pytest.fixture(scope="module")
 def photos() -> list[Image.Image]:
-    noise = np.random.default_rng(0)
-    sizes = [(90, 60), (33, 47), (32, 32), (5, 200)]
-    return [Image.fromarray(noise.integers(0, 256, (h, w, 3), dtype=np.uint8)) for w, h in sizes]
+    return noise_photos((90, 60), (33, 47), (32, 32), (5, 200))
 
 
 def rewrite(folder: Path, **changes) -> None:
-    config = json.loads(json.dumps(TINY))
-    for place, value in changes.items():
-        part = config
-        *path, last = place.split("__")
-        for name in path:
-            part = part[name]
-        part[last] = value
-    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    (folder / "open_clip_config.json").write_text(json.dumps(changed(TINY, **changes)))
 
 
 def test_as_open_clip_does_it(folder, encoder, photos, record_figure):

@@ -2,53 +2,29 @@
 
 from __future__ import annotations
 
-import argparse
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from fashion_rag.commands import index as cli
 from fashion_rag.retriever.store.index import GarmentIndex
 from PIL import Image
 
-from .retriever_fakes import draw_catalogue, write_tiny_encoder
+from .index_commands import build_shop, files, run, searching
 
 torch.set_num_threads(1)
 HEADER = "cosine  file  caption"
 
 
-def run(*words: str | Path | float) -> None:
-    parser = argparse.ArgumentParser()
-    cli.add_commands(parser.add_subparsers(required=True))
-    args = parser.parse_args([str(word) for word in words])
-    args.run(args)
-
-
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory) -> Path:
-    shop = tmp_path_factory.mktemp("shop")
-    photos = draw_catalogue(shop / "photos", 12)
-    rows = [f"{n:03}.png,g{n},{('hats', 'coats')[n % 2]},number {n},{n * 10}" for n in range(12)]
-    (photos / "garments.csv").write_text("\n".join(["file,id,category,caption,price", *rows]))
-    write_tiny_encoder(shop / "encoder")
-    options = ("--encoder", shop / "encoder", "--device", "cpu", "--unchecked")
-    run("index", "build", photos, shop / "index", *options)
-    return shop
+    folder = tmp_path_factory.mktemp("shop")
+    return build_shop(folder, 12, "caption,price", lambda n: f"number {n},{n * 10}")
 
 
 @pytest.fixture
 def search(shop, capsys):
-    def search(*words, index="index") -> list[str]:
-        capsys.readouterr()
-        run("index", "search", shop / index, *words, "--encoder", shop / "encoder")
-        return capsys.readouterr().out.splitlines()
-
-    return search
-
-
-def files(lines: list[str]) -> list[str]:
-    return [line.split()[1] for line in lines if line[:1] in "-0123456789" and ".png" in line]
+    return searching(shop, capsys)
 
 
 def test_options_come_before_and_after_the_text(shop, search, capsys):

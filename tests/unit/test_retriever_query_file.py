@@ -11,8 +11,7 @@ from fashion_rag.commands import search as command
 from fashion_rag.commands.query_file import LONGEST, read_queries
 from fashion_rag.retriever.query import Query
 
-from .retriever_fakes import draw_catalogue, write_tiny_encoder
-from .test_retriever_query_cli import files, run
+from .index_commands import build_shop, files, searching
 
 torch.set_num_threads(1)
 NAMES = ["navy", "linen", "coat", "boot"]
@@ -20,24 +19,13 @@ NAMES = ["navy", "linen", "coat", "boot"]
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory) -> Path:
-    shop = tmp_path_factory.mktemp("shop")
-    photos = draw_catalogue(shop / "photos", 24)
-    rows = [f"{n:03}.png,g{n},{('hats', 'coats')[n % 2]},{NAMES[n % 4]} {n}" for n in range(24)]
-    (photos / "garments.csv").write_text("\n".join(["file,id,category,caption", *rows]))
-    write_tiny_encoder(shop / "encoder")
-    options = ("--encoder", shop / "encoder", "--device", "cpu", "--unchecked")
-    run("index", "build", photos, shop / "index", *options)
-    return shop
+    folder = tmp_path_factory.mktemp("shop")
+    return build_shop(folder, 24, "caption", lambda n: f"{NAMES[n % 4]} {n}")
 
 
 @pytest.fixture
 def search(shop, capsys):
-    def search(*words) -> list[str]:
-        capsys.readouterr()
-        run("index", "search", shop / "index", *words, "--encoder", shop / "encoder")
-        return capsys.readouterr().out.splitlines()
-
-    return search
+    return searching(shop, capsys)
 
 
 def write_file(folder: Path, content: str | bytes, name: str = "queries.txt") -> Path:

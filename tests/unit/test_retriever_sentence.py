@@ -7,7 +7,6 @@ import shutil
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import transformers
@@ -16,6 +15,12 @@ from fashion_rag.retriever.encoders.sentence import SentenceEncoder
 from fashion_rag.retriever.upkeep.build import build_index
 from PIL import Image
 
+from .encoder_folders import (
+    check_a_pickle_is_not_read,
+    check_code_is_refused,
+    noise_photos,
+    rewrite,
+)
 from .retriever_fakes import draw_catalogue
 from .transformers_fakes import PROMPT, write_qwen_folder, write_words_tokenizer
 
@@ -36,19 +41,12 @@ def encoder(folder) -> SentenceEncoder:
 
 @pytest.fixture(scope="module")
 def photos() -> list[Image.Image]:
-    noise = np.random.default_rng(0)
-    sizes = [(90, 60), (33, 47), (64, 200)]
-    return [Image.fromarray(noise.integers(0, 256, (h, w, 3), dtype=np.uint8)) for w, h in sizes]
+    return noise_photos((90, 60), (33, 47), (64, 200))
 
 
 @pytest.fixture
 def broken(folder, tmp_path) -> Path:
     return shutil.copytree(folder, tmp_path / "broken")
-
-
-def rewrite(path: Path, change) -> None:
-    content = json.loads(path.read_text("utf-8")) if path.exists() else {}
-    path.write_text(json.dumps(change(content)))
 
 
 @torch.no_grad()
@@ -155,20 +153,12 @@ def of_type(kind: str):
     ],
 )
 def test_a_folder_with_code(broken, tmp_path, file, change, message):
-    """It is refused before anything of it is imported."""
-    trace = tmp_path / "trace"
-    (broken / "code.py").write_text(f"open({str(trace)!r}, 'w')\n")
     rewrite(broken / file, change)
-    with pytest.raises(ValueError, match=message):
-        load_encoder(broken)
-    assert not trace.exists()
+    check_code_is_refused(broken, tmp_path / "trace", message)
 
 
 def test_a_folder_with_a_pickle_only(broken):
-    (broken / "model.safetensors").unlink()
-    (broken / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'false'\ntR.")
-    with pytest.raises(FileNotFoundError, match=r"found: pytorch_model\.bin; a pickle is not read"):
-        load_encoder(broken)
+    check_a_pickle_is_not_read(broken)
 
 
 def test_a_model_of_texts_alone(tmp_path):

@@ -23,6 +23,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from .encoder_folders import (
+    changed,
+    check_a_pickle_is_not_read,
+    check_code_is_refused,
+    noise_photos,
+)
 from .retriever_fakes import draw_catalogue
 from .transformers_fakes import (
     KINDS,
@@ -49,9 +55,7 @@ def encoders(folders) -> dict[str, AutoModelEncoder]:
 
 @pytest.fixture(scope="module")
 def photos() -> list[Image.Image]:
-    noise = np.random.default_rng(0)
-    sizes = [(90, 60), (33, 47), (32, 32), (5, 200), (300, 301)]
-    return [Image.fromarray(noise.integers(0, 256, (h, w, 3), dtype=np.uint8)) for w, h in sizes]
+    return noise_photos((90, 60), (33, 47), (32, 32), (5, 200), (300, 301))
 
 
 @pytest.fixture
@@ -61,14 +65,7 @@ def broken(folders, tmp_path) -> Path:
 
 
 def rewrite(path: Path, **changes) -> None:
-    content = json.loads(path.read_text("utf-8"))
-    for place, value in changes.items():
-        part = content
-        *steps, last = place.split("__")
-        for step in steps:
-            part = part[step]
-        part[last] = value
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(changed(json.loads(path.read_text("utf-8")), **changes)))
 
 
 def image_processor(folder: Path):
@@ -301,9 +298,6 @@ def test_shards(broken, encoders, photos):
             load_encoder(broken)
 
 
-# --- folders that are none
-
-
 @pytest.mark.parametrize(
     ("file", "settings"),
     [
@@ -317,24 +311,16 @@ def test_shards(broken, encoders, photos):
     ],
 )
 def test_a_folder_with_code(broken, tmp_path, file, settings):
-    """It is refused before anything of it is imported."""
-    trace = tmp_path / "trace"
-    (broken / "code.py").write_text(f"open({str(trace)!r}, 'w')\n")
     path = broken / file
     content = json.loads(path.read_text()) if path.exists() else {}
     for key, value in settings.items():
         content[key] = {**content[key], **value} if key == "text_config" else value
     path.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=rf"{file} asks for code.*never run"):
-        load_encoder(broken)
-    assert not trace.exists()
+    check_code_is_refused(broken, tmp_path / "trace", rf"{file} asks for code.*never run")
 
 
 def test_a_folder_with_a_pickle_only(broken):
-    (broken / "model.safetensors").unlink()
-    (broken / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'false'\ntR.")
-    with pytest.raises(FileNotFoundError, match=r"found: pytorch_model\.bin; a pickle is not read"):
-        load_encoder(broken)
+    check_a_pickle_is_not_read(broken)
 
 
 def test_a_model_of_texts_alone(tmp_path):
