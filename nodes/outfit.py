@@ -1,4 +1,4 @@
-"""An outfit in words: one garment a line, each found in its own category."""
+"""The node for an outfit in words: one garment a line, each found in its own category."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from comfy_api.latest import io, ui
 from ..categories import CATEGORIES
 from ..pictures.contact_sheet import contact_sheet
 from ..retriever.outfit import Outfit, read_outfit, retrieve_outfit
-from ..retriever.query import Query
-from ..retriever.store.filters import parse_filter
 from . import sockets
 from .host.blocking import blocked
-from .retrieve import CATEGORY, QUERY_OPTIONS, found_photos, garments_of, lines_of
+from .query_inputs import QUERY_OPTIONS, filter_error, query_of
+from .retrieve import CATEGORY, found_photos, garments_of
 
 # These belong to one garment, not to an outfit.
 _OF_ONE_LINE = ("reference_images", "image_weight", "pinned")
@@ -77,52 +76,15 @@ class OutfitRetrieve(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, filter=None) -> bool | str:
-        try:
-            parse_filter(filter or "id = ''")
-        except ValueError as error:
-            return str(error)
-        return True
+        return filter_error(filter) or True
 
     @classmethod
     def fingerprint_inputs(cls, **_) -> int:
         return found_photos.number()
 
     @classmethod
-    def execute(
-        cls,
-        index,
-        text,
-        top_k,
-        negative_text="",
-        negative_weight=0.3,
-        chunks="together",
-        filter="",
-        min_score=-1.0,
-        diversity=0.0,
-        draw_from=0,
-        temperature=0.05,
-        draw_seed=0,
-        excluded="",
-        words=0.0,
-        auto_min_score=False,
-    ) -> io.NodeOutput:
-        lines = read_outfit(text)
-        options = Query(
-            text=text,
-            chunks=chunks,
-            negative=negative_text,
-            negative_weight=negative_weight,
-            where=filter,
-            k=top_k,
-            diversity=diversity,
-            draw_from=draw_from,
-            seed=draw_seed,
-            temperature=temperature,
-            excluded=lines_of(excluded),
-            min_score=min_score,
-            word_weight=words,
-            auto_min_score=auto_min_score,
-        )
+    def execute(cls, index, text, top_k, **options) -> io.NodeOutput:
+        lines, options = read_outfit(text), query_of(text, top_k, **options)
         outfit = retrieve_outfit(index.index, index.encoder, lines, options)
         hits = [hit for part in outfit.parts for hit in part.result.hits]
         garments = garments_of(index, hits)
@@ -144,7 +106,7 @@ class OutfitRetrieve(io.ComfyNode):
 
 
 def report(outfit: Outfit) -> str:
-    """One line a garment, then the notes."""
+    """Write one line for each garment, then the notes."""
     rows = [
         f"{part}: {hit.score:.4f}  {hit.garment.file}"
         for part in outfit.parts

@@ -1,4 +1,4 @@
-"""Nodes of the first stage: build an index of a catalogue, load it, search it by text."""
+"""The nodes of the first stage: build an index of a catalogue, load it, search it by text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from ..adapter.garment.garment_images import photos_to_batch
 from ..categories import CATEGORIES
 from ..files import check_file_name
 from ..pictures.references import shrink
-from ..pictures.tensors import to_pictures
 from ..retriever import gallery
 from ..retriever.backends import LocalBackend
 from ..retriever.encoders.recipe import PLAIN, RECIPES, as_built, with_recipe
@@ -25,7 +24,7 @@ from ..retriever.open_index import (
 )
 from ..retriever.photos.catalogue import Garment, strength_of
 from ..retriever.photos.cutouts import with_cutout
-from ..retriever.query import CHUNKS, MAX_POOL, Query, read_filter, retrieve
+from ..retriever.query import retrieve
 from ..retriever.search import Hit
 from ..retriever.store.index import GarmentIndex
 from ..retriever.store.manifest import MANIFEST
@@ -35,6 +34,7 @@ from .host import folders
 from .host.encoders import HostEncoder, open_encoder
 from .host.progress import progress_bar
 from .host.watch import Watch
+from .query_inputs import QUERY_OPTIONS, filter_error, query_of
 
 logger = logging.getLogger(__name__)
 
@@ -225,162 +225,14 @@ class GarmentIndexLoader(io.ComfyNode):
 
 
 def _states_of_index(path: Path) -> list:
-    """What changes when an index, the encoder that it names, or the place of its catalogue does."""
+    """Return what changes when an index, its encoder or the place of its catalogue does."""
     encoder, catalogue = names_of_index(path) or (None, None)
     place = folders.entries("catalogues").get(catalogue)
     return [str(path), state_of_index(path), folders.states("encoders", encoder), str(place)]
 
 
-QUERY_OPTIONS = [
-    io.Image.Input(
-        "reference_images",
-        optional=True,
-        tooltip="Photos of what the garment should look like, alone (with an empty text) or "
-        "together with the text: 'this jacket, but in red'.",
-    ),
-    io.Float.Input(
-        "image_weight",
-        default=0.3,
-        min=0.0,
-        max=1.0,
-        step=0.05,
-        optional=True,
-        advanced=True,
-        tooltip="What the reference images count against the text: 0 is the text alone, 1 the "
-        "images alone. Photos pull harder than words: try 0.2 to 0.4.",
-    ),
-    io.String.Input(
-        "negative_text",
-        default="",
-        optional=True,
-        advanced=True,
-        tooltip="What the garment should not look like. Taken off the text, so garments that "
-        "resemble it sink in the ranking; to shut something out, use filter.",
-    ),
-    io.Float.Input(
-        "negative_weight",
-        default=0.3,
-        min=0.0,
-        max=2.0,
-        step=0.05,
-        optional=True,
-        advanced=True,
-        tooltip="How much of negative_text is taken off. Above 0.5 little is left of the text.",
-    ),
-    io.Combo.Input(
-        "chunks",
-        options=list(CHUNKS),
-        default="together",
-        optional=True,
-        advanced=True,
-        tooltip="'together' reads the text whole, as the paper does. 'singly' reads each part "
-        "between commas, semicolons and line ends by itself and takes their mean, so that every "
-        "part counts the same.",
-    ),
-    io.String.Input(
-        "filter",
-        default="",
-        optional=True,
-        advanced=True,
-        tooltip="Search only garments whose columns in the catalogue's table match, such as: "
-        "price < 80 and brand in ['Acme', 'Bolt']",
-    ),
-    io.Float.Input(
-        "min_score",
-        default=-1.0,
-        min=-1.0,
-        max=1.0,
-        step=0.01,
-        optional=True,
-        advanced=True,
-        tooltip="Leave out garments of a lower cosine similarity. -1 takes all; between text and "
-        "photo 0.2 to 0.4 is usual.",
-    ),
-    io.Float.Input(
-        "diversity",
-        default=0.0,
-        min=0.0,
-        max=1.0,
-        step=0.05,
-        optional=True,
-        advanced=True,
-        tooltip="0 takes the best; more prefers garments that differ from those taken already "
-        "(maximal marginal relevance). Try 0.1 to 0.3.",
-    ),
-    io.Int.Input(
-        "draw_from",
-        default=0,
-        min=0,
-        max=MAX_POOL,
-        optional=True,
-        advanced=True,
-        tooltip="0 takes the best; more draws top_k garments at random from so many of the best.",
-    ),
-    io.Float.Input(
-        "temperature",
-        default=0.05,
-        min=0.0,
-        max=10.0,
-        step=0.01,
-        optional=True,
-        advanced=True,
-        tooltip="Only with draw_from: how evenly it draws, in units of cosine similarity. 0 takes "
-        "the best, 0.05 prefers them, 1 gives all about the same chance.",
-    ),
-    # Named `seed`, the page would give it a control that changes it after every run.
-    io.Int.Input(
-        "draw_seed",
-        default=0,
-        min=0,
-        max=0xFFFFFFFFFFFFFFFF,
-        optional=True,
-        advanced=True,
-        tooltip="Only with draw_from: another number, another draw. It stays as it is, so that "
-        "queueing again costs nothing.",
-    ),
-    io.String.Input(
-        "pinned",
-        default="",
-        multiline=True,
-        optional=True,
-        advanced=True,
-        tooltip="Ids of garments to take in any case, one a line, before all others. They count "
-        "towards top_k. Without a column id in the catalogue's table, the id is the file.",
-    ),
-    io.String.Input(
-        "excluded",
-        default="",
-        multiline=True,
-        optional=True,
-        advanced=True,
-        tooltip="Ids of garments never to take, one a line.",
-    ),
-    io.Float.Input(
-        "words",
-        default=0.0,
-        min=0.0,
-        max=1.0,
-        step=0.05,
-        optional=True,
-        advanced=True,
-        tooltip="How much the words of captions, brands and titles count beside the photos: 0 "
-        "goes by the photos alone, 1 by the words alone. With good captions try 0.25 to "
-        "0.5. An index in Milvus takes 0 only.",
-    ),
-    io.Boolean.Input(
-        "auto_min_score",
-        default=False,
-        optional=True,
-        advanced=True,
-        tooltip="Leave out garments that match worse than nearly all of the catalogue's own "
-        "captions match, as measured when the index was built, so that nothing is found "
-        "rather than a poor garment. Only for texts.",
-    ),
-]
-
-
 class TextGarmentRetrieve(io.ComfyNode):
-    """Searches the index by text, and by what else there is to go by."""
+    """Searches the index by text, reference images and filters."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -440,59 +292,15 @@ class TextGarmentRetrieve(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, category=None, filter=None) -> bool | str:
         # Free categories of a catalogue are allowed; an unknown one is reported by the search.
-        try:
-            read_filter(filter or "id = ''")
-        except ValueError as error:
-            return str(error)
-        return True
+        return filter_error(filter) or True
 
     @classmethod
     def fingerprint_inputs(cls, **_) -> int:
         return found_photos.number()
 
     @classmethod
-    def execute(
-        cls,
-        index,
-        text,
-        category,
-        top_k,
-        reference_images=None,
-        image_weight=0.3,
-        negative_text="",
-        negative_weight=0.3,
-        chunks="together",
-        filter="",
-        min_score=-1.0,
-        diversity=0.0,
-        draw_from=0,
-        temperature=0.05,
-        draw_seed=0,
-        pinned="",
-        excluded="",
-        words=0.0,
-        auto_min_score=False,
-    ) -> io.NodeOutput:
-        query = Query(
-            text=text,
-            chunks=chunks,
-            negative=negative_text,
-            negative_weight=negative_weight,
-            images=() if reference_images is None else tuple(to_pictures(reference_images)),
-            image_weight=image_weight,
-            category=None if category == ANY else category,
-            where=filter,
-            k=top_k,
-            diversity=diversity,
-            draw_from=draw_from,
-            seed=draw_seed,
-            temperature=temperature,
-            pinned=lines_of(pinned),
-            excluded=lines_of(excluded),
-            min_score=min_score,
-            word_weight=words,
-            auto_min_score=auto_min_score,
-        )
+    def execute(cls, index, text, category, top_k, **options) -> io.NodeOutput:
+        query = query_of(text, top_k, category=None if category == ANY else category, **options)
         (result,) = retrieve(index.index, index.encoder, [query])
         if not result.hits:
             raise ValueError(f"Nothing is found. {result.note}")
@@ -505,7 +313,7 @@ class TextGarmentRetrieve(io.ComfyNode):
 
 
 def garments_of(index: sockets.LoadedIndex, hits: Sequence[Hit]) -> sockets.RetrievedGarments:
-    """What was found, with its photos from the catalogue and their cut-outs."""
+    """Collect the garments found, with their photos from the catalogue and their cut-outs."""
     root = index.index.catalogue_root
     found_photos.seen(root / hit.garment.file for hit in hits)
     photos = [index.index.photo(hit.garment) for hit in hits]
@@ -526,18 +334,13 @@ def garments_of(index: sockets.LoadedIndex, hits: Sequence[Hit]) -> sockets.Retr
 def kept_photo(
     photo: Image.Image, mask: Image.Image | None
 ) -> tuple[Image.Image, Image.Image | None]:
-    """What travels of a photo and its mask: both of at most KEPT_MEGAPIXELS."""
+    """Shrink a photo and its mask to KEPT_MEGAPIXELS, the size that travels with the garments."""
     limit = sockets.KEPT_MEGAPIXELS
     return shrink(photo, limit), None if mask is None else shrink(mask, limit)
 
 
-def lines_of(text: str) -> tuple[str, ...]:
-    """The lines of a text, without empty ones: ids may hold commas and spaces."""
-    return tuple(line.strip() for line in text.splitlines() if line.strip())
-
-
 def own_strength(garment: Garment) -> float:
-    """The garment's own strength: the catalogue's column `strength`, 1 where there is none.
+    """Return the garment's own strength: the catalogue's column `strength`, 1 where it is empty.
 
     A value that is no number from 0 to 2 counts as 1: the column may mean something else.
     """
@@ -554,7 +357,7 @@ def own_strength(garment: Garment) -> float:
 
 
 def category_choices() -> list[str]:
-    """What `category` offers: any, the paper's three, and those of the indexes that are there."""
+    """List the choices of `category`: any, the paper's three, those of the indexes found."""
     own = {
         name for path in folders.entries("indexes").values() for name in categories_of_index(path)
     }

@@ -62,6 +62,17 @@ def test_filter_pins_and_exclusions(server, index):
     assert files(server, Search(index, **options)) == [plain[-1], plain[1], plain[2]]
 
 
+def test_typographic_quotes_in_a_filter(server, index):
+    """A word processor writes them; the other node that searches takes them as well."""
+    options = {"top_k": 2, "filter": "file < “jackets0”"}
+    graph = Search(index, **options)
+    found = files(server, graph)
+    assert len(found) == 2 and all(file < "jackets0" for file in found)
+    outfit = graph.add("OutfitRetrieve", index=graph.loaded, text=TEXT, **options)
+    graph.add("ProbeText", value=outfit[2])
+    assert [line.split()[-1] for line in lines(server, graph)] == found
+
+
 def test_minimum_score_and_why_there_are_fewer(server, index):
     plain = lines(server, Search(index, top_k=24))
     bound = float(plain[1].split()[0]) - 0.00005
