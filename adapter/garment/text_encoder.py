@@ -1,14 +1,46 @@
-"""Token vectors through a text encoder that takes nothing but token ids."""
+"""Loading a text encoder, and encoding token vectors with it though it takes only token ids."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
+
+from ...model_parts import variant_of, weights_of
+
+_PROJECTION = "text_projection.weight"
+
+
+def load_text_encoder(folder: Path) -> Any:
+    """Load the text encoder of a model folder, in transformers' layout.
+
+    One whose weights hold a projection, as a retriever's do, is loaded with it: transformers would
+    warn of a key that it did not expect.
+
+    Raises:
+        FileNotFoundError: the weights are missing.
+        OSError, ValueError: see `from_pretrained`.
+    """
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    config = CLIPTextConfig.from_pretrained(folder, local_files_only=True)
+    weights = weights_of(folder, "model")
+    with safe_open(weights, "pt") as file:
+        shape = file.get_slice(_PROJECTION).get_shape() if _PROJECTION in file.keys() else ()
+    projects = list(shape) == [config.projection_dim, config.hidden_size]
+    return (CLIPTextModelWithProjection if projects else CLIPTextModel).from_pretrained(
+        folder,
+        config=config,
+        variant=variant_of(weights),
+        local_files_only=True,
+        use_safetensors=True,
+    )
 
 
 def token_table(text_encoder: Any) -> torch.nn.Parameter:
-    """The token embeddings (vocabulary, width) of a transformers text encoder."""
+    """Return the token embeddings (vocabulary, width) of a transformers text encoder."""
     return text_encoder.get_input_embeddings().weight
 
 

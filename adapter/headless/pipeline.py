@@ -37,7 +37,7 @@ from ..garment.prompts import (
     weighted_parts,
     windows,
 )
-from ..garment.text_encoder import encode_vectors, token_table
+from ..garment.text_encoder import encode_vectors, load_text_encoder, token_table
 from ..person.cut_out import CONTEXT, CutOut, cut_out
 from ..person.framing import Framed, frame, to_picture, unframe
 from ..person.inpainting import CELL, prepare_inpainting
@@ -64,7 +64,7 @@ MODEL_INDEX = {
 
 
 class FashionRAGPipeline:
-    """Paints the person of a photo in the given garments.
+    """A pipeline that paints the person of a photo in given garments.
 
     The U-Net has 27 input channels (Fashion-RAG's own) or 9 (any SD inpainting model, which knows
     nothing of the pose).
@@ -125,7 +125,7 @@ class FashionRAGPipeline:
         """
         try:
             from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-            from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
+            from transformers import CLIPTokenizer, CLIPVisionModelWithProjection
         except ImportError as error:
             raise ImportError(
                 "the headless pipeline needs diffusers and transformers: "
@@ -154,14 +154,11 @@ class FashionRAGPipeline:
             low_cpu_mem_usage=False,
             **local,
         )
-        text_encoder, image_encoder = (
-            model.from_pretrained(
-                folder / part, variant=variant_of(weights_of(folder / part, "model")), **local
-            )
-            for model, part in (
-                (CLIPTextModel, "text_encoder"),
-                (CLIPVisionModelWithProjection, "image_encoder"),
-            )
+        text_encoder = load_text_encoder(folder / "text_encoder")
+        image_encoder = CLIPVisionModelWithProjection.from_pretrained(
+            folder / "image_encoder",
+            variant=variant_of(weights_of(folder / "image_encoder", "model")),
+            **local,
         )
         return cls(
             unet=network.to(device),
@@ -175,12 +172,12 @@ class FashionRAGPipeline:
 
     @property
     def device(self) -> torch.device:
-        """Where the U-Net is; the other models are taken to be there too."""
+        """The device of the U-Net; the other models are taken to be there too."""
         return self.unet.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """The U-Net's number format, and so that of the latents."""
+        """The dtype of the U-Net, and so of the latents."""
         return self.unet.dtype
 
     @torch.no_grad()
@@ -222,7 +219,7 @@ class FashionRAGPipeline:
                 file says, else "fit".
             levels: the official per-depth mode: only these depths of the U-Net (0 to 3) read the
                 pseudo-words, the others the paper's caption prompt. None: all read them.
-            guidance_scale: classifier-free guidance; at most 1 is without.
+            guidance_scale: of classifier-free guidance; 1 or less turns it off.
             height, width: of the canvas in pixels, multiples of 8.
             context: the canvas holds the mask with this margin, a fraction of its size on each side
                 (see `find_frames`); None: the whole photo, scaled to fit, as the official code.
@@ -281,7 +278,7 @@ class FashionRAGPipeline:
     def pseudo_words(
         self, garments: Sequence[Image.Image], preprocess: str | None = None
     ) -> torch.Tensor:
-        """Garment photos to pseudo-words (n, words, width): vision tower and inversion adapter."""
+        """Encode garment photos to pseudo-words (n, words, width) by vision tower and adapter."""
         mode = preprocess or self.adapter.metadata.get("preprocess", "fit")
         pixels = garment_pixels(
             photos_to_batch(garments), mode, self.image_encoder.config.image_size
@@ -293,7 +290,7 @@ class FashionRAGPipeline:
     def encode_prompt(
         self, parts: Sequence[str], garments: Sequence[torch.Tensor] = ()
     ) -> torch.Tensor:
-        """Text around pseudo-words to a context (1, 77 * windows, width); "" is `[""]`.
+        """Encode text around pseudo-words to a context (1, 77 * windows, width); `[""]` is empty.
 
         A token's weight scales how far its vector lies from that of the empty prompt at its place,
         as in ComfyUI.
@@ -324,7 +321,7 @@ class FashionRAGPipeline:
         return context.reshape(1, -1, context.shape[-1])
 
     def inpainting_channels(self, image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Mask and masked-image latents (b, 5, h/8, w/8) of `prepare_inpainting`'s inputs.
+        """Encode the inputs of `prepare_inpainting` to mask and image latents (b, 5, h/8, w/8).
 
         The latents are the mean of the VAE's posterior, so that a seed gives the same picture.
         """
@@ -337,7 +334,7 @@ class FashionRAGPipeline:
         return torch.cat([inputs.latent_mask.to(latents), latents], dim=1)
 
     def pose_channels(self, keypoints: np.ndarray | None, size: tuple[int, int]) -> torch.Tensor:
-        """Pose map (1, 18, h/8, w/8) for a U-Net that reads one, else (1, 0, h/8, w/8)."""
+        """Draw the pose map (1, 18, h/8, w/8); (1, 0, h/8, w/8) for a U-Net that reads none."""
         count = self.unet.config.in_channels - INPAINTING_CHANNELS
         shape = (1, count, size[0] // CELL, size[1] // CELL)
         if count == 0 or keypoints is None:
@@ -360,7 +357,7 @@ class FashionRAGPipeline:
         guidance_scale: float = 7.5,
         callback: Progress | None = None,
     ) -> torch.Tensor:
-        """DDIM from noise to latents (b, 4, h, w); section III-C, eta 0.
+        """Sample latents (b, 4, h, w) from noise by DDIM with eta 0; section III-C.
 
         Args:
             latents: (b, 4, h, w), standard normal.
@@ -425,7 +422,7 @@ class FashionRAGPipeline:
         return latents
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Latents to pictures (b, H, W, 3) float32 in 0..1 on the CPU."""
+        """Decode latents to pictures (b, H, W, 3) float32 in 0..1 on the CPU."""
         pixels = self.vae.decode(latents / self.vae.config.scaling_factor).sample
         return (pixels.float() / 2 + 0.5).clamp(0, 1).movedim(1, -1).cpu()
 
@@ -438,7 +435,7 @@ class FashionRAGPipeline:
 
 
 def _beside(empty: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-    """The unconditional rows before the conditional ones.
+    """Put the unconditional rows before the conditional ones.
 
     The empty prompt's one window is repeated to the same length, which attention does not notice.
     """
@@ -446,7 +443,7 @@ def _beside(empty: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
 
 
 def _load_unet(path: Path, config: dict[str, Any], dtype: torch.dtype) -> torch.nn.Module:
-    """A U-Net file in the architecture of `config`, its input channels being the file's own."""
+    """Load a U-Net file in the architecture of `config`, but with the file's own input channels."""
     from diffusers import UNet2DConditionModel
 
     weights, _ = load_tensors(path)

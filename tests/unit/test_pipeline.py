@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,14 @@ import pytest
 import torch
 from fashion_rag.adapter.garment import prompts
 from fashion_rag.adapter.garment.checkpoints import load_tensors, unet_diffusers_to_ldm
+from fashion_rag.adapter.garment.text_encoder import load_text_encoder, token_table
 from fashion_rag.adapter.headless.depth import context_at, cross_attentions, parse_levels
 from fashion_rag.adapter.headless.pipeline import FashionRAGPipeline
 from fashion_rag.adapter.person.framing import frame, unframe
 from fashion_rag.adapter.person.pose import photo_keypoints
 from fashion_rag.miniature.standin import make_standin
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 PROMPTS = json.loads((Path(__file__).parent.parent / "data/prompt_ids.json").read_text())
 PLACEHOLDER = 259  # "$</w>", what the official code puts where pseudo-words come
@@ -231,6 +233,39 @@ def test_half_precision_runs(folder, person, mask):
     assert result.dtype == torch.bfloat16
     assert bool(result.isfinite().all())
     assert half(person, mask, [garment("navy")], **SMALL).size == person.size
+
+
+@pytest.mark.parametrize(
+    ("key", "weights", "report"),
+    [
+        ("text_projection.weight", torch.zeros(64, 64), None),
+        ("text_projection.weight", torch.zeros(16, 64), "UNEXPECTED"),
+        ("no_weight_of_it", torch.zeros(1), "UNEXPECTED"),
+        ("text_model.final_layer_norm.bias", None, "MISSING"),
+    ],
+)
+def test_a_projection_is_no_cause_for_a_warning(folder, pipeline, tmp_path, key, weights, report):
+    """transformers reports the other keys of the text encoder, missing or unexpected."""
+    part = shutil.copytree(folder / "text_encoder", tmp_path / "text_encoder")
+    state = load_file(part / "model.safetensors")
+    (name,) = [n for n in state if n.endswith(key.removeprefix("text_model."))] or [key]
+    if weights is None:
+        del state[name]
+    else:
+        state[name] = weights
+    save_file(state, part / "model.safetensors", metadata={"format": "pt"})
+    messages: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: messages.append(record.getMessage())
+    logger = logging.getLogger("transformers")
+    logger.addHandler(handler)
+    try:
+        loaded = load_text_encoder(part)
+    finally:
+        logger.removeHandler(handler)
+    assert (report is None and not messages) or (report and report in messages[0]), messages
+    if report != "MISSING":
+        assert torch.equal(token_table(loaded), token_table(pipeline.text_encoder))
 
 
 def test_unfit_parts_are_named(folder, tmp_path):
