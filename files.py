@@ -1,4 +1,4 @@
-"""Writing files in one step, names, hashes and states of files: the one place for these.
+"""Writing files in one step; names, hashes and states of files.
 
 A file that is written through `atomic_file` is either whole or not there, and has the permissions
 that the process's umask gives. Hashes of large files are remembered by size and time, in memory
@@ -33,7 +33,7 @@ _DIRECTIONS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u206
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Give a path beside `path` to write to; afterwards it becomes `path`, flushed to the disk.
+    """Yield a path beside `path` to write to; afterwards it becomes `path`, flushed to the disk.
 
     The folder is made where it is missing. If the block raises, `path` stays as it was.
 
@@ -120,7 +120,7 @@ def check_file_name(name: str, what: str) -> str:
 
 
 def sha256_of_file(path: Path, read_anew: bool = False) -> str:
-    """The SHA-256 of a file's content in hex; read in blocks.
+    """Compute the SHA-256 of a file's content in hex; it is read in blocks.
 
     A large file is read again only after its size or time has changed, or with `read_anew`.
 
@@ -134,7 +134,7 @@ def sha256_of_file(path: Path, read_anew: bool = False) -> str:
 
 
 def remembered(purpose: str, paths: Sequence[Path], compute: Callable[[], str]) -> str:
-    """What `compute` returned for these files when it was last called, while none has changed.
+    """Return what `compute` last returned for these files, or call it if one has changed since.
 
     Args:
         purpose: tells values of the same files apart.
@@ -157,7 +157,7 @@ def remembered(purpose: str, paths: Sequence[Path], compute: Callable[[], str]) 
 
 
 def state_of_file(path: Path) -> tuple[str, int, int]:
-    """Plain values that change when the file does: its path, size in bytes and time in ns.
+    """Return plain values that change when the file does: its path, size in bytes, time in ns.
 
     A file that is not there, or can't be looked at, is a state of its own (size -1).
     """
@@ -169,7 +169,7 @@ def state_of_file(path: Path) -> tuple[str, int, int]:
 
 
 def state_of_folder(folder: Path, passed_over: Collection[str] = ()) -> int:
-    """A number that changes with the names, sizes and times of the files below a folder.
+    """Return a number that changes with the names, sizes and times of the files below a folder.
 
     It is made to be compared within one process: another gives another number. No file is opened.
     Names that start with a dot are passed over, and links to folders are not followed; a folder
@@ -209,7 +209,7 @@ def state_of_folder(folder: Path, passed_over: Collection[str] = ()) -> int:
 
 
 def cache_folder() -> Path:
-    """Where what can be made again is kept: FASHION_RAG_CACHE, else the user's cache folder."""
+    """Return the folder for what can be made again: FASHION_RAG_CACHE, or the user's cache."""
     if named := os.environ.get("FASHION_RAG_CACHE"):
         return Path(named)
     base = os.environ.get("LOCALAPPDATA" if os.name == "nt" else "XDG_CACHE_HOME")

@@ -1,4 +1,4 @@
-"""Files of a model folder in diffusers layout: what its parts' weights and tokenizer are called.
+"""Files of a model folder in diffusers layout: the weights of its parts, and its tokenizer.
 
 Both the adapter and the retriever read such folders, and so do the nodes.
 """
@@ -16,7 +16,7 @@ TOKENIZER = "tokenizer"
 
 
 def weights_of(part: Path, stem: str) -> Path:
-    """The weights of one part, such as `vae`: `STEM.safetensors`, else its fp16 variant.
+    """Find the weights of one part, such as `vae`: `STEM.safetensors`, else its fp16 variant.
 
     Args:
         stem: `model` for transformers' parts, `diffusion_pytorch_model` for diffusers'.
@@ -37,12 +37,12 @@ def weights_of(part: Path, stem: str) -> Path:
 
 
 def variant_of(weights: Path) -> str | None:
-    """What `from_pretrained` calls the file `weights_of` found: None, or "fp16"."""
+    """Return the `variant` of `from_pretrained` for the file `weights_of` found: None or "fp16"."""
     return "fp16" if weights.name.endswith(".fp16.safetensors") else None
 
 
 def tokenizer_of(folder: Path) -> Path:
-    """The folder of a model folder's tokenizer files.
+    """Find the folder of a model folder's tokenizer files.
 
     A model folder without one, as the shipped miniature, gets CLIP's from the user's cache folder,
     where open_clip's vocabulary is written the first time.

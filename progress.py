@@ -1,4 +1,4 @@
-"""How long work reports what it has done: one signature for every callback."""
+"""The signature of progress callbacks, by which long work reports what it has done."""
 
 from __future__ import annotations
 
@@ -9,4 +9,4 @@ Progress = Callable[[int, int], None]
 
 
 def silent(done: int, total: int) -> None:
-    """A `Progress` that reports nothing."""
+    """Report nothing: a `Progress` for callers that want none."""

@@ -24,6 +24,7 @@ MILVUS = "milvus==2.3.5"
 
 
 def main(arguments: list[str]) -> int:
+    """Set up, then run the demo or the checks and tests; return the exit status."""
     if sys.version_info < (3, 10):  # noqa: UP036
         return stop(f"Python 3.10 or newer is needed; this is {sys.version.split()[0]}.")
     if not arguments or arguments[0] not in EXTRAS:
@@ -44,7 +45,7 @@ def main(arguments: list[str]) -> int:
 
 
 def environment() -> str:
-    """The Python to use: the active virtual environment's, or that of `.venv`, made if need be."""
+    """Return the Python to use: the active environment's, or that of `.venv`, made if missing."""
     # conda's base environment is no project's own, and often active unasked.
     conda = os.environ.get("CONDA_DEFAULT_ENV", "base") != "base"
     if sys.prefix != sys.base_prefix or (conda and sys.prefix == os.environ.get("CONDA_PREFIX")):
@@ -58,7 +59,7 @@ def environment() -> str:
 
 
 def install(python: str, command: str) -> None:
-    """Install what the command needs, unless that was done with these very requirements."""
+    """Install what the command needs, unless it was done with the same requirements already."""
     prefix = subprocess.run(
         [python, "-c", "import sys; print(sys.prefix)"], capture_output=True, text=True, check=True
     ).stdout.strip()
@@ -87,25 +88,30 @@ def install(python: str, command: str) -> None:
 
 
 def has(python: str, name: str) -> bool:
+    """Tell whether a Python has a module."""
     check = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({name!r}) is None)"
     return run(python, "-c", check) == 0
 
 
 def need(*command: str) -> None:
+    """Run a command, and end the program if it fails."""
     code = run(*command)
     if code:
         sys.exit(stop(f"{' '.join(command)} failed; see its message above.", code))
 
 
 def run(*command: str, cwd: Path | None = None) -> int:
+    """Run a command, and return its exit status."""
     return subprocess.run(command, cwd=cwd).returncode
 
 
 def say(text: str) -> None:
+    """Print a line on what is being done."""
     sys.stderr.write(f"quickstart: {text}\n")
 
 
 def stop(text: str, code: int = 2) -> int:
+    """Print a message, and return the exit status `code`."""
     sys.stderr.write(text + "\n")
     return code
 

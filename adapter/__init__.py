@@ -1,1 +1,4 @@
-"""From garments and a person to the image model's inputs; knows no ComfyUI, no retriever."""
+"""The method itself, from garments and a person to the image model's inputs.
+
+It imports neither ComfyUI nor the retriever.
+"""

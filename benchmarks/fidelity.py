@@ -36,7 +36,7 @@ from ..evaluation.miniature.patterns import garment_view, load_classifier
 from ..files import write_text
 from ..miniature.draw import draw_garment, draw_model
 from ..miniature.examples import SEED
-from ..miniature.trained import GUIDANCE, PARSER, SIZE, STEPS, WEIGHTS, model_folder
+from ..miniature.trained import GUIDANCE, PARSER, SIZE, STEPS, WEIGHTS, write_miniature
 from ..miniature.world import CATEGORIES, FIRST_TEST_NUMBER, make_garment, make_scene
 from ..retriever.encoders.open_clip import load_encoder
 
@@ -132,7 +132,7 @@ def main() -> None:
     classifier, human = load_classifier(CLASSIFIER), load_parser(PARSER)
     rows, seconds = [], {"painting": 0.0, "scoring": 0.0}
     with tempfile.TemporaryDirectory() as folder:
-        model = model_folder(Path(folder) / "miniature")
+        model = write_miniature(Path(folder) / "miniature")
         pipeline, encoder = FashionRAGPipeline.from_pretrained(model), load_encoder(model)
 
         def encode(photos):

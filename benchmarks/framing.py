@@ -44,7 +44,7 @@ from ..evaluation.measures import colour_error
 from ..files import write_text
 from ..miniature.draw import FRAME, draw_garment, draw_model
 from ..miniature.examples import SEED
-from ..miniature.trained import GUIDANCE, SIZE, STEPS, model_folder
+from ..miniature.trained import GUIDANCE, SIZE, STEPS, write_miniature
 from ..miniature.world import CATEGORIES, FIRST_TEST_NUMBER, make_garment, make_scene
 from ..pictures.contact_sheet import contact_sheet
 
@@ -198,7 +198,7 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        pipeline = FashionRAGPipeline.from_pretrained(model_folder(Path(folder) / "miniature"))
+        pipeline = FashionRAGPipeline.from_pretrained(write_miniature(Path(folder) / "miniature"))
     rows: dict[str, list[tuple[str, float, int]]] = {column: [] for column in COLUMNS}
     for start in range(0, args.people, BATCH):
         numbers = range(FIRST + start, FIRST + min(start + BATCH, args.people))

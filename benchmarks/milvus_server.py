@@ -54,12 +54,12 @@ def main() -> None:
 def on_server(local: Path, folder: Path, uri: str, pid: int | None, kind: str) -> dict:
     """Push, compare and search."""
     from fashion_rag.retriever.backends import LocalBackend
-    from fashion_rag.retriever.milvus.connection import Place
+    from fashion_rag.retriever.milvus.connection import CollectionPlace
     from fashion_rag.retriever.milvus.sync import push
     from fashion_rag.retriever.open_index import open_index
     from fashion_rag.retriever.store.index import GarmentIndex
 
-    index, place = GarmentIndex.open(local), Place(f"bench_{kind}", uri, timeout=120)
+    index, place = GarmentIndex.open(local), CollectionPlace(f"bench_{kind}", uri, timeout=120)
     figures: dict = {"memory before, MB": memory(pid)}
     started = time.perf_counter()
     written = []

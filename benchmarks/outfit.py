@@ -28,7 +28,7 @@ from ..evaluation.miniature.patterns import garment_view, load_classifier
 from ..files import write_text
 from ..miniature.draw import FRAME, draw_garment, draw_model
 from ..miniature.examples import SEED
-from ..miniature.trained import GUIDANCE, SIZE, STEPS, WEIGHTS, model_folder
+from ..miniature.trained import GUIDANCE, SIZE, STEPS, WEIGHTS, write_miniature
 from ..miniature.world import CATEGORIES, FIRST_TEST_NUMBER, make_garment, make_scene
 from ..pictures.contact_sheet import contact_sheet
 
@@ -130,7 +130,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     classifier = load_classifier(CLASSIFIER)
     with tempfile.TemporaryDirectory() as folder:
-        pipeline = FashionRAGPipeline.from_pretrained(model_folder(Path(folder) / "miniature"))
+        pipeline = FashionRAGPipeline.from_pretrained(write_miniature(Path(folder) / "miniature"))
     rows: dict[str, list[dict[str, float]]] = {"truth": [], **{way: [] for way in WAYS}}
     tiles = []
     for number in range(args.people):

@@ -29,7 +29,7 @@ from fashion_rag.miniature.draw import draw_garment
 from fashion_rag.miniature.trained import WEIGHTS
 from fashion_rag.miniature.world import category_of, make_garment, numbers
 from fashion_rag.retriever.encoders.open_clip import load_encoder
-from fashion_rag.retriever.encoders.recipe import PROMPT, WithViews, views_of
+from fashion_rag.retriever.encoders.recipe import PROMPT, ViewsEncoder, views_of
 from PIL import Image
 
 CUTOFFS = (1, 3, 10)
@@ -129,7 +129,7 @@ def _figures(ranks: np.ndarray, plain: np.ndarray) -> Mapping[str, Any]:
 
 def _speeds(encoder: Any, photos: list[Image.Image]) -> dict[str, float]:
     """Photos a second, one run after the other; the plain encoder twice."""
-    runs = {"plain": encoder, "views": WithViews(encoder), "plain again": encoder}
+    runs = {"plain": encoder, "views": ViewsEncoder(encoder), "plain again": encoder}
     return {name: _speed(used.encode_images, photos) for name, used in runs.items()}
 
 

@@ -1,4 +1,4 @@
-"""Talking to a ComfyUI server: graphs in API form, their results, errors and pictures."""
+"""A client of a ComfyUI server: graphs in API form, their results, errors and pictures."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from PIL import Image
 RUN_SECONDS = 900
 
 
-class Refused(Exception):  # noqa: N818
-    """The server answered a prompt with an error before running it, or a node raised."""
+class PromptError(Exception):
+    """The server refused a prompt before running it, or a node raised an error."""
 
 
 class Node:
@@ -36,13 +36,14 @@ class Graph(dict):
     """A workflow in API form: `graph.add("KSampler", model=loader[0], ...)` returns a Node."""
 
     def add(self, class_type: str, **inputs: Any) -> Node:
+        """Add a node and return it; an input may be a Node, which links its first output."""
         number = str(len(self) + 1)
         inputs = {k: v[0] if isinstance(v, Node) else v for k, v in inputs.items()}
         self[number] = {"class_type": class_type, "inputs": inputs}
         return Node(number)
 
     def node(self, class_type: str) -> Node:
-        """The one node of this class."""
+        """Find the only node of this class."""
         (number,) = [n for n, node in self.items() if node["class_type"] == class_type]
         return Node(number)
 
@@ -61,13 +62,17 @@ class Result:
 
 
 class ServerProcess(Protocol):
-    """The process that answers a client: whether it still runs, and what it logged so far."""
+    """The process of a server, as far as a client needs it."""
 
     @property
-    def alive(self) -> bool: ...
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        ...
 
     @property
-    def log(self) -> str: ...
+    def log(self) -> str:
+        """What it has logged so far."""
+        ...
 
 
 class Client:
@@ -78,6 +83,11 @@ class Client:
         self.id = uuid.uuid4().hex
 
     def get(self, path: str, **query: Any) -> bytes:
+        """GET a path with a query, and return the body.
+
+        Raises:
+            OSError: no answer within 60 seconds, or one with an error status.
+        """
         url = f"http://{self.address}{path}"
         if query:
             url += "?" + urllib.parse.urlencode(query)
@@ -85,9 +95,11 @@ class Client:
             return answer.read()
 
     def json(self, path: str) -> Any:
+        """GET a path, and return the body's JSON value; raises as `get` does."""
         return json.loads(self.get(path))
 
     def post(self, path: str, body: Any) -> Any:
+        """POST a JSON value to a path, and return the body's, None without one; raises as `get`."""
         request = urllib.request.Request(
             f"http://{self.address}{path}",
             data=json.dumps(body).encode(),
@@ -101,7 +113,7 @@ class Client:
         """Queue a graph and return its prompt id.
 
         Raises:
-            Refused: the graph is not valid; the message holds every node's error.
+            PromptError: the graph is not valid; the message holds every node's error.
         """
         try:
             answer = self.post("/prompt", {"prompt": graph, "client_id": self.id})
@@ -110,13 +122,15 @@ class Client:
             lines = [f"{body['error']['message']}: {body['error']['details']}"]
             for node in body["node_errors"].values():
                 lines += [f"{e['message']}: {e['details']}" for e in node["errors"]]
-            raise Refused("\n".join(lines)) from None
+            raise PromptError("\n".join(lines)) from None
         if answer["node_errors"]:
-            raise Refused(json.dumps(answer["node_errors"]))
+            raise PromptError(json.dumps(answer["node_errors"]))
         return answer["prompt_id"]
 
     def wait(self, prompt_id: str, seconds: float | None = RUN_SECONDS) -> Result:
-        """Wait for a queued graph, whatever its end; seconds: at most so long, None: without end.
+        """Wait until a queued graph has ended, also with an error.
+
+        seconds: the longest wait; None: no limit.
 
         Raises:
             TimeoutError: it did not end in time; RuntimeError: the server ended.
@@ -150,36 +164,36 @@ class Client:
         """Run a graph to its end; seconds: see `wait`.
 
         Raises:
-            Refused: it is not valid, or a node raised; the message is the user's.
+            PromptError: it is not valid, or a node raised; the message is the user's.
         """
         result = self.wait(self.submit(graph), seconds)
         if result.status != "execution_success":
-            raise Refused(result.error or result.status)
+            raise PromptError(result.error or result.status)
         return result
 
     def error_of(self, graph: Graph) -> str:
-        """The error of a graph that must fail, before or while it runs; the server lives on."""
+        """Run a graph that must fail, before or while it runs, and return its error."""
         try:
             result = self.run(graph)
-        except Refused as error:
+        except PromptError as error:
             assert self.server.alive
             self.json("/system_stats")
             return str(error)
         raise AssertionError(f"The graph ran, an error was expected: {result.outputs}")
 
     def text(self, result: Result, node: Node) -> str:
-        """The text that a preview node or one of the pack's output nodes shows."""
+        """Return the text that a preview node or one of the pack's output nodes shows."""
         return "".join(result.outputs[node.number]["text"])
 
     def images(self, result: Result, node: Node) -> list[np.ndarray]:
-        """The pictures of an output node through /view, (H, W, 3) uint8."""
+        """Fetch the pictures of an output node through /view, each (H, W, 3) uint8."""
         return [
             np.asarray(Image.open(io.BytesIO(self.get("/view", **entry))).convert("RGB"))
             for entry in result.outputs[node.number]["images"]
         ]
 
     def listen(self):
-        """The websocket of this client: progress, previews, executed nodes."""
+        """Open this client's websocket: progress, previews, executed nodes."""
         import websocket
 
         return websocket.create_connection(

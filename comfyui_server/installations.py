@@ -27,6 +27,7 @@ class Host:
 
     @property
     def version(self) -> str:
+        """The version of ComfyUI, such as `0.28.0`."""
         text = (self.root / "comfyui_version.py").read_text(encoding="utf-8")
         return re.search(r'__version__ = "([^"]+)"', text)[1]
 
@@ -47,11 +48,12 @@ class Host:
         return Path(sys.executable)
 
     def has_flag(self, flag: str) -> bool:
+        """Tell whether this ComfyUI has a command line flag."""
         return f'"{flag}"' in (self.root / "comfy" / "cli_args.py").read_text(encoding="utf-8")
 
 
 def find_hosts() -> list[Host]:
-    """Every ComfyUI at COMFYUI_PATH, around the pack, and in comfy-cli's default workspace.
+    """Find every ComfyUI at COMFYUI_PATH, around the pack, and in comfy-cli's default workspace.
 
     Raises:
         FileNotFoundError: an entry of COMFYUI_PATH is no ComfyUI.
@@ -78,15 +80,15 @@ def _is_comfyui(path: Path) -> bool:
 
 
 def cache_folder() -> Path:
-    """Where tests keep what is made once: FASHION_RAG_CACHE, else ~/.cache/fashion-rag/tests."""
+    """Return where tests keep files for later: FASHION_RAG_CACHE, or ~/.cache/fashion-rag/tests."""
     named = os.environ.get("FASHION_RAG_CACHE")
     return Path(named) if named else Path.home() / ".cache" / "fashion-rag" / "tests"
 
 
 def optional_packages(python: Path) -> Path:
-    """A folder for PYTHONPATH with the pack's optional packages, installed once a Python version.
+    """Install the pack's optional packages, once a Python version; return their folder.
 
-    Their own dependencies are the host's (torch, numpy, transformers), so none is installed.
+    The folder is for PYTHONPATH. Their dependencies (torch, numpy, transformers) are the host's.
 
     Raises:
         RuntimeError: pip failed; the message holds its output.
@@ -116,7 +118,7 @@ def optional_packages(python: Path) -> Path:
 
 
 def has_gpu(python: Path) -> bool:
-    """Whether the PyTorch of a Python finds a GPU that it can compute on."""
+    """Tell whether the PyTorch of a Python finds a GPU that it can compute on."""
     test = "import torch as t; print(t.cuda.is_available() or t.backends.mps.is_available())"
     try:
         found = subprocess.run([python, "-c", test], capture_output=True, text=True, timeout=120)

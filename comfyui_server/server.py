@@ -1,4 +1,4 @@
-"""A ComfyUI server process of its own: a temporary base folder, a free port, a captured log."""
+"""A ComfyUI server in a process: a temporary base folder, a free port, a captured log."""
 
 from __future__ import annotations
 
@@ -60,10 +60,11 @@ class Server:
 
     @property
     def log(self) -> str:
+        """What the server has logged so far."""
         return self.log_file.read_text(encoding="utf-8", errors="replace")
 
     def start(self) -> Server:
-        """Start and wait until it answers.
+        """Start the server and wait until it answers.
 
         Raises:
             RuntimeError: it ended or stayed silent; the message holds the end of its log.
@@ -103,10 +104,11 @@ class Server:
 
     @property
     def alive(self) -> bool:
+        """Whether the server's process still runs."""
         return self.process is not None and self.process.poll() is None
 
     def stop(self, force: bool = False) -> None:
-        """End the whole process group; `force` gives it no time to tidy up (kill -9)."""
+        """End the whole process group; `force` gives it no time to tidy up (SIGKILL)."""
         if self.process is None:
             return
         if sys.platform == "win32":
@@ -127,7 +129,7 @@ class Server:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """A link, or a copy where links are not allowed (Windows without developer mode)."""
+    """Link `target` to `source`, or copy it where links are forbidden, as on some Windows."""
     try:
         target.symlink_to(source, target_is_directory=source.is_dir())
     except OSError:
@@ -136,6 +138,7 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def free_port() -> int:
+    """Return a TCP port that is free on 127.0.0.1 at present."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

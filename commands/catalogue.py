@@ -1,4 +1,4 @@
-"""`fashion-rag catalogue import`: a catalogue of a shop's product feed."""
+"""`fashion-rag catalogue import`: making a catalogue from a shop's product feed."""
 
 from __future__ import annotations
 

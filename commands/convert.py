@@ -1,4 +1,4 @@
-"""`fashion-rag convert`: a U-Net or adapter file into safetensors."""
+"""`fashion-rag convert`: converting a U-Net or adapter file to safetensors."""
 
 from __future__ import annotations
 

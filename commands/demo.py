@@ -1,7 +1,7 @@
-"""`fashion-rag demo`: from words to a dressed person, every stage of it on one contact sheet.
+"""`fashion-rag demo`: from words to a dressed person, every stage on one contact sheet.
 
 The trained miniature dresses a drawn person from a drawn catalogue; full-size weights do the same
-for photos. Through ComfyUI where one is found, else through the headless pipeline.
+for photos. It runs in a ComfyUI where one is found, else in the headless pipeline.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from ..comfyui_server.client import Refused
+from ..comfyui_server.client import PromptError
 from ..comfyui_server.installations import Host, find_hosts
 from ..demo.painters import Found, Headless, InComfyUI
 from ..demo.scene import (
@@ -64,7 +64,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run the main job and write the sheet.
+    """Run the demo and write the sheet.
 
     Raises:
         ValueError: an empty text, own photos without weights for them, nothing found, or the
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> None:
         catalogue = args.catalogue or draw_catalogue(folder / "catalogue", counting("drawing"))
         try:
             sheet = dress(args, host, models, catalogue, folder)
-        except (RuntimeError, TimeoutError, Refused) as error:
+        except (RuntimeError, TimeoutError, PromptError) as error:
             if host is None:
                 raise
             raise ValueError(f"{host.root}: {error}\nWithout it: --no-comfyui") from error
@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Refuse what can't be done, before anything is done."""
+    """Refuse what can't be done, before anything else is done."""
     if not args.text.strip():
         raise ValueError("The text is empty: say what the person should wear (--text).")
     check_own_photos(args.person, args.mask, args.catalogue, args.weights)
@@ -136,14 +136,14 @@ def dress(
 
 
 def note(models: Models, painter: Headless | InComfyUI) -> str:
-    """What painted the picture, for the foot of the sheet."""
+    """Say what painted the picture, for the foot of the sheet."""
     width, height = models.size
     how = f"{width}x{height} pixels, {models.steps} steps, {painter.title}"
     return f"Painted by {models.title}, {how}."
 
 
 def choose_host() -> Host | None:
-    """The first ComfyUI found that the pack supports."""
+    """Find the first ComfyUI that the pack supports; None without one."""
     hosts = find_hosts()
     for host in hosts:
         if tuple(map(int, host.version.split(".")[:2])) >= OLDEST:
@@ -164,7 +164,7 @@ def draw_sheet(
     result: Image.Image,
     foot: str,
 ) -> Image.Image:
-    """Garments with their scores above; person, mask and result below; what it is at the foot."""
+    """Draw the garments with their scores, then person, mask and result, and `foot` below them."""
     mask = mask.convert("L").resize(person.size)
     veil = Image.blend(person, Image.new("RGB", person.size, _VEIL), 0.75)
     masked = Image.composite(veil, person, mask)
@@ -182,7 +182,7 @@ def draw_sheet(
 
 
 def counting(what: str):
-    """A progress callback that counts on a terminal, and at the end elsewhere too."""
+    """Make a progress callback that counts on a terminal; elsewhere it writes the end alone."""
 
     def report(done: int, total: int) -> None:
         tell_progress(f"demo: {what} {done} of {total} garments", done == total)

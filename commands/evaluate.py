@@ -180,7 +180,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     out = args.out or args.json.with_suffix("")
     classifier = args.classifier or (CLASSIFIER if CLASSIFIER.is_file() else None)
     job = Job(
-        model=args.model or trained.model_folder(cache_folder() / "miniature-model"),
+        model=args.model or trained.write_miniature(cache_folder() / "miniature-model"),
         root=args.data or _test_world(),
         out=out,
         json=args.json,
@@ -251,7 +251,7 @@ def _classifier(args: argparse.Namespace) -> None:
         drawn = DrawnWorld.open(world)
         if drawn is None or drawn.seed == 0:
             raise ValueError(f"{world} is no drawn world, or the one that is evaluated (seed 0).")
-        model = args.model or trained.model_folder(cache_folder() / "miniature-model")
+        model = args.model or trained.write_miniature(cache_folder() / "miniature-model")
         vae = AutoencoderKL.from_pretrained(
             model / "vae", local_files_only=True, use_safetensors=True
         )
@@ -277,7 +277,7 @@ def _classifier(args: argparse.Namespace) -> None:
 
 
 def _test_world() -> Path:
-    """The drawn test world, drawn on the first use."""
+    """Return the folder of the drawn test world, which is drawn on the first use."""
     from tqdm import tqdm
 
     from ..miniature.dresscode import WORLD_VERSION, render

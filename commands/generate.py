@@ -1,4 +1,4 @@
-"""`fashion-rag generate`: from words and a catalogue's index to the dressed person, without a host.
+"""`fashion-rag generate`: from words and an index to the dressed person, without ComfyUI.
 
 Like the nodes, it joins retriever and adapter, which do not know each other.
 """
@@ -189,7 +189,7 @@ def add_commands(commands: Any) -> None:
 
 
 def _region(text: str) -> tuple[str, Path]:
-    """CATEGORY=FILE as its two parts."""
+    """Split CATEGORY=FILE into its two parts."""
     category, found, file = text.partition("=")
     if not (found and category.strip() and file):
         raise argparse.ArgumentTypeError(f"{text!r} is not CATEGORY=FILE, as upper_body=top.png is")
@@ -215,7 +215,7 @@ def _generate(args: argparse.Namespace) -> None:
 
 
 def _garments(args: argparse.Namespace) -> Image.Image:
-    """The person in the garments that one text finds."""
+    """Paint the person in the garments that one text finds."""
     if not args.text.strip():
         raise ValueError("--text is empty: say what the person should wear.")
     if (args.mask is None) == (args.parser is None):
@@ -265,7 +265,7 @@ def _nearest(
     photos: Sequence[Image.Image],
     encoder: Encoder,
 ) -> Image.Image:
-    """The picture whose painted garment is nearest to one of the photos; tells every score."""
+    """Choose the picture whose painted garment is most similar to a photo; write every score."""
     repainted = mask_tensor(mask)[0].numpy() >= THRESHOLD
     regions = [repainted] * len(pictures)
     if args.parser is not None:
@@ -285,7 +285,7 @@ def _nearest(
 
 
 def _outfit(args: argparse.Namespace) -> Image.Image:
-    """The person in an outfit, each garment in the region of its category."""
+    """Paint the person in an outfit, each garment in the region of its category."""
     for name in ("levels", "whole", "mask", "category"):
         if getattr(args, name):
             raise ValueError(f"--{name} does not go with --outfit: leave it out.")
@@ -349,7 +349,7 @@ def _pipeline(args: argparse.Namespace) -> FashionRAGPipeline:
 
 
 def _sampling(args: argparse.Namespace) -> dict[str, Any]:
-    """The options that every way of painting has."""
+    """Return the options that every way of painting has."""
     return {
         "prompt": args.prompt,
         "strength": args.strength,
@@ -369,7 +369,7 @@ def _parsed_mask(
     categories: set[str],
     keypoints: np.ndarray | None,
 ) -> np.ndarray:
-    """The mask (H, W) float32 in 0..1 that the parser makes for the garments found.
+    """Make the mask (H, W) float32 in 0..1 of the garments found, by the parser.
 
     Raises:
         ValueError: they are of several categories, or of one that masks don't know.
@@ -398,5 +398,5 @@ def _set_defaults(args: argparse.Namespace) -> None:
 
 
 def _own_encoder(model: Path) -> Path:
-    """The encoder that comes with a model folder: `encoder` in it, else its own CLIP."""
+    """Return the encoder that comes with a model folder: `encoder` in it, else its own CLIP."""
     return model / "encoder" if (model / "encoder").is_dir() else model

@@ -1,4 +1,4 @@
-"""`fashion-rag index`: build and info here, the other actions in upkeep, search and milvus."""
+"""`fashion-rag index build` and `info`; the other actions are in upkeep, search and milvus."""
 
 from __future__ import annotations
 

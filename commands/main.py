@@ -1,4 +1,4 @@
-"""The command `fashion-rag`: its subcommands, one module each, and what goes wrong in them."""
+"""The command `fashion-rag`: its subcommands, one module each, and the messages of their errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .terminal import tell
 COMMANDS = [catalogue, index, encoder, generate, mask, convert, train, evaluate, miniature]
 """The modules in the order of `fashion-rag --help`; each has `add_commands`."""
 
-if find_spec(f"{__package__.rpartition('.')[0]}.demo"):  # only a clone has it
+if find_spec(f"{__package__.rpartition('.')[0]}.demo"):  # in a clone; a wheel has no demo
     from . import demo
 
     COMMANDS.insert(0, demo)
@@ -32,14 +32,17 @@ _MEMORY = (
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong with the arguments in one line, without the usage of every option."""
+    """A parser that says in one line what is wrong with the arguments, without the usage."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message} (see `{self.prog} --help`)\n")
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The whole command line; every subcommand sets `run`, a function of the parsed arguments."""
+    """Build the whole command line.
+
+    Every subcommand sets `run`, a function of the parsed arguments.
+    """
     parser = _Parser(
         prog="fashion-rag",
         description="Retrieve garments by text and paint them onto a person's photo (Fashion-RAG).",
@@ -52,7 +55,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one subcommand. Returns 0, 1 for an error that the message explains, 130 for Ctrl-C."""
+    """Run one subcommand.
+
+    Returns:
+        The exit status: 0; 1 for an error that the message explains; 130 for Ctrl-C.
+    """
     for stream in (sys.stdout, sys.stderr):
         # What libraries print must not end a run either, whatever letters the terminal knows.
         if hasattr(stream, "reconfigure"):
@@ -78,8 +85,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def explanation(error: Exception) -> str | None:
-    """What to tell of an error of a file, a value, a package or a library; None: a fault of the
-    program, whose traceback is what a report needs."""
+    """Return the message for an error of a file, a value, a package or a library.
+
+    None: the error is a fault of the program, whose traceback a report needs.
+    """
     library = any(cls.__module__.split(".")[0] in _LIBRARIES for cls in type(error).__mro__)
     text = " ".join(str(error).split("\n\n")[0].splitlines()).strip()
     if isinstance(error, MemoryError) or "out of memory" in text.lower():

@@ -1,4 +1,4 @@
-"""`fashion-rag mask`: an inpainting mask from a photo or a label map, and keypoints."""
+"""`fashion-rag mask`: making an inpainting mask from a photo or a label map, and keypoints."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _mask(args: argparse.Namespace) -> None:
 
 
 def _of_photo(args: argparse.Namespace) -> np.ndarray:
-    """(H, W) uint8, 1 = repaint, of the photo."""
+    """Make the mask of the photo: (H, W) uint8, 1 = repaint."""
     photo = open_photo(args.photo)
     keypoints = _keypoints(args, (photo.height, photo.width))
     masks = parsed_mask(
@@ -65,7 +65,7 @@ def _of_photo(args: argparse.Namespace) -> np.ndarray:
 
 
 def _of_labels(args: argparse.Namespace) -> np.ndarray:
-    """(H, W) uint8, 1 = repaint, of the label map."""
+    """Make the mask of the label map: (H, W) uint8, 1 = repaint."""
     labels = read_labels(args.labels)
     frame = DRESSCODE_FRAME if args.paper else labels.shape
     keypoints = _keypoints(args, None if args.paper else frame)
@@ -84,7 +84,7 @@ def _of_labels(args: argparse.Namespace) -> np.ndarray:
 
 
 def _keypoints(args: argparse.Namespace, photo: tuple[int, int] | None) -> np.ndarray | None:
-    """Keypoints (18, 3) in pixels of the photo of (height, width), or of the file's own frame."""
+    """Read keypoints (18, 3) in pixels of a photo of (height, width), or of the file's frame."""
     if args.keypoints is None:
         return None
     found = read_pose(args.keypoints, photo=photo)

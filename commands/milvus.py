@@ -1,4 +1,4 @@
-"""`fashion-rag index push|pull`: an index as a collection in Milvus, and back."""
+"""`fashion-rag index push|pull`: copying an index to a Milvus collection, and back."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import re
 from pathlib import Path
 
-from ..retriever.milvus.connection import CONFIG, KINDS, TIMEOUT, Place
+from ..retriever.milvus.connection import CONFIG, KINDS, TIMEOUT, CollectionPlace
 from ..retriever.milvus.index import MilvusIndex
 from ..retriever.milvus.pull import pull
 from ..retriever.milvus.sync import push
@@ -23,7 +23,7 @@ def add_actions(actions: argparse._SubParsersAction) -> None:
 
 
 def describe(index: MilvusIndex) -> str:
-    """What a collection holds, for `fashion-rag index info`."""
+    """Write what a collection holds, for `fashion-rag index info`."""
     manifest, encoder = index.manifest, index.manifest["encoder"]
     counts = {name or "without a category": n for name, n in manifest["categories"].items()}
     return "\n".join(
@@ -68,11 +68,11 @@ def _add_pull(parser: argparse.ArgumentParser) -> None:
 
 def _push(args: argparse.Namespace) -> None:
     if (args.folder / CONFIG).is_file() and args.uri is None and args.collection is None:
-        place = Place.read(args.folder)
+        place = CollectionPlace.read(args.folder)
     else:
         name = args.collection or re.sub(r"\W", "_", args.folder.resolve().name, flags=re.ASCII)
         uri = EMBEDDED if args.uri is None else args.uri
-        place = Place(name, uri, args.database, args.timeout)
+        place = CollectionPlace(name, uri, args.database, args.timeout)
     with progress_bar() as progress:
         index = GarmentIndex.open(args.index)
         manifest = push(index, args.folder, place, kind=args.kind, progress=progress)

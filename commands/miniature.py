@@ -1,4 +1,4 @@
-"""`fashion-rag miniature ...`"""
+"""`fashion-rag miniature`: drawing the miniature's data and training its models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `mask` and `generate` share: the mask of a photo by a human parser."""
+"""The mask of a photo by a human parser, which `mask` and `generate` share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .terminal import MINIATURE, tell, whole_number
 
 
 def parser_folder(name: str) -> Path:
-    """The folder that an option names; `miniature` is the shipped one, see `model_folder`."""
+    """Return the folder that an option names; `miniature` is the shipped parser."""
     return PARSER if name == MINIATURE else Path(name)
 
 
@@ -53,7 +53,7 @@ def parsed_mask(
     person: int = 0,
     keypoints: np.ndarray | None = None,
 ) -> GarmentMasks:
-    """The masks of a photo; what is to be said about them goes to the terminal.
+    """Make the masks of a photo by a parser, and write notes on them to the terminal.
 
     Args:
         parser: a folder in transformers' layout.

@@ -1,4 +1,4 @@
-"""Queries in a file, one a line: texts, or objects in a file that ends in `.jsonl`."""
+"""Reading queries from a file, one a line: texts, or objects in a file that ends in `.jsonl`."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _MARK = b"\xef\xbb\xbf"  # that a file is UTF-8, as Windows writes it
 
 
 def read_queries(path: Path, base: Query) -> Iterator[tuple[int, Query]]:
-    """The queries of a file in UTF-8, each after the number of its line; empty lines are none.
+    """Yield the queries of a UTF-8 file, each after its line's number; empty lines are none.
 
     A line is a text, or in a file that ends in `.jsonl` an object such as
     `{"text": "red dress", "category": "dresses", "k": 5}` with fields of `Query`.
 
     Args:
-        base: what holds for all queries but for what their lines say.
+        base: the fields of all queries that their lines do not set.
 
     Raises:
         OSError: the file can't be read.

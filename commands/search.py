@@ -142,7 +142,7 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
 
 
 class _InPlaceOf(argparse.Action):
-    """An option which, where it is given, makes a positional argument one that may be missing."""
+    """An option that, if given, lets a positional argument be missing."""
 
     def __init__(self, *args: Any, other: argparse.Action, **options: Any):
         super().__init__(*args, **options)
@@ -183,7 +183,7 @@ def _search(args: argparse.Namespace) -> None:
 
 
 def _options(args: argparse.Namespace) -> Query:
-    """What holds for every query; its text stands in for theirs."""
+    """Return the fields that all queries share; its text is a placeholder."""
     auto = args.min_score == "auto"
     return Query(
         text="-",
@@ -226,7 +226,7 @@ def _write_lines(index: SearchBackend, encoder: Encoder, queries: Iterable[Numbe
 def _answers(
     index: SearchBackend, encoder: Encoder, batch: list[Numbered]
 ) -> Iterator[tuple[int, Query, dict[str, Any]]]:
-    """Every query's hits and note, or its error, which is none of the others'."""
+    """Answer a batch: every query's hits and note, or its own error."""
     try:
         results = retrieve(index, encoder, [query for _, query in batch])
     except ValueError as error:

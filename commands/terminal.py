@@ -1,4 +1,4 @@
-"""What the commands share: lines for any terminal, progress, numbers in range, files to write."""
+"""Shared by the commands: lines for any terminal, progress, argument types, files to write."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MINIATURE = "miniature"
 
 
 def model_folder(name: str) -> Path:
-    """The folder that an option names; `miniature` is the shipped one.
+    """Return the folder that an option names; `miniature` is the shipped one.
 
     In a clone a folder `miniature` is there, which is no model: a path such as `./miniature` always
     means a folder.
@@ -36,7 +36,7 @@ def model_folder(name: str) -> Path:
 
 
 def device_named(name: str) -> torch.device:
-    """The device that an option names; `auto` is a CUDA device where there is one, else the CPU.
+    """Return the device that an option names; `auto` is CUDA if it is there, else the CPU.
 
     Raises:
         argparse.ArgumentTypeError: there is no such device here.
@@ -67,7 +67,7 @@ def device_named(name: str) -> torch.device:
 
 
 def add_device_option(parser: argparse.ArgumentParser) -> None:
-    """Add `--device`, which is checked before anything is loaded; its value is a torch.device."""
+    """Add `--device`, a torch.device that is checked before anything is loaded."""
     parser.add_argument(
         "--device",
         type=device_named,
@@ -90,17 +90,17 @@ def add_encoder_options(parser: argparse.ArgumentParser, required: bool = True) 
 
 
 def encoder_of(args: argparse.Namespace) -> OpenClipEncoder | TowersEncoder:
-    """The encoder that the options name, on its device."""
+    """Load the encoder that the options name, on its device."""
     return load_encoder(args.encoder, args.device, dtype_on(args.device))
 
 
 def dtype_on(device: torch.device) -> torch.dtype:
-    """The precision in which models run on a device."""
+    """Return the dtype in which models run on a device."""
     return torch.float16 if device.type == "cuda" else torch.float32
 
 
 def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
-    """An argparse type: whole numbers from `low` to `high` (None: any)."""
+    """Return an argparse type for whole numbers from `low` to `high` (None: any)."""
 
     def read(text: str) -> int:
         try:
@@ -117,7 +117,7 @@ def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
 
 
 def number(low: float, high: float | None = None) -> Callable[[str], float]:
-    """An argparse type: finite numbers from `low` to `high` (None: any)."""
+    """Return an argparse type for finite numbers from `low` to `high` (None: any)."""
 
     def read(text: str) -> float:
         try:
@@ -132,7 +132,7 @@ def number(low: float, high: float | None = None) -> Callable[[str], float]:
 
 
 def picture_size(text: str) -> tuple[int, int]:
-    """An argparse type: `384x512` as (width, height)."""
+    """Parse `384x512` to (width, height), as an argparse type."""
     width, _, height = text.lower().partition("x")
     sides = [int(side) for side in (width, height) if side.isascii() and side.isdigit()]
     if len(sides) != 2 or not all(8 <= side <= 8192 for side in sides):
@@ -143,7 +143,7 @@ def picture_size(text: str) -> tuple[int, int]:
 
 
 def check_file(path: Path, option: str) -> None:
-    """Make sure that a file can be written, before hours are spent on what goes into it.
+    """Check that a file can be written, before hours are spent on its content.
 
     Raises:
         IsADirectoryError: it is a folder. OSError: its folder can't be written.
@@ -161,7 +161,7 @@ def check_file(path: Path, option: str) -> None:
 
 
 def check_picture(path: Path, option: str) -> None:
-    """Make sure that a picture can be written: see `check_file`, and the ending is a picture's.
+    """Check that a picture can be written (see `check_file`), and that its ending is a picture's.
 
     Raises:
         ValueError: the ending is none that a picture can be written with.
@@ -174,8 +174,11 @@ def check_picture(path: Path, option: str) -> None:
 
 
 def save_picture(picture: Image.Image, path: Path) -> Path:
-    """Write a picture in one step; where that fails at the last moment, to the folder of temporary
-    files, which is told. Returns where it is."""
+    """Write a picture in one step, and return where it is.
+
+    Where writing fails at the last moment, the picture goes to the folder of temporary files, with
+    a message.
+    """
     kind = Image.registered_extensions()[path.suffix.lower()]
     profile = srgb_profile() if picture.mode == "RGB" else None
     try:
@@ -192,7 +195,7 @@ def save_picture(picture: Image.Image, path: Path) -> Path:
 
 @contextlib.contextmanager
 def progress_bar(unit: str = " garments") -> Iterator[Progress]:
-    """A bar for a function that reports (done, total)."""
+    """Make a progress bar for a function that reports (done, total)."""
     from tqdm import tqdm
 
     with tqdm(unit=unit, dynamic_ncols=True) as bar:
@@ -207,7 +210,7 @@ def progress_bar(unit: str = " garments") -> Iterator[Progress]:
 
 
 def write(text: str) -> None:
-    """Print a line of the result; letters that the terminal doesn't know are escaped."""
+    """Print a line of the result; letters that the terminal can't show are escaped."""
     _put(sys.stdout, text + "\n")
 
 
@@ -217,7 +220,7 @@ def tell(text: str) -> None:
 
 
 def tell_progress(text: str, finished: bool) -> None:
-    """Rewrite a line on what is going on; elsewhere than on a terminal only the last one shows."""
+    """Rewrite a line on what is going on; without a terminal, only the last one is printed."""
     if finished or sys.stderr.isatty():
         _put(sys.stderr, f"\r{text}" + ("\n" if finished else ""))
 

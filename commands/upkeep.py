@@ -1,4 +1,4 @@
-"""Looking after an index: `fashion-rag index update|remove|duplicates|merge|tune|verify`."""
+"""`fashion-rag index update|remove|duplicates|merge|tune|verify`."""
 
 from __future__ import annotations
 
@@ -90,10 +90,12 @@ def add_actions(actions: argparse._SubParsersAction) -> None:
 
 
 def add_kind_options(parser: argparse.ArgumentParser) -> None:
+    """Add `--kind`, one of KINDS."""
     parser.add_argument("--kind", choices=KINDS, default="auto", help="of index; auto goes by size")
 
 
 def add_processes_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--processes`; see `PhotoReader`."""
     parser.add_argument(
         "--processes",
         type=whole_number(0),
@@ -104,7 +106,7 @@ def add_processes_option(parser: argparse.ArgumentParser) -> None:
 
 
 def describe_kind(kind: Mapping[str, Any]) -> str:
-    """The kind of a manifest in words."""
+    """Say in words which kind a manifest records."""
     rest = (f"{name.replace('_', ' ')} {value}" for name, value in kind.items() if name != "name")
     return ", ".join([kind["name"], *rest])
 

@@ -1,4 +1,4 @@
-"""The two ways to do the demo's job: the headless pipeline, and a ComfyUI of its own."""
+"""The two painters of the demo: the headless pipeline, and a ComfyUI server."""
 
 from __future__ import annotations
 
@@ -32,13 +32,16 @@ from ..retriever.upkeep.build import build_index
 from .scene import Models, photo_of
 
 NAME = "demo"
-"""Of the catalogue, its index, the models and the person inside ComfyUI."""
+"""The name of the catalogue, its index, the models and the person inside ComfyUI."""
 SEED, FEATHER, MASK_MODE = 0, 8, "mask"
 
 
 @dataclass(frozen=True)
 class Found:
-    """A garment found: its file in the catalogue, category, caption, and cosine similarity."""
+    """A garment that was found.
+
+    file: in the catalogue. score: cosine similarity.
+    """
 
     file: str
     category: str
@@ -47,13 +50,13 @@ class Found:
 
 
 class Headless:
-    """Does the demo's job in this process, with the retriever and the headless pipeline."""
+    """Finds garments and paints in this process, with the retriever and the headless pipeline."""
 
     title = "without ComfyUI"
 
     def __init__(self, models: Models, catalogue: Path, folder: Path, say: Callable[[str], None]):
         self.models, self.catalogue, self.folder, self.say = models, catalogue, folder, say
-        # The miniature takes a second on any machine, and gives everywhere the same on the CPU.
+        # The miniature takes a second on any machine, and looks the same everywhere on the CPU.
         gpu = torch.cuda.is_available() and models.full_size
         mps = torch.backends.mps.is_available() and models.full_size
         self.device = torch.device("cuda" if gpu else "mps" if mps else "cpu")
@@ -66,7 +69,7 @@ class Headless:
         pass
 
     def find(self, text: str, category: str | None, count: int) -> list[Found]:
-        """Build the index on the spot and search it."""
+        """Build the index, and find the `count` best garments for a text."""
         folder = self.models.encoder or self.models.folder
         encoder = load_encoder(folder, self.device, self.dtype)
         report = build_index(self.catalogue, self.folder / "index", encoder)
@@ -78,8 +81,11 @@ class Headless:
     def paint(
         self, text: str, worn: list[Found], person: Path, category: str
     ) -> tuple[Image.Image, Image.Image]:
-        """The person in the garments, best first, and the mask of what was repainted: a person's
-        own, or what the parser finds for the category."""
+        """Paint the person in the garments, best first; return picture and mask.
+
+        The mask of what was repainted is a prepared person's own, or what the parser finds for the
+        category.
+        """
         models, photo = self.models, photo_of(person)
         categories = {garment.category for garment in worn}
         mask, pose = _mask(photo, person, category), person / "pose.json"
@@ -104,7 +110,7 @@ class Headless:
 
 
 class InComfyUI:
-    """Does the demo's job by the pack's nodes, in a ComfyUI server with a temporary folder."""
+    """Finds garments and paints with the pack's nodes, in a temporary ComfyUI server."""
 
     def __init__(
         self,
@@ -142,7 +148,7 @@ class InComfyUI:
         self.server.stop()
 
     def find(self, text: str, category: str | None, count: int) -> list[Found]:
-        """Build the index inside the host and search it there."""
+        """Build the index inside ComfyUI, and find the `count` best garments for a text."""
         graph = DemoGraph(self.models, text, category, count)
         shown = graph.add("PreviewAny", source=graph.found[2])
         result = self.client.run(graph, self.seconds)
@@ -160,8 +166,11 @@ class InComfyUI:
     def paint(
         self, text: str, worn: list[Found], person: Path, category: str
     ) -> tuple[Image.Image, Image.Image]:
-        """The person in the garments, best first, and the mask of what was repainted: a person's
-        own, or what the parser finds for the category."""
+        """Paint the person in the garments, best first; return picture and mask.
+
+        The mask of what was repainted is a prepared person's own, or what the parser finds for the
+        category.
+        """
         prepared = (person / "mask.png").is_file()
         if prepared:
             shutil.copytree(person, self.server.store / "people" / NAME, dirs_exist_ok=True)
@@ -202,7 +211,7 @@ class DemoGraph(Graph):
         )
 
     def paint(self, parsed: str | None) -> tuple[Node, Node]:
-        """Everything after the search; returns the nodes that save the picture and show the mask.
+        """Add all after the search; return the nodes that save the picture and show the mask.
 
         Args:
             parsed: the category that the parser is to find the mask of; None for a person who was
@@ -272,7 +281,7 @@ class DemoGraph(Graph):
         return self.add("SaveImage", images=picture, filename_prefix=NAME), shown
 
     def garment_mask(self, photo: list, category: str) -> list:
-        """The mask that the parser finds on a photo."""
+        """Add the nodes that find a category's mask on a photo, and return the last one."""
         parser = self.add("HumanParserLoader", parser_name=NAME)
         labels = self.add("HumanParse", parser=parser, image=photo)
         masks = self.add(
@@ -288,7 +297,7 @@ class DemoGraph(Graph):
 
 
 def _mask(photo: Image.Image, person: Path, category: str) -> Image.Image:
-    """A prepared person's own mask, or what the parser finds on the photo."""
+    """Return a prepared person's own mask, or what the parser finds on the photo."""
     own = person / "mask.png"
     if own.is_file():
         values = read_mask(own, photo.size)

@@ -1,4 +1,4 @@
-"""What goes into the demo: model folder, catalogue and person; drawn, or the user's own."""
+"""The demo's inputs: model folder, catalogue and person, drawn or the user's own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..miniature.examples import (
     write_catalogue,
     write_photo,
 )
-from ..miniature.trained import GUIDANCE, SIZE, STEPS, is_miniature, model_folder
+from ..miniature.trained import GUIDANCE, SIZE, STEPS, is_miniature, write_miniature
 from ..pictures.photos import open_photo
 from ..progress import Progress
 
@@ -37,11 +37,10 @@ TO_FETCH = (
 
 @dataclass(frozen=True)
 class Models:
-    """A model folder in diffusers layout and how to sample with it.
+    """A model folder in diffusers layout, and how to sample with it.
 
-    `title` says what they are; `size` is the width and height of its pictures; `encoder` an encoder
-    folder of its own inside the model folder, or None where its text and image encoders are the
-    pair that retrieves. full_size: not the miniature: worth a GPU, and slow without one.
+    size: width and height of its pictures. title: its name for people. full_size: whether it is
+    another one than the miniature, and so slow without a GPU.
     """
 
     folder: Path
@@ -53,18 +52,19 @@ class Models:
 
     @property
     def encoder(self) -> Path | None:
+        """The encoder folder in the model folder; None: its text and image encoders retrieve."""
         own = self.folder / "encoder"
         return own if own.is_dir() else None
 
 
 def open_models(weights: Path | None, folder: Path) -> Models:
-    """The user's weights, or the trained miniature put together in `folder`.
+    """Open the user's weights, or the trained miniature, written to `folder`.
 
     Raises:
         FileNotFoundError: the weights are missing.
     """
     if weights is None or is_miniature(weights):
-        return Models(model_folder(folder), SIZE, STEPS, GUIDANCE, "the trained miniature")
+        return Models(write_miniature(folder), SIZE, STEPS, GUIDANCE, "the trained miniature")
     if not (weights / "unet").is_dir():
         raise FileNotFoundError(
             f"--weights {weights} is no model folder in diffusers layout (it has no unet). Needed: "
@@ -94,19 +94,18 @@ def check_own_photos(
 
 
 def draw_catalogue(folder: Path, progress: Progress | None = None) -> Path:
-    """The drawn catalogue, of garments that no model was trained on."""
+    """Draw a catalogue of garments that no model was trained on."""
     numbers = range(FIRST_GARMENT, FIRST_GARMENT + GARMENTS)
     return write_catalogue(folder, numbers, progress=progress)
 
 
 def drawn_category(category: str | None) -> str:
-    """A category of the drawn world: this one, or tops where it is none of them."""
+    """Return a category of the drawn world: this one, or tops for a category that it lacks."""
     return category if category in CATEGORIES else "upper_body"
 
 
 def draw_person(folder: Path, garment_file: str | None, category: str) -> Path:
-    """The photo of a drawn person for a garment of the drawn catalogue, or for any of a category of
-    the drawn world."""
+    """Draw the photo of a person for a garment of the drawn catalogue, or for any of a category."""
     if garment_file is None:
         number = FIRST_PERSON + CATEGORIES.index(category)
     else:
@@ -115,7 +114,7 @@ def draw_person(folder: Path, garment_file: str | None, category: str) -> Path:
 
 
 def copy_person(folder: Path, photo: Path, mask: Path, pose: Path | None) -> Path:
-    """The user's own person as a person's folder (see miniature/examples.py)."""
+    """Copy the user's own person into a person's folder (see miniature/examples.py)."""
     folder.mkdir(parents=True)
     picture = open_photo(photo)
     picture.save(folder / "photo.png")
@@ -129,5 +128,5 @@ def copy_person(folder: Path, photo: Path, mask: Path, pose: Path | None) -> Pat
 
 
 def photo_of(person: Path) -> Image.Image:
-    """The photo in a person's folder."""
+    """Find the photo in a person's folder."""
     return open_photo(next(person.glob("photo.*")))

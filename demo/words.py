@@ -1,4 +1,4 @@
-"""Texts of the miniature's world: what they are about, and which of their words it knows."""
+"""Texts for the miniature: which category they name, and which of their words it knows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SEEN = 300
 
 
 def category_of_text(text: str) -> str | None:
-    """The category that a text's words name, or None."""
+    """Return the category that a text's words name, or None."""
     for category, pattern in _CATEGORY_WORDS:
         if re.search(rf"\b({pattern})\b", text.lower()):
             return category
@@ -27,7 +27,7 @@ def category_of_text(text: str) -> str | None:
 
 
 def unknown_words(text: str) -> list[str]:
-    """Words of a text, in any script, that no caption of the drawn world has."""
+    """List the words of a text, in any script, that no caption of the drawn world has."""
     known = _vocabulary() | _SMALL_WORDS
     return [word for word in dict.fromkeys(_split(text)) if word not in known]
 

@@ -1,1 +1,1 @@
-"""The paper's protocol, metrics and tables over any Dress Code folder."""
+"""The paper's evaluation on any Dress Code folder: protocol, metrics, tables."""

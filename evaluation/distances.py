@@ -13,7 +13,7 @@ _WIDE = 512  # features from which on fewer resamples have to do
 
 
 def frechet_distance(features: np.ndarray, truth: np.ndarray) -> float:
-    """Fréchet distance of the Gaussians fitted to two sets (n, d), (m, d); Heusel et al. 2017.
+    """Compute the Fréchet distance of Gaussians fitted to (n, d), (m, d); Heusel et al. 2017.
 
     The trace of the covariances' geometric mean is taken as the sum of the singular values of
     (X - mean)(Y - mean)^T, scaled: the same, also where there are fewer samples than features.
@@ -28,8 +28,10 @@ def frechet_distance(features: np.ndarray, truth: np.ndarray) -> float:
 
 
 def kernel_distance(features: np.ndarray, truth: np.ndarray) -> float:
-    """Squared maximum mean discrepancy with the kernel (x·y / d + 1)^3, without bias, over the
-    whole sets (n, d), (m, d); Bińkowski et al. 2018."""
+    """Compute the squared maximum mean discrepancy of whole sets (n, d), (m, d), without bias.
+
+    The kernel is (x·y / d + 1)^3; Bińkowski et al. 2018.
+    """
     return _Kernel(features, truth).distance()
 
 
@@ -41,7 +43,7 @@ class _Kernel:
         )
 
     def distance(self, rows: np.ndarray | None = None) -> float:
-        """Of all, or of the same `rows` of both sets."""
+        """Return the distance of the whole sets, or of the same `rows` of both."""
         xx, yy, xy = self.xx, self.yy, self.xy
         if rows is not None:
             grid = np.ix_(rows, rows)
@@ -53,7 +55,7 @@ class _Kernel:
 
 
 def distance_figures(features: np.ndarray, truth: np.ndarray) -> tuple[Figure, Figure]:
-    """Fréchet and kernel distance of pictures to their truths, both (n, d) in the same order.
+    """Compute Fréchet and kernel distance of pictures to truths, both (n, d) in the same order.
 
     For the intervals pictures and truths are drawn together.
     """

@@ -1,4 +1,4 @@
-"""The test part of a Dress Code folder as samples at the model's size."""
+"""Samples at the model's size of the test part of a Dress Code folder."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ _FEW = 16  # pixels that a region must keep when its border is taken off
 
 @dataclass(frozen=True)
 class Sample:
-    """One person to dress in one garment. file: its in-shop photo, relative to the folder."""
+    """One person to dress in one garment.
+
+    file: the garment's in-shop photo, relative to the folder.
+    """
 
     pair: Pair
     file: str
@@ -39,18 +42,22 @@ class Sample:
 
     @property
     def category(self) -> str:
+        """The garment's category."""
         return self.pair.category
 
     @property
     def person(self) -> str:
+        """The number of the person."""
         return self.pair.person
 
     @property
     def garment(self) -> str:
+        """The number of the garment."""
         return self.pair.garment
 
     @property
     def name(self) -> str:
+        """The name of the sample's files."""
         return f"{self.person}_{self.garment}"
 
     @property
@@ -59,7 +66,7 @@ class Sample:
         return self.person == self.garment
 
     def caption(self, chunks: int = CHUNKS) -> str:
-        """The first `chunks` of the sorted noun chunks, as the official files key them."""
+        """Join the first `chunks` of the sorted noun chunks, as the official files key captions."""
         return ", ".join(sorted(self.pair.chunks)[:chunks])
 
 
@@ -78,7 +85,7 @@ class Scene:
 
 
 def read_samples(root: Path, split: str, categories: Collection[str] = CATEGORIES) -> list[Sample]:
-    """The pairs of a split, by category in the order of their lists; a person counts once.
+    """Read the pairs of a split, by category in the order of their lists; a person counts once.
 
     Raises:
         FileNotFoundError, ValueError: see `training.dresscode.DressCode`; also a garment with
@@ -132,19 +139,21 @@ def load_scene(
 
 
 def fitted_region(region: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A region (h, w) of bools at another size (height, width), in the same proportions."""
+    """Resize a region (h, w) of bools to `size` (height, width), its proportions kept."""
     blank = Image.new("RGB", (region.shape[1], region.shape[0]))
     return frame(blank, region.astype(np.float32), None, size).mask[0].numpy() >= THRESHOLD
 
 
 def garment_region(labels: np.ndarray, category: str) -> np.ndarray:
-    """Where the garment of a category is in a label map (H, W), as bools."""
+    """Find the garment of a category in a label map (H, W), as bools."""
     return np.isin(labels, [LABELS[name] for name in GARMENT_LABELS[category]])
 
 
 def inner_region(garment: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The garment's pixels that are surely its own: without a border of a pixel for every 128 rows,
-    and inside the mask. Where almost nothing would be left, the border stays."""
+    """Return the garment's pixels inside the mask without a border, which may be mislabelled.
+
+    The border is one pixel for every 128 rows; it stays where almost nothing would be left.
+    """
     width = max(1, round(garment.shape[0] / 128))
     inside = mask >= THRESHOLD
     eroded = binary_erosion(garment, iterations=width) & inside

@@ -1,4 +1,4 @@
-"""A grid of pictures: for a few samples the person, the garments found, every column, the truth."""
+"""Grids of pictures: for a few samples the person, the garments found, every column, the truth."""
 
 from __future__ import annotations
 
@@ -17,8 +17,12 @@ _GAP, _MARGIN, _HEAD, _CAPTION = 10, 32, 46, 26
 
 @dataclass(frozen=True)
 class GridRow:
-    """A sample. garments: photos found, best first. own: which of them is the own one, or None.
-    pictures: one a column, then the truth."""
+    """One sample as a row of the grid.
+
+    person, mask: the photo, and (H, W), which is not 0 where it is repainted. garments: photos
+    found, best first. own: the place among them of the sample's own garment, or None. pictures: one
+    a column of the table, then the truth.
+    """
 
     caption: str
     person: Image.Image
@@ -29,7 +33,10 @@ class GridRow:
 
 
 def picture_grid(rows: Sequence[GridRow], titles: Sequence[str], heading: str) -> Image.Image:
-    """Draw the grid; `titles` are those of `pictures`."""
+    """Draw the grid.
+
+    titles: one for each of the rows' `pictures`. heading: a line above the grid.
+    """
     garments = max(len(row.garments) for row in rows)
     found_width = _found_width(garments)
     count = len(titles)

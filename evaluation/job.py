@@ -1,4 +1,4 @@
-"""What is evaluated, where and how, and the folder that a run keeps its pictures in."""
+"""The settings of an evaluation, and the mark on the folder that keeps its pictures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ _MARK = "run.json"
 
 @dataclass(frozen=True)
 class Setting:
-    """One table: paired or unpaired, how many noun chunks, which columns."""
+    """What one table shows.
+
+    order: `paired` or `unpaired`. chunks: how many noun chunks a caption has.
+    """
 
     order: str
     chunks: int
@@ -25,6 +28,7 @@ class Setting:
 
     @property
     def key(self) -> str:
+        """The setting's name in files and in the JSON, such as `paired_3`."""
         return f"{self.order}_{self.chunks}"
 
 
@@ -35,16 +39,16 @@ class Job:
     Attributes:
         root: a Dress Code folder.
         model: a model folder in diffusers layout.
-        out: the folder for pictures, plots and the table; `json` is the file of the results.
+        out: the folder for pictures, plots and the table. json: the file of the results.
         pairs: how many pairs a category; None for all.
-        skip: how many of the first are left out, so that choices can be made on other pairs than
-            the table's.
+        skip: how many of the first pairs are left out, so that parameters can be chosen on other
+            pairs than the table's.
         index: an index made from `root`; None builds one.
         pred_files: official retrieval files, which are read instead of an index.
         encoder: the index's encoder folder; None is the model's own.
         clip: the encoder folder for CLIP-S and CLIP-I; None is `encoder`.
-        unet, adapter: files that take the place of the model folder's.
-        parser: a human parser's folder, for the columns whose masks it makes.
+        unet, adapter: files to use instead of the model folder's.
+        parser: the folder of the human parser, for columns with masks by it.
     """
 
     root: Path
@@ -81,7 +85,7 @@ class Job:
 def settings_for(
     columns: Sequence[Column], order: str, chunks: int, full: bool
 ) -> tuple[Setting, ...]:
-    """The setting asked for and, for the full protocol, the paper's columns in all the others."""
+    """List the setting asked for; with `full` all others too, with the paper's columns."""
     first = Setting(order, chunks, tuple(columns))
     others = [
         Setting(o, c, PROTOCOL)
@@ -93,7 +97,7 @@ def settings_for(
 
 
 def mark_folder(job: Job) -> None:
-    """Write into the folder of pictures which run they are of, or check that they are of this one.
+    """Record in the folder of pictures which run made them, or check that it was this one.
 
     Raises:
         ValueError: it holds pictures of other weights, another sampling or another folder.

@@ -1,4 +1,4 @@
-"""What measuring one setting gives."""
+"""The results of measuring one setting."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ Values = dict[str, np.ndarray]
 
 @dataclass
 class Measured:
-    """A setting's results. values: by column. features: by network and column, and under "" those
-    of the persons' own photos."""
+    """What was measured of one setting's pictures.
+
+    values: measures by column. features: by network and column, one row (d,) a sample; the column
+    "" is the persons' own photos.
+    """
 
     samples: list[Sample]
     values: dict[str, Values] = field(default_factory=dict)
     features: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
 
     def distances(self, column: str, name: str, rows: np.ndarray) -> tuple[Figure, Figure] | None:
-        """Fréchet and kernel distance of a column's pictures to the photos, over some samples."""
+        """Compute Fréchet and kernel distance of a column's pictures to the photos, over `rows`."""
         if name not in self.features or column not in self.features[name] or len(rows) < 2:
             return None
         of = self.features[name]

@@ -28,12 +28,12 @@ def ssim(picture: np.ndarray, truth: np.ndarray) -> float:
 
 
 def region_error(picture: np.ndarray, truth: np.ndarray, region: np.ndarray) -> float:
-    """Mean absolute error in 0..1 over a region (H, W) of bools; nan where it is empty."""
+    """Compute the mean absolute error in 0..1 over a region (H, W) of bools; nan if it is empty."""
     return float(np.abs(picture - truth)[region].mean()) if region.any() else np.nan
 
 
 def colour_error(picture: np.ndarray, truth: np.ndarray, region: np.ndarray) -> float:
-    """CIEDE2000 between the mean CIELAB colours of two pictures over a region (H, W) of bools.
+    """Compute CIEDE2000 between two pictures' mean CIELAB colours over a region (H, W) of bools.
 
     0 is the same colour, about 2 is just noticeable, above 20 is another colour. nan where the
     region is empty.
@@ -45,7 +45,7 @@ def colour_error(picture: np.ndarray, truth: np.ndarray, region: np.ndarray) -> 
 
 
 def masked_garment(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """What lies under a mask (H, W), white around it, padded to a square, for CLIP-S."""
+    """Cut out what lies under a mask (H, W), on white, padded to a square, for CLIP-S."""
     box = box_of(mask)
     garment = np.where(mask[box][..., None] > 0, picture[box], 1.0)
     height, width = garment.shape[:2]
@@ -56,8 +56,11 @@ def masked_garment(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def fabric_patch(picture: np.ndarray, mask: np.ndarray, category: str) -> np.ndarray:
-    """The official patch for CLIP-I: 64 x 64 pixels at a height of 512, in the middle of the mask's
-    box, for lower_body 15 pixels below its upper edge; white outside the mask."""
+    """Cut out the official patch for CLIP-I; outside the mask it is white.
+
+    It is 64 x 64 pixels at a height of 512, in the middle of the mask's box; for lower_body 15
+    pixels below its upper edge.
+    """
     scale = picture.shape[0] / 512
     box = box_of(mask)
     garment = np.where(mask[box][..., None] > 0, picture[box], 1.0)

@@ -1,4 +1,4 @@
-"""Measure the painted pictures of one setting: every sample by every column."""
+"""Measuring the painted pictures of one setting: every sample in every column."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ _PART = 32  # samples whose pictures are in memory at a time
 
 @dataclass(frozen=True)
 class Instruments:
-    """Networks and settings that the measures need. A measure whose network is None is left out."""
+    """The networks and settings of the measures; a measure without its network is left out.
+
+    size: height and width of the pictures. mask: one of `adapter.person.masks.MODES`.
+    """
 
     size: tuple[int, int]
     mask: str = MODES[0]
@@ -43,8 +46,10 @@ class Instruments:
 
 @dataclass(frozen=True)
 class _Truth:
-    """How a person looks in the garment with this number: the photo (H, W, 3), and where the
-    garment surely is, (H, W) bool."""
+    """How a person looks in a garment.
+
+    garment: its number. photo: (H, W, 3). inner: where the garment surely is, (H, W) bool.
+    """
 
     garment: str
     photo: np.ndarray
@@ -161,7 +166,7 @@ def _columns_of(rows: Sequence[Mapping[str, float]]) -> Values:
 
 
 def read_picture(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """A painted picture as (H, W, 3) float32 in 0..1.
+    """Read a painted picture as (H, W, 3) float32 in 0..1.
 
     Raises:
         ValueError: another size.
@@ -177,7 +182,7 @@ def read_picture(path: Path, size: tuple[int, int]) -> np.ndarray:
 
 
 def composited(picture: np.ndarray, scene: Scene) -> np.ndarray:
-    """The picture pasted into the photo as Fashion Composite does it, (H, W, 3)."""
+    """Paste the picture into the photo as Fashion Composite does: (H, W, 3)."""
     feather = round(FEATHER * picture.shape[0] / 512)
     pasted = composite(
         scene.photo[None], torch.from_numpy(picture)[None], scene.mask[None], feather
@@ -186,12 +191,12 @@ def composited(picture: np.ndarray, scene: Scene) -> np.ndarray:
 
 
 def garment_number(file: str) -> str:
-    """The number in a garment photo's name."""
+    """Return the number in a garment photo's name."""
     return PurePosixPath(file).name.split("_")[0]
 
 
 def _truth(sample: Sample, scene: Scene, garment: str, tools: Instruments) -> _Truth | None:
-    """How the sample's person looks in the garment with this number; None where nobody knows."""
+    """Return how the sample's person looks in the garment with this number; None if unknown."""
     mask = scene.mask.numpy()
     if garment == sample.person:
         return _Truth(garment, scene.photo.numpy(), inner_region(scene.garment, mask))
@@ -235,7 +240,7 @@ def _against_retrieved(
 
 
 def _clip_i(patch: np.ndarray, given: Sequence[Sequence[str]], tools: Instruments) -> np.ndarray:
-    """The official `retrieved_score`: mean cosine of the patch and the garments' photos."""
+    """Compute the official `retrieved_score`: the mean cosine of the patch and garment photos."""
     return np.array(
         [
             np.mean([float(row @ tools.garment_features(file)) for file in files])

@@ -1,4 +1,4 @@
-"""Networks that metrics need: LPIPS and Inception where their weights are, and CLIP.
+"""The networks of the metrics: LPIPS and Inception, if their weights are here, and CLIP.
 
 Nothing is downloaded. Weights are looked for where torch keeps those it fetches
 (`$TORCH_HOME/hub/checkpoints`).
@@ -27,16 +27,16 @@ Features = Callable[[Sequence[np.ndarray]], np.ndarray]
 
 
 class MissingWeightsError(Exception):
-    """Weights of a metric are not on this machine; the message says what to fetch."""
+    """The weights of a metric are not on this machine; the message says what to fetch."""
 
 
 def checkpoints() -> Path:
-    """Where the weights are looked for."""
+    """Return the folder where the weights are looked for."""
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
 def inception_features(device: torch.device | str) -> Features:
-    """Clean-fid's features for FID and KID: its resizing, and the Inception of StyleGAN2-ADA.
+    """Load clean-fid's features for FID and KID: its resizing, and StyleGAN2-ADA's Inception.
 
     Raises:
         MissingWeightsError: the weights are not there.
@@ -63,7 +63,7 @@ def inception_features(device: torch.device | str) -> Features:
 def lpips_distance(
     device: torch.device | str,
 ) -> Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], np.ndarray]:
-    """LPIPS (AlexNet, v0.1) of pairs of pictures, (n,); Zhang et al. 2018.
+    """Load LPIPS (AlexNet, v0.1), which gives (n,) of n pairs of pictures; Zhang et al. 2018.
 
     Raises:
         MissingWeightsError: AlexNet's weights are not there.
@@ -86,7 +86,7 @@ def lpips_distance(
 
 
 def clip_features(encoder) -> Features:
-    """Image features of an encoder (retriever/encoders): unit vectors."""
+    """Make image features of an encoder (retriever/encoders): unit vectors."""
 
     def features(pictures: Sequence[np.ndarray]) -> np.ndarray:
         rows = [

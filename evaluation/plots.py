@@ -12,8 +12,9 @@ _INK, _SOFT, _LINE, _OTHERS, _BEST = "#23211e", "#6d6860", "#2f5d8a", "#c2571a",
 
 
 def plot_quality(table: Table, path: Path, void: Collection[str] = ()) -> None:
-    """Plot one panel a measure: 0 to 3 garments with intervals, and as lines the oracle and the
-    VAE's round trip. Measures in `void` are left out.
+    """Plot one panel a measure: values for 0 to 3 garments with their intervals.
+
+    The oracle and the VAE's round trip are lines. Measures in `void` are left out.
 
     Raises:
         ImportError: matplotlib is missing.

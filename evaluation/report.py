@@ -17,7 +17,10 @@ from .world import Verdict
 
 @dataclass(frozen=True)
 class Measure:
-    """A row of the JSON and a column of the table. scale: from the value to what is printed."""
+    """A measure as a row of the JSON and a column of the tables.
+
+    better: `lower` or `higher`. digits: after the point. scale: the factor for printing.
+    """
 
     key: str
     title: str
@@ -49,7 +52,10 @@ Figures = dict[str, Figure]
 
 @dataclass(frozen=True)
 class Table:
-    """One setting's results: figures by column, over all samples and by category."""
+    """One setting's results: figures by column, over all samples and by category.
+
+    retrieval: by category. own_recall: by k. counts: how many samples by category.
+    """
 
     order: str
     chunks: int
@@ -62,11 +68,12 @@ class Table:
 
     @property
     def key(self) -> str:
+        """The setting's name in the JSON, such as `paired_3`."""
         return f"{self.order}_{self.chunks}"
 
 
 def figures_of(measured: Measured, column: str, rows: np.ndarray) -> Figures:
-    """All figures of a column over some samples."""
+    """Compute all figures of a column over the samples in `rows` (n,)."""
     found = {name: mean_figure(values[rows]) for name, values in measured.values[column].items()}
     for name, keys in _DISTANCES.items():
         pair = measured.distances(column, name, rows)
@@ -82,7 +89,7 @@ def make_table(
     retrieval: Mapping[str, Mapping[str, np.ndarray]],
     own: Mapping[int, np.ndarray],
 ) -> Table:
-    """Work out every figure.
+    """Compute every figure of a setting.
 
     Args:
         retrieval: by category, from `retrieval_rates`.
@@ -125,7 +132,7 @@ def to_json(
     targets: Sequence[Mapping[str, Any]],
     left_out: Mapping[str, str],
 ) -> dict[str, Any]:
-    """All results as plain JSON values."""
+    """Return all results as plain JSON values."""
     return {
         "settings": dict(settings),
         "claim": [dict(target) for target in targets],
@@ -161,7 +168,7 @@ def to_markdown(
     verdict: Verdict,
     left_out: Mapping[str, str],
 ) -> str:
-    """The results as a page: the verdict, one table a setting, retrieval, and what was left out."""
+    """Write the results as a page: verdict, one table a setting, retrieval, what was left out."""
     lines = [f"# {title}", "", _sentence(settings), ""]
     lines += verdict.lines
     for table in tables:
@@ -173,7 +180,7 @@ def to_markdown(
 
 
 def number(figure: Figure, measure: Measure) -> str:
-    """A figure with its interval, as the tables print it."""
+    """Print a figure with its interval, as in the tables."""
     value, low, high = (
         f"{measure.scale * x:.{measure.digits}f}" for x in (figure.value, figure.low, figure.high)
     )

@@ -1,4 +1,4 @@
-"""Which garments a caption finds, online or from the official files, and how good that is.
+"""Retrieval for captions, by an index or from the official files, and its recall and precision.
 
 The official files are `<model>/test_<category>_<single|double|triplet>.json`, `pred_files` in them:
 a caption to 20 garment paths, best first.
@@ -29,7 +29,7 @@ Ranking = Mapping[str, Sequence[str]]
 
 
 def rows_of(index: GarmentIndex, files: Sequence[str]) -> np.ndarray:
-    """The rows of an index that hold the given photos, int64, ascending.
+    """Find the rows of an index that hold the given photos, int64, ascending.
 
     Raises:
         ValueError: the index lacks one of them.
@@ -49,7 +49,7 @@ def rows_of(index: GarmentIndex, files: Sequence[str]) -> np.ndarray:
 def rank_online(
     index: GarmentIndex, encoder: Encoder, captions: Sequence[str], rows: np.ndarray
 ) -> dict[str, list[str]]:
-    """The best DEPTH garments among some rows for every caption, by exact search.
+    """Find the best DEPTH garments among some rows for every caption, by exact search.
 
     Raises:
         ValueError: the encoder is not the index's.
@@ -70,7 +70,7 @@ def rank_online(
 def read_pred_files(
     folder: Path, category: str, chunks: int, root: Path | None = None
 ) -> dict[str, list[str]]:
-    """The official ranking of a category for captions of `chunks` noun chunks.
+    """Read the official ranking of a category for captions of `chunks` noun chunks.
 
     Args:
         root: a Dress Code folder; a photo that is not in its `cleaned_inshop_imgs` is looked for
@@ -115,7 +115,7 @@ def check_ranking(ranking: Ranking, samples: Sequence[Sample], chunks: int, coun
 def retrieval_rates(
     ranking: Ranking, captions: Mapping[str, str], queries: Sequence[str]
 ) -> dict[str, np.ndarray]:
-    """Recall and precision at CUTOFFS, one value a distinct query.
+    """Compute recall and precision at CUTOFFS, one value for each distinct query.
 
     `recall@k` is the official one: whether a garment with this very caption is among the first k.
     `precision@k` is the textbook's share of such garments among the first k. The official
@@ -147,7 +147,7 @@ def retrieval_rates(
 def own_garment_found(
     ranking: Ranking, samples: Sequence[Sample], chunks: int, k: int
 ) -> np.ndarray:
-    """Whether each sample's own garment is among the first k found: 1 or 0, float (n,)."""
+    """Tell whether each sample's own garment is among the first k found: 1 or 0, float (n,)."""
     return np.array(
         [float(sample.file in ranking[sample.caption(chunks)][:k]) for sample in samples]
     )

@@ -15,7 +15,7 @@ _TAILS = (0.025, 0.975)
 
 @dataclass(frozen=True)
 class Figure:
-    """A value with the bounds of its 95 % bootstrap interval, and how many samples it is of."""
+    """A value, the bounds of its 95 % bootstrap interval, and the number of samples behind it."""
 
     value: float
     low: float
@@ -24,9 +24,9 @@ class Figure:
 
 
 def mean_figure(values: np.ndarray) -> Figure | None:
-    """The mean of the finite ones of `values` (n,), with a percentile bootstrap over them.
+    """Compute the mean of the finite `values` (n,) with a percentile bootstrap interval.
 
-    None where there are none.
+    None: no value is finite.
     """
     values = np.asarray(values, dtype=np.float64)
     values = values[np.isfinite(values)]
@@ -36,8 +36,10 @@ def mean_figure(values: np.ndarray) -> Figure | None:
 
 
 def shared_figure(statistic: Callable[..., np.ndarray], *columns: np.ndarray) -> Figure | None:
-    """A function of the means of several columns (n,) of the same samples, which are drawn
-    together; a sample that lacks one of them is left out."""
+    """Compute a function of the means of several columns (n,) of the same samples.
+
+    The bootstrap draws the columns together; a sample that lacks one of them is left out.
+    """
     stacked = np.stack([np.asarray(column, float) for column in columns])
     stacked = stacked[:, np.isfinite(stacked).all(axis=0)]
     if not stacked.shape[1]:
@@ -52,7 +54,7 @@ def shared_figure(statistic: Callable[..., np.ndarray], *columns: np.ndarray) ->
 def resampled_distance(
     value: float, distance: Callable[[np.ndarray], float], count: int, resamples: int
 ) -> Figure:
-    """A figure of a whole set, with the interval of `distance(indices)` over resampled sets.
+    """Give a whole set's value the interval of `distance(indices)` over resampled sets.
 
     Repeated samples raise such distances, so the interval's spread is taken about the resamples'
     mean and set about `value`.

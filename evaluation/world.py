@@ -19,10 +19,10 @@ from .measured import Measured
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a world's own targets say of one setting.
+    """How one setting meets the targets of its world.
 
-    targets: plain JSON values, one each. lines: of a Markdown section. void: keys of measures whose
-    figures mean nothing, because what they are measured with failed its test.
+    targets: one JSON object each. lines: of a Markdown section. void: keys of measures whose
+    figures mean nothing, because the network behind them failed its test.
     """
 
     targets: Sequence[Mapping[str, Any]] = ()
@@ -41,13 +41,17 @@ class World(Protocol):
     judged: Sequence[Column]
 
     def worn(self, person: str, garment: str) -> tuple[Image.Image, np.ndarray]:
-        """The photo of the person with this number in the garment with that number, and its label
-        map (H, W) of Dress Code's labels."""
+        """Return the photo of a person in a garment, by their numbers, and its label map.
+
+        The label map is (H, W), of Dress Code's labels.
+        """
         ...
 
     def measure(self, picture: np.ndarray, mask: np.ndarray, garment: str) -> dict[str, float]:
-        """Measures of its own, by key: a picture (H, W, 3) in 0..1 with its inpainting mask (H, W)
-        against the garment that should be seen."""
+        """Compute the world's own measures, by key, of a picture and the garment it should show.
+
+        picture: (H, W, 3) in 0..1. mask: (H, W), its inpainting mask.
+        """
         ...
 
     def judge(self, measured: Measured, own: np.ndarray) -> Verdict:

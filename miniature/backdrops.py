@@ -1,4 +1,4 @@
-"""Backdrops of the model photos, in picture widths: x 0..1, y 0..height/width."""
+"""Backdrops of the model photos; lengths are in picture widths: x 0..1, y 0..height/width."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def draw_backdrop(canvas: Canvas, backdrop: Backdrop, floor: float) -> None:
 
 
 def _room(page: Canvas, backdrop: Backdrop, horizon: float, tall: float) -> None:
-    """A picture on the wall and a plant beside the person."""
+    """Draw a picture on the wall and a plant beside the person."""
     side = 0.16 if backdrop.chance < 0.5 else 0.84
     top, accent = 0.1 * tall, backdrop.accent
     for inset, tone in ((0.0, 0.72), (0.012, 1.06)):
@@ -77,7 +77,7 @@ def _room(page: Canvas, backdrop: Backdrop, horizon: float, tall: float) -> None
 
 
 def _arch(page: Canvas, backdrop: Backdrop, horizon: float, tall: float) -> None:
-    """Nested arches, as of a painted set."""
+    """Draw nested arches, as of a painted set."""
     middle = 0.42 + 0.16 * backdrop.chance
     t = np.linspace(np.pi, 2 * np.pi, 30)
     for half, tone in ((0.46, 0.93), (0.36, 1.0)):
@@ -87,7 +87,7 @@ def _arch(page: Canvas, backdrop: Backdrop, horizon: float, tall: float) -> None
 
 
 def _window(page: Canvas, backdrop: Backdrop, horizon: float, tall: float) -> None:
-    """Window light falling across the wall."""
+    """Draw window light falling across the wall."""
     pane = np.array([(0, 0.05), (0.26, -0.11), (0.26, 0.18), (0, 0.34)])
     left = 0.07 + 0.3 * backdrop.chance
     panes = [
@@ -97,7 +97,7 @@ def _window(page: Canvas, backdrop: Backdrop, horizon: float, tall: float) -> No
 
 
 def _circle(page: Canvas, backdrop: Backdrop, horizon: float, tall: float) -> None:
-    """A disc like a low sun, and a smaller one."""
+    """Draw a disc like a low sun, and a smaller one."""
     x = 0.35 + 0.3 * backdrop.chance
     page.fill(page.mask(ellipse((x, 0.42 * tall), 0.4, 0.4, n=80)), backdrop.accent)
     small = page.mask(ellipse((1.02 - x, 0.78 * tall), 0.17, 0.17, n=60))
@@ -105,14 +105,14 @@ def _circle(page: Canvas, backdrop: Backdrop, horizon: float, tall: float) -> No
 
 
 def _curtain(page: Canvas, backdrop: Backdrop, horizon: float, tall: float) -> None:
-    """Soft hanging folds."""
+    """Draw soft hanging folds."""
     xs = np.linspace(0, 1, page.width, dtype=np.float32)
     page.rgb *= 1 + 0.05 * np.sin(xs * 46 + 2.2 * np.sin(xs * 7 + backdrop.chance * 6))[:, None]
     np.clip(page.rgb, 0, 1, out=page.rgb)
 
 
 def _panels(page: Canvas, backdrop: Backdrop, horizon: float, tall: float) -> None:
-    """A wall with mouldings."""
+    """Draw a wall with mouldings."""
     for left in np.array((-0.32, 0.1, 0.52, 0.94)) + 0.2 * backdrop.chance:
         for inset, tone in ((0.0, 0.88), (0.008, 1.06), (0.016, 0.98)):
             panel = box(left + inset, 0.09 + inset, left + 0.36 - inset, horizon - 0.12 - inset)
@@ -131,12 +131,12 @@ KINDS = ("studio", *_WALLS)
 
 
 def ground_shadow(canvas: Canvas, feet: list[np.ndarray]) -> None:
-    """Soft shadows on the floor under the feet."""
+    """Draw soft shadows on the floor under the feet."""
     for foot in feet:
         shadow = canvas.mask(ellipse(foot + (0.12, 0), 0.42, 0.1), blur=0.07)
         canvas.multiply(shadow, _SHADOW, 0.6)
 
 
 def wall_shadow(canvas: Canvas, outlines: list[np.ndarray], offset, blur: float) -> None:
-    """The soft shadow that outlines throw on what lies behind; lengths in units."""
+    """Draw the soft shadow that outlines throw on what lies behind; lengths in units."""
     canvas.multiply(canvas.mask(*(o + offset for o in outlines), blur=blur), _SHADOW, 0.3)

@@ -1,4 +1,4 @@
-"""A posed figure: charts that carry paper patterns onto the body, and its 18 keypoints.
+"""Posed figures: charts that map flat patterns onto the body, and its 18 keypoints.
 
 The unit is the height of the head. Every chart has rest coordinates (x, v) on an upright figure of
 average build: v runs down from the base of the neck (along the limb for the arms, from the
@@ -35,7 +35,7 @@ _ARM_ROWS = np.linspace(-0.3, 2.5, 44)
 
 @dataclass(frozen=True)
 class Build:
-    """Half widths as factors of the average figure's, and the length of the legs."""
+    """A person's build: half widths as factors of the average figure's, and the legs' length."""
 
     shoulders: float = 1.0
     chest: float = 1.0
@@ -46,12 +46,17 @@ class Build:
 
     @property
     def is_broad(self) -> bool:
+        """Whether the shoulders are broad."""
         return self.shoulders > 1.08
 
 
 @dataclass(frozen=True)
 class Arm:
-    """Angles in degrees from straight down, outward positive; lengths shortened by perspective."""
+    """How an arm is posed.
+
+    Angles are in degrees from straight down, outward positive; lengths are shortened by
+    perspective.
+    """
 
     upper: float = 10.0
     fore: float = 6.0
@@ -63,7 +68,11 @@ class Arm:
 
 @dataclass(frozen=True)
 class Leg:
-    """Angles in degrees from straight down, outward positive; lengths shortened by perspective."""
+    """How a leg is posed.
+
+    Angles are in degrees from straight down, outward positive; lengths are shortened by
+    perspective.
+    """
 
     thigh: float = 1.0
     shin: float = 1.0
@@ -73,7 +82,10 @@ class Leg:
 
 @dataclass(frozen=True)
 class Pose:
-    """Right limbs before left ones; lean and tilts in degrees, `turn` of the head -1..1."""
+    """How a figure is posed: right limbs before left ones.
+
+    lean and tilts: in degrees. turn: of the head, -1..1.
+    """
 
     lean: float = 0.0
     shoulders: float = 0.0
@@ -86,7 +98,7 @@ class Pose:
 
 @dataclass(frozen=True)
 class Chart:
-    """Rows of a posed part: row i joins `left[i]` and `right[i]` and lies at rest height `v[i]`.
+    """A posed part in rows: row i joins `left[i]` and `right[i]`, at rest height `v[i]`.
 
     `low` and `high` are the rest x of the two ends. Beyond them the cloth goes on in full width,
     for at most `reach` units.
@@ -100,7 +112,7 @@ class Chart:
     reach: float = 0.5
 
     def at(self, points) -> np.ndarray:
-        """Rest coordinates (n, 2) as points of the posed figure (n, 2)."""
+        """Map rest coordinates (n, 2) to points of the posed figure (n, 2)."""
         x, v = np.asarray(points, float).T
         v = np.clip(v, self.v[0], self.v[-1])
         ends = [
@@ -115,7 +127,7 @@ class Chart:
         return left + aside * inside[:, None] + unit * beyond[:, None]
 
     def locate(self, canvas: Canvas, mask: Mask, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Rest x and v, and the direction across (x, y), of some of the mask's pixels.
+        """Find rest x and v, and the direction across (x, y), of some of the mask's pixels.
 
         `pixels` (n,) are indices into the flattened mask; each answer is (n,) float32.
         """
@@ -147,7 +159,7 @@ class Chart:
         return x, between(self.v), ax, ay
 
     def _bands(self, canvas: Canvas, mask: Mask, aside: np.ndarray) -> np.ndarray:
-        """For each pixel (h, w) the row of the chart that lies just above it."""
+        """Find for each pixel (h, w) the row of the chart that lies just above it."""
         height, width = mask.alpha.shape
         sides = self.left - aside * self.reach, self.right + aside * self.reach
         ends = [canvas.pixels(side) - (mask.x, mask.y) for side in sides]
@@ -165,7 +177,7 @@ class Chart:
 
 
 def _bent(start, middle, end, t: np.ndarray, radius: float) -> np.ndarray:
-    """Points along two bones, the joint rounded off; `t` 0..1 the first, 1..2 the second bone."""
+    """Return points along two bones, rounded at the joint; `t` is 0..1 on the first, then 1..2."""
     first, second = middle - start, end - middle
     line = np.where(
         (t < 1)[:, None], start + first * t[:, None], middle + second * (t - 1)[:, None]
@@ -180,7 +192,7 @@ def _bent(start, middle, end, t: np.ndarray, radius: float) -> np.ndarray:
 
 
 def _elbow(shoulder: np.ndarray, wrist: np.ndarray, upper: float, sign: int) -> np.ndarray:
-    """Where an arm bends outward so that its hand lies at `wrist`."""
+    """Find where an arm bends outward so that its hand lies at `wrist`."""
     line = wrist - shoulder
     length = np.linalg.norm(line)
     fore = max(upper * (WRIST - ELBOW) / ELBOW, length - upper + 0.02)
@@ -194,7 +206,7 @@ def _down(angle: float, length: float) -> np.ndarray:
 
 
 class Figure:
-    """A pose given to a build. Side 0 is the person's right: the left of the picture.
+    """A figure of some build in some pose. Side 0 is the person's right: the left of the picture.
 
     Attributes:
         body: the trunk, and below it what hangs around both legs.
@@ -225,7 +237,7 @@ class Figure:
         self.joints[[0, 14, 15, 16, 17]] = self.head + turned(face, pose.head)
 
     def _trunk(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Centre line (n, 2), directions across (n, 2) and half widths (n,) of the body's rows."""
+        """Return centre (n, 2), direction across (n, 2), half width (n,) of the body's rows."""
         pose, build, v = self.pose, self.build, _BODY_ROWS
         centre = _down(pose.lean, HIP) * (v / HIP)[:, None]
         bow = np.sin(np.pi * np.clip(v / HIP, 0, 1))
@@ -244,7 +256,7 @@ class Figure:
         return centre, np.stack([np.cos(tilt), np.sin(tilt)], axis=1), half
 
     def _legs(self, centre, row_across, half) -> tuple[list[Chart], list[np.ndarray]]:
-        """The charts of the legs, and their outer edges on the body's rows."""
+        """Return the charts of the legs, and the legs' outer edges on the body's rows."""
         v, limbs = _BODY_ROWS, self.build.limbs
         hip_row = np.searchsorted(v, HIP)
         blend = step(2.15, 2.95, v)[:, None]
@@ -279,7 +291,7 @@ class Figure:
 
     @staticmethod
     def _around(left: np.ndarray, right: np.ndarray, rest: np.ndarray) -> Chart:
-        """The chart of what hangs around both legs: level, and no narrower than at rest.
+        """Make the chart of what hangs around both legs: level, and no narrower than at rest.
 
         Its rows reach beyond the legs, so that a wide stance widens a skirt over its whole width.
         """

@@ -1,4 +1,4 @@
-"""Captions: noun chunks that name only part of what a garment is.
+"""Captions of drawn garments: noun chunks that name only part of what a garment is.
 
 As captions of real photos do, they name a colour by a word and not its hue, call a garment
 patterned and leave out the motif. What they leave out only the photo holds.
@@ -78,7 +78,7 @@ _TRIMS = {
 
 
 def words(garment: Garment) -> dict[str, str]:
-    """The words for a garment's properties, by field; a field that does not apply is missing."""
+    """Return the words for a garment's properties, by field; a field without words is missing."""
     kind = {"dresses": "dress", "upper_body": "top"}.get(garment.category)
     if kind is None:
         kind = "skirt" if garment.cut.endswith("skirt") else "trousers"
@@ -109,7 +109,7 @@ def _fields(phrase: str) -> list[str]:
 
 
 def _phrases(seed: int, garment: Garment) -> list[str]:
-    """The three phrases drawn for a garment's fine caption."""
+    """Draw the three phrases of a garment's fine caption."""
     rng = random.Random(f"caption {seed} {garment.number}")
     known = words(garment)
     chosen = []
@@ -120,19 +120,19 @@ def _phrases(seed: int, garment: Garment) -> list[str]:
 
 
 def fine_caption(seed: int, garment: Garment) -> list[str]:
-    """The three noun chunks of a garment's fine caption."""
+    """Return the three noun chunks of a garment's fine caption."""
     return [phrase.format(**words(garment)) for phrase in _phrases(seed, garment)]
 
 
 def coarse_caption(garment: Garment) -> list[str]:
-    """Three noun chunks that say little more than the kind of garment."""
+    """Return three noun chunks that say little more than the kind of garment."""
     return [phrase.format(**words(garment)) for phrase in COARSE]
 
 
 def best_recall(seed: int, garments: Sequence[Garment], chunks: int = 3) -> float:
-    """Recall@1 of one who reads the captions and sees the garments without fault.
+    """Compute the recall@1 of a retriever that reads captions and sees garments without fault.
 
-    Of the garments that answer a caption one is taken at random; the garments should be of one
+    It takes one of the garments that answer a caption at random; all garments should be of one
     category.
     """
     known = [words(garment) for garment in garments]

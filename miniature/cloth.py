@@ -1,4 +1,4 @@
-"""Surfaces laid on a chart: rounding light, folds, and the shadows they cast."""
+"""Cloth on a chart: its shading, its folds, and the shadows that it casts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ SKIN_SHADE: Colour = (0.62, 0.36, 0.34)
 
 
 class Sides(NamedTuple):
-    """Where a part turns away from the viewer: rest x `low` and `high` at rest heights `v`."""
+    """The outer edges of a part, where it turns away from the viewer.
+
+    low, high: rest x at the rest heights `v`.
+    """
 
     v: np.ndarray
     low: np.ndarray
@@ -27,10 +30,11 @@ class Sides(NamedTuple):
 
     @classmethod
     def flat(cls, half: float, middle: float = 0.0) -> Sides:
-        """The same at every height."""
+        """Make edges that are the same at every height."""
         return cls(np.array([-1.0, 7.0]), np.full(2, middle - half), np.full(2, middle + half))
 
     def at(self, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the two edges' rest x at rest heights `v`."""
         low, high = (
             np.interp(v, self.v, side).astype(np.float32) for side in (self.low, self.high)
         )
@@ -39,7 +43,7 @@ class Sides(NamedTuple):
 
 @dataclass(frozen=True)
 class Fold:
-    """A ridge along a line in rest coordinates, `width` wide."""
+    """A ridge in cloth along a line in rest coordinates, `width` wide."""
 
     start: tuple[float, float]
     end: tuple[float, float]
@@ -47,12 +51,12 @@ class Fold:
     depth: float
 
     def mirrored(self, sign: int) -> Fold:
-        """Itself, or its mirror image where `sign` is -1."""
+        """Return the fold, or its mirror image where `sign` is -1."""
         ends = ((sign * x, v) for x, v in (self.start, self.end))
         return Fold(*ends, self.width, self.depth)
 
     def tone(self, x: np.ndarray, v: np.ndarray, s: np.ndarray) -> np.ndarray:
-        """How much brighter it makes a place; `s` is -1..1 across the part."""
+        """Return how much brighter the fold makes a place; `s` is -1..1 across the part."""
         (x0, v0), (x1, v1) = self.start, self.end
         length = np.hypot(x1 - x0, v1 - v0)
         tx, tv = (x1 - x0) / length, (v1 - v0) / length
@@ -65,7 +69,7 @@ class Fold:
 
 @dataclass(frozen=True)
 class Waves:
-    """Hanging folds, `count` across the front, growing from `top` down to `hem`."""
+    """Hanging folds: `count` across the front, growing from the height `top` down to `hem`."""
 
     count: float
     depth: float
@@ -74,10 +78,11 @@ class Waves:
     phase: float = 0.0
 
     def angle(self, s: np.ndarray) -> np.ndarray:
+        """Return the phase of the folds, in radians, at `s`, -1..1 across the part."""
         return np.arcsin(np.clip(s, -1, 1) * 0.97) * 2 * self.count + self.phase
 
     def tone(self, x: np.ndarray, v: np.ndarray, s: np.ndarray) -> np.ndarray:
-        """How much brighter they make a place; `s` is -1..1 across the part."""
+        """Return how much brighter the folds make a place; `s` is -1..1 across the part."""
         grow = np.clip((v - self.top) / (self.hem - self.top), 0, 1) ** 0.7
         angle = self.angle(s)
         return -LIGHT[0] * self.depth * grow * (np.sin(angle) + 0.35 * np.sin(1.7 * angle + 1))
@@ -96,7 +101,7 @@ def lay(
     gloss: float = 0.6,
     wrap: tuple[float, float] | None = None,
 ) -> None:
-    """Lay a fabric on the part of a chart under the mask.
+    """Draw a fabric on the part of a chart under the mask.
 
     `wrap` = (v0, v1) makes the inner edge of a leg turn away only between these heights: above,
     the two legs are one body.
@@ -125,7 +130,7 @@ def lay(
 def _relief(
     folds: Sequence[Fold | Waves], sides: Sides, v: np.ndarray, s: np.ndarray
 ) -> np.ndarray:
-    """The folds' tone at places (v, s), worked out on a coarse grid over the part."""
+    """Compute the folds' tone at places (v, s), on a coarse grid over the part."""
     height, width = 72, 64
     top, bottom = float(v.min()), float(v.max()) + 1e-3
     rows, columns = np.meshgrid(
@@ -149,7 +154,10 @@ def _relief(
 def contour(
     canvas: Canvas, mask: Mask, outline: np.ndarray, colour: Colour, width=0.02, whole=True
 ) -> None:
-    """A thin darker line just inside the edge of a part; `whole` joins its end to its start."""
+    """Draw a thin darker line just inside the edge of a part.
+
+    whole: join its end to its start.
+    """
     line = np.concatenate([outline, outline[:2]]) if whole else outline
     edge = canvas.mask(stroke(line, width)).inside(mask)
     canvas.paint(edge, np.flatnonzero(edge.alpha), np.asarray(colour, np.float32), opacity=0.45)
@@ -164,6 +172,6 @@ def cast_shadow(
     opacity: float = 0.45,
     tint: Colour = CLOTH_SHADE,
 ) -> None:
-    """The soft shadow of an outline on a part that lies behind it."""
+    """Draw the soft shadow of an outline on a part that lies behind it."""
     shadow = canvas.mask(outline + offset, blur=blur)
     canvas.multiply(shadow.inside(onto), tint, opacity)

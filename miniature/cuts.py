@@ -1,4 +1,4 @@
-"""Paper patterns: the outlines and folds of garments in the rest coordinates of body.py.
+"""Cuts of garments: their outlines and folds in the rest coordinates of body.py.
 
 The tables hold points as text, as SVG does.
 """
@@ -74,7 +74,7 @@ WAISTBAND = (1.45, 1.64)
 
 @dataclass(frozen=True)
 class Cut:
-    """The shape of a garment: names from the tables above, `hem` as a rest height."""
+    """The shape of a garment: names from the tables above, and the rest height of its hem."""
 
     name: str
     hem: float
@@ -85,7 +85,7 @@ class Cut:
 
     @property
     def label(self) -> int:
-        """Its ATR label. Belts have the label of their garment: they are a part of it."""
+        """Its ATR label; a belt has the label of its garment, which it is a part of."""
         if self.name in LEGS:
             return PANTS
         if self.name.endswith("skirt"):
@@ -94,15 +94,16 @@ class Cut:
 
     @property
     def hangs_from_waist(self) -> bool:
+        """Whether it hangs from the waist, as skirts and trousers do."""
         return self.label in (SKIRT, PANTS)
 
     @property
     def tucked_in(self) -> Cut:
-        """The same top, its hem inside the waistband."""
+        """The same top with its hem inside the waistband."""
         return Cut(self.name, 1.7, self.sleeve, self.neckline, tucked=True)
 
     def half_width(self, v) -> np.ndarray:
-        """Half widths of the trunk at rest heights."""
+        """Return half widths of the trunk at rest heights."""
         v = np.asarray(v, float)
         half = through(points(SIDES[self.name]), v)
         if self.tucked:
@@ -111,13 +112,11 @@ class Cut:
 
     @property
     def top(self) -> float:
-        """Rest height of the armpit or the waist."""
+        """The rest height of the armpit or the waist."""
         return float(points(SIDES[self.name])[0, 0])
 
-    # Outlines -------------------------------------------------------------------------------
-
     def neck(self) -> np.ndarray:
-        """The right half of the neckline (n, 2), from its deepest point to the shoulder."""
+        """Return the right half of the neckline (n, 2), from its deepest point to the shoulder."""
         wide, deep = NECKLINES[self.neckline]
         top = shoulder(wide)
         if self.neckline == "turtleneck":
@@ -133,7 +132,7 @@ class Cut:
         return np.stack([wide * np.sin(t), top + (deep - top) * np.cos(t) ** 0.9], axis=1)
 
     def armhole(self) -> np.ndarray:
-        """From the end of the shoulder round the right armhole to the armpit (n, 2)."""
+        """Return the line (n, 2) from the shoulder's end round the right armhole to the armpit."""
         armpit = (float(self.half_width(0.66)), self.top - 0.02)
         if self.sleeve != "none":
             return curve([(0.64, shoulder(0.64)), (0.71, 0.16), (0.7, 0.46), armpit], 5)
@@ -142,13 +141,13 @@ class Cut:
         return curve([(tip, shoulder(tip) - 0.01), (tip - 0.03, 0.25), (tip, 0.48), armpit], 5)
 
     def hem_line(self, v: float, half: float) -> np.ndarray:
-        """A line across the trunk from right to left (n, 2): as it goes round, it sags."""
+        """Return a line across the trunk from right to left (n, 2), which sags as it goes round."""
         t = np.linspace(1, -1, 41)
         sag = 0.05 + 0.05 * max(half - 0.6, 0)
         return np.stack([half * t, v + sag * (1 - t**2)], axis=1)
 
     def trunk(self) -> np.ndarray:
-        """The outline without sleeves (n, 2)."""
+        """Return the outline without sleeves (n, 2)."""
         v = np.linspace(self.top, self.hem, 26)
         side = np.stack([self.half_width(v), v], axis=1)
         if self.hangs_from_waist:
@@ -162,7 +161,7 @@ class Cut:
         return np.concatenate([right, hem[1:-1], right[::-1] * (-1, 1)])
 
     def sleeve_sides(self, arm: Chart) -> tuple[np.ndarray, np.ndarray]:
-        """Heights on the arm and half widths of the sleeve there, no tighter than the arm."""
+        """Return heights on the arm and the sleeve's half widths there, no tighter than the arm."""
         end = SLEEVE_ENDS[self.sleeve]
         top, tip, swell = SLEEVES[self.name]
         v = np.linspace(SLEEVE_TOP, end, 24)
@@ -171,7 +170,7 @@ class Cut:
         return v, np.maximum(top + (tip - top) * t + bulge, np.interp(v, arm.v, arm.high) + 0.02)
 
     def sleeve_outline(self, arm: Chart) -> np.ndarray:
-        """The outline of the left sleeve (n, 2), in the arm's rest coordinates."""
+        """Return the outline of the left sleeve (n, 2), in the arm's rest coordinates."""
         v, half = self.sleeve_sides(arm)
         cap = np.concatenate([[(-half[0], 0.46)], points("-.21,.33 -.15,.15 -.1,0 -.03,-.06"),
                               points(".07,-.04 .165,.05 .225,.2"), [(half[0], v[0])]])  # fmt: skip
@@ -181,7 +180,7 @@ class Cut:
         return np.concatenate([curve(cap, 5), np.stack([half, v], axis=1)[1:-1], hem, inner[1:-1]])
 
     def leg_sides(self, leg: Chart) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Heights, and rest x of the outer and the inner edge of a trouser leg, both unsigned."""
+        """Return heights, and rest x of a trouser leg's outer and inner edge, both unsigned."""
         v = np.linspace(1.5, min(self.hem, leg.v[-1]), 40)
         stand = points(LEGS[self.name]).T
         low, high = np.interp(v, leg.v, leg.low), np.interp(v, leg.v, leg.high)
@@ -190,16 +189,14 @@ class Cut:
         return v, outer, np.where(v < 2.66, -0.012, np.maximum(inner, -0.01))
 
     def leg_outline(self, leg: Chart) -> np.ndarray:
-        """The outline of the left trouser leg (n, 2), in the leg's rest coordinates."""
+        """Return the outline of the left trouser leg (n, 2), in the leg's rest coordinates."""
         v, outer, inner = self.leg_sides(leg)
         hem = across_leg(outer[-1], inner[-1], v[-1])
         edges = [np.stack([edge, v], axis=1) for edge in (outer, inner)]
         return np.concatenate([edges[0][:-1], hem, edges[1][:-1][::-1]])
 
-    # Folds ----------------------------------------------------------------------------------
-
     def folds(self) -> list[Fold | Waves]:
-        """The folds that the trunk always shows."""
+        """Return the folds that the trunk always shows."""
         match self.name:
             case "pleated skirt":
                 return [Waves(5.5, 0.95, 1.45, self.hem)]
@@ -217,7 +214,7 @@ class Cut:
         return [*_both(_DRAPE), *_CREASES, *(hanging if self.hem > 2.6 else [])]
 
     def sleeve_folds(self, bend: float) -> list[Fold]:
-        """The folds of the left sleeve on an arm that is bent by so many degrees."""
+        """Return the folds of the left sleeve on an arm that is bent by so many degrees."""
         end = SLEEVE_ENDS[self.sleeve]
         folds = [_fold("-.2,.5 .12,.32", 0.06, 0.4), _fold("-.2,.68 .15,.62", 0.05, 0.3)]
         if end > 1.1:
@@ -229,7 +226,7 @@ class Cut:
         return folds
 
     def leg_folds(self) -> list[Fold]:
-        """The folds of the left trouser leg."""
+        """Return the folds of the left trouser leg."""
         ankle = f".12,{self.hem - 0.25} .47,{self.hem - 0.18}"
         lines = (
             ".05,2.62 .45,2.42",
@@ -245,12 +242,12 @@ class Cut:
 
 
 def shoulder(x: float) -> float:
-    """Rest height of the shoulder line."""
+    """Return the rest height of the shoulder line at x."""
     return -0.04 + (x - 0.25) * 0.3
 
 
 def across_leg(outer: float, inner: float, v: float) -> np.ndarray:
-    """A line round a trouser leg, from its outer to its inner edge (n, 2)."""
+    """Return a line round a trouser leg, from its outer to its inner edge (n, 2)."""
     t = np.linspace(0, 1, 9)
     return np.stack([outer + (inner - outer) * t, v + 0.12 * t * (1 - t)], axis=1)
 
@@ -261,7 +258,7 @@ def _fold(line: str, width: float, depth: float) -> Fold:
 
 
 def _both(folds: list[Fold]) -> list[Fold]:
-    """Folds on the right of the picture, and their mirror images."""
+    """Return folds on the right of the picture, and their mirror images."""
     return [fold.mirrored(sign) for fold in folds for sign in (1, -1)]
 
 

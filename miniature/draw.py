@@ -1,4 +1,4 @@
-"""Draw a garment alone and on a person."""
+"""Drawing a garment alone and on a person."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ _BARE_ARM_IN_FRONT = 0.7
 
 @dataclass(frozen=True)
 class ModelPhoto:
-    """`labels` (H, W) uint8 with ATR ids; `keypoints` (18, 3): x, y in FRAME, 1 or 0 if unseen."""
+    """A drawn model photo with its truth.
+
+    labels: (H, W) uint8 with ATR ids. keypoints: (18, 3): x, y in FRAME; 1, or 0 if unseen.
+    """
 
     picture: Image.Image
     labels: np.ndarray
@@ -36,7 +39,7 @@ class ModelPhoto:
 
 
 def draw_garment(garment: Garment, size: tuple[int, int] = FRAME) -> Image.Image:
-    """The in-shop photo: the empty garment on white, width x height pixels."""
+    """Draw the in-shop photo: the empty garment on white, width x height pixels."""
     figure = Figure(IN_SHOP)
     shape = (figure, garment.shape, garment.fabric, garment.trim_colour)
     outlines = Wearing(_canvas(size, 1, 0, 0), *shape).outlines()
@@ -56,7 +59,7 @@ def draw_garment(garment: Garment, size: tuple[int, int] = FRAME) -> Image.Image
 
 
 def draw_model(garment: Garment, scene: Scene, size: tuple[int, int] = FRAME) -> ModelPhoto:
-    """The model photo, width x height pixels: a person wearing the garment."""
+    """Draw the model photo, width x height pixels: a person wearing the garment."""
     person, figure = scene.person, Figure(scene.pose, scene.person.build)
     scale = FRAME[1] / scene.span
     middle = (figure.joints[1, 0] + figure.joints[[8, 11], 0].mean()) / 2
@@ -107,7 +110,7 @@ def draw_model(garment: Garment, scene: Scene, size: tuple[int, int] = FRAME) ->
 
 
 def _canvas(size: tuple[int, int], scale: float, x: float, y: float) -> Canvas:
-    """A canvas for a picture of `size`; one smaller than FRAME is drawn twice as large."""
+    """Make a canvas for a picture of `size`; one smaller than FRAME is drawn twice as large."""
     grow = max(size[0] / FRAME[0], size[1] / FRAME[1])
     grow = grow if grow >= 1 else min(2 * grow, 1.0)
     width, height = round(FRAME[0] * grow), round(FRAME[1] * grow)
@@ -127,7 +130,7 @@ def _wear(canvas: Canvas, figure: Figure, piece: Garment, tucked: bool = False) 
 
 
 def _draw_arm(canvas: Canvas, figure: Figure, person: Person, upper: Wearing, side: int) -> None:
-    """An arm and its sleeve; of a bare arm in front of the trunk only the lower part."""
+    """Draw an arm and its sleeve; of a bare arm in front of the trunk only the lower part."""
     arm = figure.arms[side]
     if upper.sleeved:
         start = SLEEVE_ENDS[upper.cut.sleeve] - 0.2

@@ -1,4 +1,4 @@
-"""Write the drawn world out in Dress Code's folder layout.
+"""Writing the drawn world in Dress Code's folder layout.
 
 ```
 fine_captions.json coarse_captions.json   {"000000": [chunk, chunk, chunk], ...}
@@ -86,7 +86,7 @@ def render(
 
 
 def _mark_folder(folder: Path, seed: int, size: tuple[int, int]) -> None:
-    """Write into the folder which world it holds, or check that it holds this one."""
+    """Record in the folder which world it holds, or check that it holds this one."""
     mark = {"world": WORLD_VERSION, "seed": seed, "size": list(size)}
     file = folder / "miniature.json"
     if file.is_file():
@@ -107,7 +107,7 @@ def _mark_folder(folder: Path, seed: int, size: tuple[int, int]) -> None:
 def draw_each(
     draw: Callable[[int], None], items: list[int], processes: int | None
 ) -> Iterable[None]:
-    """Draw every item, on several processes where there are some; yields once an item."""
+    """Draw every item, on several processes if asked; yield after each."""
     processes = min(processes or os.cpu_count() or 1, max(len(items), 1))
     if processes == 1:
         yield from map(draw, items)
@@ -140,7 +140,7 @@ def _write_pair(folder: Path, seed: int, size: tuple[int, int], number: int) -> 
 
 
 def keypoint_rows(photo: ModelPhoto) -> list[list[float]]:
-    """Dress Code's rows: x, y, confidence, index; -1, -1, 0, -1 for a joint out of the picture."""
+    """Return Dress Code's rows x, y, confidence, index; -1, -1, 0, -1 for an unseen joint."""
     return [
         [round(float(x), 2), round(float(y), 2), 1.0, i] if seen else [-1.0, -1.0, 0.0, -1]
         for i, (x, y, seen) in enumerate(photo.keypoints)

@@ -1,4 +1,4 @@
-"""Parts of the drawn world as a user's own files: a catalogue of garments, people with masks.
+"""Examples from the drawn world in the form of a user's files: a catalogue, people with masks.
 
 ```
 CATALOGUE/garments.csv                       file, id, category, caption
@@ -90,12 +90,12 @@ def write_examples(folder: Path, processes: int | None = None) -> None:
 
 
 def photo_name(number: int) -> str:
-    """The garment's file in a catalogue."""
+    """Return the name of a garment's file in a catalogue."""
     return f"{category_of(number)}/{number:06d}.jpg"
 
 
 def garment_of(file: str) -> Garment:
-    """The garment that was drawn on a catalogue's file."""
+    """Return the garment that was drawn on a catalogue's file."""
     return make_garment(SEED, int(Path(file).stem))
 
 
@@ -138,9 +138,9 @@ def write_photo(folder: Path, number: int, size: tuple[int, int] = FRAME) -> Pat
 
 
 def person_for(garment: Garment) -> int:
-    """The number of a held-out person in whose picture the garment has its place.
+    """Choose a held-out person, by number, whose photo the garment fits.
 
-    Someone who wears a piece of the category and of like cut, but of another colour and pattern:
+    The person wears a piece of the category and of like cut, but of another colour and pattern:
     trousers are not painted where a skirt was, nor long sleeves where bare arms hang.
     """
     first = FIRST_PERSON + (garment.number - FIRST_PERSON) % len(CATEGORIES)

@@ -1,4 +1,4 @@
-"""Fabrics, plain or printed. A motif is worked out where it is seen, so it is sharp at any size."""
+"""Fabrics, plain or printed. Motifs are computed per pixel, so that they are sharp at any size."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ Motif = Callable[[np.ndarray, np.ndarray, float], np.ndarray]
 
 
 def _inside(distance: np.ndarray, soft: float) -> np.ndarray:
-    """Coverage of the area where a signed distance is negative."""
+    """Return the coverage of the area where a signed distance is negative."""
     return np.clip(0.5 - distance / soft, 0, 1)
 
 
 def _off_grid(u: np.ndarray) -> np.ndarray:
-    """Signed offset from the nearest whole number."""
+    """Return the signed offset from the nearest whole number."""
     return u - np.rint(u)
 
 
 def _off_stagger(u: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Offset from the nearest point of a lattice whose every other row is shifted by half."""
+    """Return the offset from the nearest point of a lattice, every other row shifted by half."""
     row = np.rint(w * 2)
     return _off_grid(u + np.mod(row, 2) / 2), w - row / 2
 
@@ -76,7 +76,10 @@ PATTERNS = (PLAIN, *MOTIFS)
 
 @dataclass(frozen=True)
 class Fabric:
-    """A fabric in one colour, or printed in a second; `repeat` of the motif in head heights."""
+    """A fabric in one colour, or printed in a second.
+
+    repeat: of the motif, in head heights.
+    """
 
     base: Colour
     pattern: str = PLAIN
@@ -89,7 +92,10 @@ class Fabric:
         return tuple(0.45 * channel for channel in self.base)
 
     def at(self, x: np.ndarray, v: np.ndarray, pixel: float) -> np.ndarray:
-        """Colours (n, 3) at rest coordinates (n,); `pixel` is a pixel's size in head heights."""
+        """Return colours (n, 3) at rest coordinates (n,).
+
+        pixel: the size of a pixel in head heights.
+        """
         base = np.asarray(self.base, np.float32)
         if self.pattern == PLAIN:
             return np.tile(base, (len(x), 1))

@@ -1,4 +1,4 @@
-"""Faces, in coordinates around the centre of the face: x to the right, y down, chin at 0.5."""
+"""Drawing faces; coordinates start at the face's centre: x right, y down, chin at 0.5."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Head:
         self.centre, self.tilt, self.turn = figure.head, figure.pose.head, figure.pose.turn
 
     def place(self, shape: np.ndarray, turn: float = 0.0) -> np.ndarray:
-        """Head coordinates on the figure; `turn` is how far the shape moves in a turned head."""
+        """Map head coordinates to the figure; `turn` is how far a turned head moves the shape."""
         return self.centre + turned(shape + (turn * self.turn, 0), self.tilt)
 
     def fill(self, shape, colour, opacity=1.0, turn=0.0, blur=0.0, label=None, inside=()) -> Mask:
@@ -47,7 +47,7 @@ class Head:
 
 
 def draw_face(head: Head) -> None:
-    """Ears, face and its features."""
+    """Draw the ears, the face and its features."""
     person, canvas = head.person, head.canvas
     edge = person.skin_edge
     for sign in SIGNS:

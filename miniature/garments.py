@@ -1,4 +1,4 @@
-"""Garments sewn onto a figure's charts.
+"""Drawing garments on a figure's charts.
 
 The in-shop photo and the model photo come from the same functions: only the figure differs.
 """
@@ -19,7 +19,7 @@ class Wearing(WornCut):
     """A worn cut that is drawn in layers: `inside`, `trunk`, then each `sleeve`."""
 
     def inside(self) -> None:
-        """What an empty top or dress shows of its back: the inside below the neck."""
+        """Draw what an empty top or dress shows of its back: the inside below the neck."""
         cut, canvas, chart = self.cut, self.canvas, self.figure.body
         if cut.hangs_from_waist or cut.neckline == "turtleneck":
             return
@@ -36,7 +36,7 @@ class Wearing(WornCut):
             canvas.fill(tag.inside(mask), (0.96, 0.95, 0.92))
 
     def trunk(self) -> None:
-        """The garment without its sleeves."""
+        """Draw the garment without its sleeves."""
         cut, chart = self.cut, self.figure.body
         if cut.label == PANTS:
             self._trousers()
@@ -66,7 +66,7 @@ class Wearing(WornCut):
         waistband(self)
 
     def sleeve(self, side: int) -> None:
-        """One sleeve, over the trunk."""
+        """Draw one sleeve, over the trunk."""
         if not self.sleeved:
             return
         cut, arm, sign = self.cut, self.figure.arms[side], SIGNS[side]

@@ -1,4 +1,4 @@
-"""Hair styles, in two layers: behind the shoulders, and around the face."""
+"""Drawing hair in two layers: behind the shoulders, and around the face."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _CAPS = {
 
 
 def draw_back_hair(head: Head) -> None:
-    """The hair that falls behind the shoulders, or stands out around the head."""
+    """Draw the hair that falls behind the shoulders, or stands out around the head."""
     style = head.person.style
     if style in _BACKS:
         shape = closed(mirrored(points(_BACKS[style])), 6)
@@ -70,7 +70,7 @@ def draw_back_hair(head: Head) -> None:
 
 
 def draw_front_hair(head: Head) -> None:
-    """The hair around the face, and its shadow on the forehead."""
+    """Draw the hair around the face, and its shadow on the forehead."""
     style, side = head.person.style, head.person.parting
     brow = curve(points("-.33,-.1 -.22,-.27 0,-.34 .22,-.27 .33,-.1"))
     face = head.canvas.mask(head.place(ellipse((0, 0), 0.34, 0.45)))
@@ -97,7 +97,7 @@ def draw_front_hair(head: Head) -> None:
 
 
 def _flow(style: str, side: int) -> list[list[tuple[float, float]]]:
-    """The lines along which the hair over the skull runs."""
+    """Return the lines along which the hair over the skull runs."""
     if style in ("bob", "long", "wavy"):
         root = (0.14 * side, -0.5)
         flow = [[root, (s * 0.24, -0.38), (s * 0.38, -0.15)] for s in SIGNS]
@@ -118,7 +118,7 @@ def _flow(style: str, side: int) -> list[list[tuple[float, float]]]:
 
 
 def _tress(head: Head, shape: np.ndarray, radius=(0.5, 0.6), centre=(0.0, -0.1)) -> Mask:
-    """A mass of hair, shaded and edged."""
+    """Draw a mass of hair, shaded and edged."""
     outline, hair = head.place(shape), head.person.hair
     mask = head.canvas.mask(outline)
     middle = head.place(np.array([centre]))[0]
@@ -128,7 +128,7 @@ def _tress(head: Head, shape: np.ndarray, radius=(0.5, 0.6), centre=(0.0, -0.1))
 
 
 def _strands(head: Head, mask: Mask, line, dark: bool) -> None:
-    """A light or a dark streak along a line."""
+    """Draw a light or a dark streak along a line."""
     tint = ((1, 0.93, 0.8), 0.3) if not dark else ((0.05, 0.02, 0.03), 0.35)
     streak = stroke(curve(line), 0.05 if dark else 0.024, 0, 0)
     head.fill(streak, mixed(head.person.hair, *tint), 0.6, blur=0.006, inside=(mask,))

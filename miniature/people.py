@@ -1,4 +1,4 @@
-"""The people: skin, hands and shoes on a posed figure."""
+"""Drawing people: skin, hands and shoes on a posed figure."""
 
 from __future__ import annotations
 
@@ -79,11 +79,12 @@ class Person:
 
     @property
     def skin_edge(self) -> Colour:
+        """The colour of the thin line along the edges of the skin."""
         return mixed(self.skin, (0.35, 0.12, 0.1), 0.55)
 
 
 def mixed(a: Colour, b: Colour, t: float) -> Colour:
-    """The colour that lies the share `t` of the way from `a` to `b`."""
+    """Return the colour that lies the share `t` of the way from `a` to `b`."""
     return tuple((1 - t) * x + t * y for x, y in zip(a, b, strict=True))
 
 
@@ -106,7 +107,7 @@ def round_fill(
 
 
 def _edges(chart: Chart, start: float, end: float) -> list[np.ndarray]:
-    """Both edges of a limb on the figure between two rest heights, low x first."""
+    """Return both edges of a limb on the figure between two rest heights, low x first."""
     v = np.linspace(start, end, 40)
     lines = (np.interp(v, chart.v, side) for side in (chart.low, chart.high))
     return [chart.at(np.stack([x, v], axis=1)) for x in lines]
@@ -124,7 +125,7 @@ def _skin(canvas: Canvas, chart: Chart, outline, edges, person: Person, label: i
 
 
 def draw_legs(canvas: Canvas, figure: Figure, person: Person) -> None:
-    """Bare legs and shoes, the nearer leg last."""
+    """Draw bare legs and shoes, the nearer leg last."""
     for side in np.argsort([ankle[1] for ankle, _ in figure.ankles]):
         chart = figure.legs[side]
         edges = _edges(chart, 2.2, 5.85)
@@ -164,7 +165,7 @@ def _draw_shoe(canvas: Canvas, figure: Figure, person: Person, side: int) -> Non
 
 
 def draw_torso(canvas: Canvas, figure: Figure, person: Person) -> None:
-    """Neck, shoulders and trunk, and the shadow of the chin on them."""
+    """Draw neck, shoulders and trunk, and the shadow of the chin on them."""
     chart = figure.body
     outline = chart.at(mirrored(curve(_NECK_AND_TRUNK, 4)))
     # The rows end below the chin: from there on the neck follows the head.
@@ -181,7 +182,7 @@ def draw_torso(canvas: Canvas, figure: Figure, person: Person) -> None:
 
 
 def draw_arm(canvas: Canvas, figure: Figure, person: Person, side: int, start=-0.2) -> None:
-    """A bare arm from `start` (rest height on the arm) to the wrist, and the hand."""
+    """Draw a bare arm from `start` (rest height on the arm) to the wrist, and the hand."""
     chart, sign = figure.arms[side], SIGNS[side]
     inner, outer = _edges(chart, max(start, 0.3), WRIST + 0.05)[::sign]
     outline, edges = np.concatenate([outer, inner[::-1]]), [inner, outer]
@@ -196,7 +197,7 @@ def draw_arm(canvas: Canvas, figure: Figure, person: Person, side: int, start=-0
 
 
 def _draw_hand(canvas: Canvas, figure: Figure, person: Person, side: int) -> None:
-    """A relaxed hand, fingers together, thumb towards the body."""
+    """Draw a relaxed hand, fingers together, thumb towards the body."""
     (wrist, angle), sign = figure.wrists[side], SIGNS[side]
 
     def place(shape: np.ndarray) -> np.ndarray:

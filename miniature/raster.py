@@ -14,7 +14,7 @@ Colour = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Mask:
-    """Coverage 0..1 of a rectangle of the canvas whose top left pixel is (`x`, `y`)."""
+    """Coverage 0..1 of a rectangle of the canvas; `x`, `y` is its top left pixel."""
 
     x: int
     y: int
@@ -22,11 +22,12 @@ class Mask:
 
     @property
     def window(self) -> tuple[slice, slice]:
+        """The mask's rectangle of the canvas, as slices of rows and columns."""
         height, width = self.alpha.shape
         return slice(self.y, self.y + height), slice(self.x, self.x + width)
 
     def aligned(self, other: Mask) -> np.ndarray:
-        """The coverage of `other` on the rectangle of this mask, 0 where `other` does not reach."""
+        """Return the coverage of `other` on this mask's rectangle, 0 where it does not reach."""
         out = np.zeros_like(self.alpha)
         height, width = self.alpha.shape
         x0, x1 = max(self.x, other.x), min(self.x + width, other.x + other.alpha.shape[1])
@@ -38,14 +39,14 @@ class Mask:
         return out
 
     def inside(self, *others: Mask) -> Mask:
-        """The part of this mask that lies inside every one of the others."""
+        """Return the part of this mask that lies inside every one of the others."""
         alpha = self.alpha
         for other in others:
             alpha = alpha * self.aligned(other)
         return Mask(self.x, self.y, alpha)
 
     def outside(self, *others: Mask) -> Mask:
-        """The part of this mask that none of the others covers."""
+        """Return the part of this mask that none of the others covers."""
         alpha = self.alpha
         for other in others:
             alpha = alpha * (1 - self.aligned(other))
@@ -73,13 +74,13 @@ class Canvas:
         self.labels = np.zeros((height, width), np.uint8)
 
     def seen_as(self, view: tuple[float, float, float]) -> Canvas:
-        """The same picture in other units."""
+        """Return the same picture in other units."""
         other = copy(self)
         other.scale, other.x, other.y = view
         return other
 
     def pixels(self, points: np.ndarray) -> np.ndarray:
-        """Points (..., 2) in units as pixel coordinates."""
+        """Map points (..., 2) in units to pixel coordinates."""
         return np.asarray(points, np.float64) * self.scale + (self.x, self.y)
 
     def _window(self, points: np.ndarray, margin: float) -> tuple[int, int, int, int]:
@@ -94,7 +95,7 @@ class Canvas:
         )
 
     def mask(self, *polygons: Sequence, blur: float = 0.0) -> Mask:
-        """Coverage of the union of polygons (n, 2) in units; `blur` in units softens its edge."""
+        """Cover the union of polygons (n, 2) in units; `blur` in units softens its edge."""
         outlines = [self.pixels(polygon) for polygon in polygons]
         margin = 2.5 * blur * self.scale + 1
         x0, y0, x1, y1 = self._window(np.concatenate(outlines), margin)
@@ -154,5 +155,5 @@ class Canvas:
             area *= 1 - (1 - np.asarray(tint, np.float32)) * (mask.alpha * opacity)[..., None]
 
     def picture(self) -> Image.Image:
-        """The picture as 8-bit RGB."""
+        """Return the picture as 8-bit RGB."""
         return Image.fromarray(np.rint(np.clip(self.rgb, 0, 1) * 255).astype(np.uint8))

@@ -25,7 +25,7 @@ from ..model_parts import write_tokenizer
 
 @dataclass(frozen=True)
 class Sizes:
-    """The configurations of a model folder's parts, in diffusers' and transformers' own terms."""
+    """The configurations of a model folder's parts, in the keys of diffusers and transformers."""
 
     unet: Mapping[str, Any]
     vae: Mapping[str, Any]
@@ -187,7 +187,7 @@ def write_scheduler(folder: Path) -> None:
 
 
 def untrained_weights(model: torch.nn.Module, seed: str) -> dict[str, torch.Tensor]:
-    """Random float32 weights by name and shape, so that activations keep a std of about 1.
+    """Draw float32 weights by name and shape, so that activations keep a std of about 1.
 
     Every tensor has a generator of its own, seeded by `seed` and its name. Matrices and kernels are
     N(0, 1 / fan-in), norms are near 1, biases and embeddings small but not zero.

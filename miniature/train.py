@@ -1,4 +1,4 @@
-"""`fashion-rag miniature train`: from nothing to the miniature's trained models."""
+"""`fashion-rag miniature train`: training all of the miniature's models from nothing."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def _note_parser(folder: Path, parser: Path) -> None:
 
 
 def processor() -> str:
-    """The processor's name, as the system tells it."""
+    """Return the processor's name, as the system gives it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if "model name" in line)

@@ -1,4 +1,4 @@
-"""The trained miniature that comes with the pack, as a model folder that everything can read."""
+"""The trained miniature that comes with the pack, and its model folder."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ SIZE = (96, 128)
 STEPS, GUIDANCE = 20, 2.5
 
 
-def model_folder(folder: Path) -> Path:
-    """Put the trained miniature together in `folder`, tokenizer included; returns it.
+def write_miniature(folder: Path) -> Path:
+    """Write the trained miniature's model folder, tokenizer included, into `folder`; return it.
 
     Raises:
         FileNotFoundError: the weights are missing.
@@ -36,7 +36,7 @@ def model_folder(folder: Path) -> Path:
 
 
 def is_miniature(folder: Path) -> bool:
-    """Whether a model folder is the trained miniature, or trained as it is."""
+    """Tell whether a model folder is the trained miniature, or trained as it is."""
     folder = Path(folder)
     if WEIGHTS.is_dir() and folder.resolve() == WEIGHTS.resolve():
         return True

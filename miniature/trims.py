@@ -1,4 +1,4 @@
-"""Collars, bands, buttons, pockets, belts and bows: what is sewn onto a garment."""
+"""Drawing trims: collars, bands, buttons, pockets, belts and bows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WHITE = (0.97, 0.96, 0.93)
 
 
 def trunk_trims(worn: WornCut) -> None:
-    """All that belongs on the trunk of a top, a dress or a skirt."""
+    """Draw the trims on the trunk of a top, a dress or a skirt."""
     cut, chart, mask = worn.cut, worn.figure.body, worn.mask
     if not cut.hangs_from_waist:
         _neck(worn)
@@ -49,7 +49,7 @@ def trunk_trims(worn: WornCut) -> None:
 
 
 def _strip(worn: WornCut, chart: Chart, top, bottom, fabric: Fabric, within=None) -> None:
-    """A strip between two lines (n, 2) in rest coordinates."""
+    """Draw a strip between two lines (n, 2) in rest coordinates."""
     x = np.concatenate([top, bottom])[:, 0]
     sides = Sides.flat((x.max() - x.min()) / 2, (x.max() + x.min()) / 2)
     outline = chart.at(np.concatenate([top, bottom[::-1]]))
@@ -64,7 +64,7 @@ def _hem_band(worn: WornCut, depth: float, fabric: Fabric) -> None:
 
 
 def waistband(worn: WornCut) -> None:
-    """The waistband or belt of trousers and skirts, and the seams below it."""
+    """Draw the waistband or belt of trousers and skirts, and the seams below it."""
     cut, chart, canvas = worn.cut, worn.figure.body, worn.canvas
     if cut.label == PANTS:
         worn.seam(chart, curve(points("0,1.66 .005,2.1 0,2.62")), 0.018, 0.55)
@@ -77,7 +77,7 @@ def waistband(worn: WornCut) -> None:
 
 
 def _belt(worn: WornCut, top: float, bottom: float, fabric: Fabric) -> float:
-    """A band round the waist, with a buckle if it is a belt; returns the height of its middle."""
+    """Draw a band round the waist, with a buckle if it is a belt; return its middle's height."""
     cut, chart, canvas = worn.cut, worn.figure.body, worn.canvas
     v = [top, bottom]
     half = np.interp(v, chart.v, chart.high) if cut.label == PANTS else cut.half_width(v)
@@ -91,7 +91,7 @@ def _belt(worn: WornCut, top: float, bottom: float, fabric: Fabric) -> float:
 
 
 def leg_trims(worn: WornCut, leg: Chart, mask: Mask, sign: int) -> None:
-    """The trim of one trouser leg."""
+    """Draw the trim of one trouser leg."""
     v, outer, inner = worn.cut.leg_sides(leg)
     if worn.cut.trim == "hem band":
         row = np.searchsorted(v, worn.cut.hem - 0.24)
@@ -104,7 +104,7 @@ def leg_trims(worn: WornCut, leg: Chart, mask: Mask, sign: int) -> None:
 
 
 def cuff(worn: WornCut, arm: Chart, mask: Mask) -> None:
-    """The end of a sleeve, where it has a band of its own."""
+    """Draw the end of a sleeve, if it has a band of its own."""
     cut = worn.cut
     v, half = cut.sleeve_sides(arm)
     ribbed, contrast = cut.name in ("sweater", "hoodie"), cut.trim == "contrast trim"
@@ -156,7 +156,7 @@ def _neck(worn: WornCut) -> None:
 
 
 def _flaps(worn: WornCut, shape: np.ndarray, sides: Sides, fabric: Fabric) -> None:
-    """A pair of collar points, lapels or rolls of a hood."""
+    """Draw a pair of collar points, lapels or rolls of a hood."""
     for sign in SIGNS:
         outline = worn.figure.body.at(shape * (sign, 1))
         cast_shadow(worn.canvas, outline, worn.mask)

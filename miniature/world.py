@@ -97,7 +97,7 @@ _REPEAT_FACTOR = {
 
 @dataclass(frozen=True)
 class Garment:
-    """One garment: its shape by name, its colours as sRGB triples in 0..1."""
+    """A drawn garment: its shape by name, its colours as sRGB triples in 0..1."""
 
     number: int
     category: str
@@ -118,16 +118,18 @@ class Garment:
 
     @property
     def shape(self) -> Cut:
+        """The garment's cut."""
         return Cut(self.cut, self.hem, self.sleeve, self.neckline, self.trim)
 
     @property
     def fabric(self) -> Fabric:
+        """The garment's fabric."""
         return Fabric(self.base, self.pattern, self.print_colour, self.repeat)
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A model photo: who, how, where, and what is worn beside the garment.
+    """The scene of a model photo: who, how, where, and what is worn beside the garment.
 
     `top` and `span` are the upper edge of the picture and its height, in head heights from the
     base of the neck; `across` is the person's place from the middle, in head heights.
@@ -144,7 +146,7 @@ class Scene:
 
 
 def from_oklch(lightness: float, chroma: float, hue: float) -> Colour:
-    """An OKLCh colour as sRGB, with less chroma where the screen cannot show it."""
+    """Convert an OKLCh colour to sRGB, with less chroma where the screen cannot show it."""
     angle = np.deg2rad(hue)
     while True:
         a, b = chroma * np.cos(angle), chroma * np.sin(angle)
@@ -162,7 +164,7 @@ def from_oklch(lightness: float, chroma: float, hue: float) -> Colour:
 
 
 def to_oklab(colour: Colour) -> np.ndarray:
-    """sRGB as OKLab (3,): distances in it are near to those seen."""
+    """Convert sRGB to OKLab (3,), where distances are near to those that people see."""
     c = np.asarray(colour, float)
     linear = np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
     lms = np.array([[0.4122214708, 0.5363325363, 0.0514459929],
@@ -174,13 +176,13 @@ def to_oklab(colour: Colour) -> np.ndarray:
 
 
 def pick_colour(rng: random.Random, words: tuple[str, ...] = tuple(COLOURS)) -> tuple[str, Colour]:
-    """A colour word and one of the colours it covers."""
+    """Draw a colour word and one of the colours that it covers."""
     word = rng.choice(words)
     return word, from_oklch(*(rng.uniform(*part) for part in COLOURS[word]))
 
 
 def _contrasting(rng: random.Random, base: Colour, least: float) -> tuple[str, Colour]:
-    """A colour that can be told from `base` at a glance, in OKLab distance."""
+    """Draw a colour that can be told from `base` at a glance: `least` away from it in OKLab."""
     quiet = ("white", "black", "beige", "blue", "white")
     while True:
         word, colour = pick_colour(rng, quiet if rng.random() < 0.4 else tuple(COLOURS))
@@ -189,19 +191,20 @@ def _contrasting(rng: random.Random, base: Colour, least: float) -> tuple[str, C
 
 
 def category_of(number: int) -> str:
-    """The category of the garment with this number."""
+    """Return the category of the garment with this number."""
     return CATEGORIES[number % len(CATEGORIES)]
 
 
 def split_of(number: int) -> str:
-    """ "train" or "test"."""
+    """Return the split of a garment: "train" or "test"."""
     return "test" if number >= FIRST_TEST_NUMBER else "train"
 
 
 def numbers(count: int, split: str = "train") -> range:
-    """The first `count` garment numbers of a split; the categories take turns.
+    """Return the first `count` garment numbers of a split; the categories take turns.
 
-    Raises ValueError when the split has not so many numbers.
+    Raises:
+        ValueError: the split has fewer numbers.
     """
     first, last = {"train": (0, FIRST_TEST_NUMBER), "test": (FIRST_TEST_NUMBER, LAST_NUMBER + 1)}[
         split
@@ -212,7 +215,7 @@ def numbers(count: int, split: str = "train") -> range:
 
 
 def make_garment(seed: int, number: int) -> Garment:
-    """The garment with this number in the world with this seed."""
+    """Make the garment with this number in the world with this seed."""
     rng = random.Random(f"garment {seed} {number}")
     return _garment(rng, number, category_of(number))
 
@@ -341,7 +344,7 @@ def _backdrop(rng: random.Random) -> Backdrop:
 
 
 def make_scene(seed: int, number: int) -> Scene:
-    """The model photo in which the garment with this number is worn."""
+    """Make the scene in which the garment with this number is worn."""
     rng = random.Random(f"scene {seed} {number}")
     garment = make_garment(seed, number)
     category = garment.category
@@ -372,7 +375,7 @@ def make_scene(seed: int, number: int) -> Scene:
 
 
 def _companion(rng: random.Random, number: int, category: str, broad: bool) -> Garment:
-    """The plain piece worn with the garment of the photo."""
+    """Make the plain piece that is worn with the garment of the photo."""
     if category == "upper_body":
         cuts = (
             ("t-shirt", "t-shirt", "shirt", "sweater")

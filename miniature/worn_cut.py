@@ -1,4 +1,4 @@
-"""A cut in a fabric on a figure: where its parts lie, and how fabric and seams get there."""
+"""A garment on a figure, a cut in some fabric: its parts, and drawing fabric and seams on them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from .shapes import stroke
 
 
 class WornCut:
-    """A cut in a fabric on a figure. mask: of the trunk, once it is drawn."""
+    """A garment on a figure: a cut in some fabric.
+
+    mask: of the trunk, once it is drawn.
+    """
 
     def __init__(
         self, canvas: Canvas, figure: Figure, cut: Cut, fabric: Fabric, trim_colour: Colour
@@ -24,10 +27,11 @@ class WornCut:
 
     @property
     def sleeved(self) -> bool:
+        """Whether the garment has sleeves."""
         return self.cut.sleeve != "none"
 
     def outlines(self) -> list[np.ndarray]:
-        """The outlines of its parts on the figure, each (n, 2)."""
+        """Return the outlines of its parts on the figure, each (n, 2)."""
         figure, cut = self.figure, self.cut
         if cut.label == PANTS:
             return [self.leg_outline(side) for side in (0, 1)]
@@ -37,15 +41,17 @@ class WornCut:
         return parts
 
     def leg_outline(self, side: int) -> np.ndarray:
+        """Return the outline of a trouser leg on the figure (n, 2)."""
         leg = self.figure.legs[side]
         return leg.at(self.cut.leg_outline(leg) * (SIGNS[side], 1))
 
     def sleeve_outline(self, side: int) -> np.ndarray:
+        """Return the outline of a sleeve on the figure (n, 2)."""
         arm = self.figure.arms[side]
         return arm.at(self.cut.sleeve_outline(arm) * (SIGNS[side], 1))
 
     def part(self, chart, outline, sides: Sides, fabric: Fabric, folds=(), within=None, **how):
-        """Lay a fabric within an outline (n, 2) on the figure, edge it, and return its mask."""
+        """Draw a fabric with an edge within an outline (n, 2) on the figure; return its mask."""
         mask = self.canvas.mask(outline)
         if within is not None:
             mask = mask.inside(within)
@@ -54,7 +60,7 @@ class WornCut:
         return mask
 
     def seam(self, chart, line: np.ndarray, width: float, opacity: float, within=None) -> None:
-        """A line (n, 2) in rest coordinates, in the colour of the fabric's seams."""
+        """Draw a line (n, 2) in rest coordinates, in the colour of the fabric's seams."""
         mask = self.canvas.mask(stroke(chart.at(line), width))
         if within is not None:
             mask = mask.inside(within)

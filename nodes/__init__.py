@@ -1,4 +1,4 @@
-"""ComfyUI nodes: thin V3 classes over functions of `retriever` and `adapter`."""
+"""ComfyUI nodes: thin V3 classes over the functions of `retriever` and `adapter`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from .textual_inversion import GarmentTextualInversion, GarmentTokensSave, Inver
 
 
 class FashionRAGExtension(ComfyExtension):
+    """The pack's nodes and HTTP routes, as ComfyUI loads them."""
+
     async def on_load(self) -> None:
         add_routes()
 

@@ -1,4 +1,4 @@
-"""Node that tells how near a painted garment is to the one that it was painted from."""
+"""The node that scores how similar a painted garment is to the photo it was painted from."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .retrieve import CATEGORY
 
 
 class GarmentFidelity(io.ComfyNode):
-    """Scores pictures by how near the painted garment is to the garments' photos."""
+    """Scores pictures by how similar the painted garment is to the garments' photos."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

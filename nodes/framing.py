@@ -1,4 +1,4 @@
-"""Nodes around the model's canvas: the person cut out of a photo, and put back into it."""
+"""The nodes that cut a person out of a photo for the model, and paste the result back."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class FashionFrame(io.ComfyNode):
 
 
 def masks_of(mask: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
-    """One mask a photo (b, H, W), resized to the photos (b, H, W, 3); a single one serves all.
+    """Resize the masks to the photos (b, H, W, 3): one a photo, (b, H, W); a single one serves all.
 
     Raises:
         ValueError: the number of masks is neither 1 nor that of the photos.
@@ -135,7 +135,7 @@ def masks_of(mask: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
 
 
 def poses_of(pose: list | dict | None, count: int) -> list[dict | None]:
-    """One POSE_KEYPOINT frame a photo; a single one serves all, None stands for none.
+    """Return one POSE_KEYPOINT frame a photo; a single one serves all, None stands for no pose.
 
     Raises:
         ValueError: the number of frames is neither 1 nor that of the photos.

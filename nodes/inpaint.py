@@ -1,4 +1,4 @@
-"""Nodes of the third stage: the person's photo, mask and pose as conditioning."""
+"""The node that adds a person's photo, mask and pose to the conditioning."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def pose_maps(
     size: tuple[int, int],
     photos: int | None = None,
 ) -> torch.Tensor:
-    """Pose maps of a batch, (batch, 18, H8/8, W8/8) float32 in 0..1; zero where nobody is found.
+    """Draw the pose maps (batch, 18, H8/8, W8/8) float32 in 0..1; zero where nobody is found.
 
     Args:
         frames: POSE_KEYPOINT, one frame a photo; a single frame, with or without its list, serves
@@ -136,7 +136,7 @@ def pose_maps(
 
 
 def frames_of(pose: list | dict) -> list[dict | None]:
-    """The frames of a POSE_KEYPOINT, which packs also give as a bare frame or in nested lists."""
+    """List the frames of a POSE_KEYPOINT, which some packs give bare or in nested lists."""
     if not isinstance(pose, (list, tuple)):
         return [pose]
     frames = []

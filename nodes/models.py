@@ -1,4 +1,4 @@
-"""Nodes that load and patch models: the inpainting U-Net, prompt depth, whole model folders."""
+"""The nodes that load and patch models: inpainting U-Net, prompt depth, whole model folders."""
 
 from __future__ import annotations
 

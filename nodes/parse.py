@@ -1,4 +1,4 @@
-"""Nodes between a photo and the third stage: the person's labels, and the mask of a garment."""
+"""The nodes that parse a person's photo and make the mask of a garment."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..adapter.person.garment_mask import (
 from ..adapter.person.inpainting import fit_mask, resize
 from ..adapter.person.mask_files import THRESHOLD
 from ..adapter.person.masks import CATEGORIES, GROWTH, MODES
-from ..adapter.person.parsing import LONGEST, coloured, told
+from ..adapter.person.parsing import LONGEST, coloured, describe_labels
 from ..pictures.tensors import rgb_on_white
 from . import sockets
 from .framing import poses_of
@@ -102,7 +102,7 @@ class HumanParse(io.ComfyNode):
     def execute(cls, parser, image) -> io.NodeOutput:
         image = rgb_on_white(image)
         labels = parser.labels(image)
-        notes = [told(one) or "nobody is there" for one in labels]
+        notes = [describe_labels(one) or "nobody is there" for one in labels]
         size = _within(image.shape[1:3], _SHOWN)
         shown = torch.lerp(_photos(image, size), coloured(_resized(labels, size)), _VEIL)
         return io.NodeOutput(labels, ui=_shown(shown, _numbered(notes), cls))
@@ -228,7 +228,9 @@ class GarmentMask(io.ComfyNode):
 
 
 def _given(image, labels, garment, keep) -> list:
-    """What the masks are made of, one entry a photo or one for all: labels, or garment and keep.
+    """Return what the masks are made of, one entry a photo or one for all.
+
+    It is either labels, or garment and keep.
 
     Raises:
         ValueError: none of them, both, another batch's, or another photo's size.
@@ -278,20 +280,20 @@ def _check_shape(labels: torch.Tensor, size: tuple[int, int]) -> None:
 
 
 def _within(size: tuple[int, int], longest: int) -> tuple[int, int]:
-    """A height and width of the same shape, whose longer side is at most `longest`."""
+    """Return a height and width of the same proportions, the longer side at most `longest`."""
     scale = min(1.0, longest / max(size))
     return tuple(max(1, round(side * scale)) for side in size)
 
 
 def _resized(labels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Labels (b, h, w) uint8 at another size (height, width), none of them mixed."""
+    """Resize labels (b, h, w) uint8 to (height, width) without mixing any."""
     if labels.shape[1:] == tuple(size):
         return labels
     return functional.interpolate(labels[:, None], size=tuple(size), mode="nearest-exact")[:, 0]
 
 
 def _photos(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Photos (b, H, W, 3) at another size, float32 on the CPU."""
+    """Resize photos (b, H, W, 3) to `size`, float32 on the CPU."""
     photos = image.float().cpu()
     if photos.shape[1:3] == tuple(size):
         return photos
@@ -309,5 +311,5 @@ def _numbered(notes: list[str]) -> str:
 
 
 def _shown(pictures: torch.Tensor, text: str, cls: type[io.ComfyNode]) -> dict:
-    """Pictures on the node, and a text below them (see web/report.js)."""
+    """Show pictures on the node, and a text below them (see web/report.js)."""
     return ui.PreviewImage(pictures, cls=cls).as_dict() | ui.PreviewText(text).as_dict()

@@ -1,4 +1,4 @@
-"""A person's photo together with its mask and pose, from one folder."""
+"""The node that loads a person's photo, mask and pose from one folder."""
 
 from __future__ import annotations
 
@@ -61,8 +61,10 @@ class FashionPersonLoader(io.ComfyNode):
 
 
 def load_person(folder: Path) -> tuple[torch.Tensor, torch.Tensor, list[dict]]:
-    """Photo (1, H, W, 3), mask (1, h, w), both float32 in 0..1, and one POSE_KEYPOINT frame of
-    everybody in pose.json, in pixels of the photo.
+    """Load a person's photo (1, H, W, 3), mask (1, h, w) and pose.
+
+    Photo and mask are float32 in 0..1. The pose is one POSE_KEYPOINT frame of everybody in
+    pose.json, in pixels of the photo.
 
     Raises:
         FileNotFoundError: there is no photo, or no mask.
@@ -82,7 +84,7 @@ def load_person(folder: Path) -> tuple[torch.Tensor, torch.Tensor, list[dict]]:
 
 
 def _picture(folder: Path, kind: str, names: tuple[str, ...]) -> Path:
-    """The first of these files in a person's folder; letter case does not matter."""
+    """Find the first of these files in a person's folder; letter case does not matter."""
     there = {path.name.lower(): path for path in sorted(folder.iterdir(), reverse=True)}
     found = next((there[name] for name in names if name in there), None)
     if found is None:

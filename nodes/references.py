@@ -1,6 +1,6 @@
-"""Nodes that hand garments to image editors: one picture an output, and reference latents.
+"""The nodes that hand garments to image editors: one picture an output, and reference latents.
 
-A batch would not do: editors take the first picture of a batch and drop the others unsaid.
+Not as a batch: editors take the first picture of a batch and ignore the others.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ class ReferenceLatents(io.ComfyNode):
 
 
 def check_garments(garments: sockets.RetrievedGarments) -> None:
-    """Raise ValueError where there is none."""
+    """Raise ValueError where there are no garments."""
     if not garments.records:
         raise ValueError(
             "No garments arrive: search for something else, or lower min_score of Text Garment "
@@ -201,7 +201,7 @@ def check_garments(garments: sockets.RetrievedGarments) -> None:
 
 
 def slots(images: Sequence[torch.Tensor], empty_slots: str) -> list[Any]:
-    """What the slots give out: the first garments, then what stands for an empty slot."""
+    """Return the slots' outputs: the first garments, then a stand-in for each empty slot."""
     found = list(images[:SLOTS])
     count = "1 garment is" if len(images) == 1 else f"{len(images)} garments are"
     for number in range(len(found) + 1, SLOTS + 1):
@@ -215,7 +215,7 @@ def slots(images: Sequence[torch.Tensor], empty_slots: str) -> list[Any]:
 
 
 def report_lines(garments: sockets.RetrievedGarments, pictures: Sequence[Image.Image]) -> list[str]:
-    """A line a garment: its slot, the size of its picture, its name."""
+    """Write a line for each garment: its slot, the size of its picture, its name."""
     lines = []
     for number, (record, picture) in enumerate(zip(garments.records, pictures, strict=True), 1):
         slot = f"image_{number}" if number <= SLOTS else "no slot"
@@ -225,7 +225,7 @@ def report_lines(garments: sockets.RetrievedGarments, pictures: Sequence[Image.I
 
 
 def remarks(count: int, dialect: Dialect) -> list[str]:
-    """What the slots and the prompt have no room for, with `count` garments."""
+    """Note what of `count` garments the slots and the prompt have no room for."""
     found = []
     if count > SLOTS:
         found.append(
@@ -241,7 +241,7 @@ def remarks(count: int, dialect: Dialect) -> list[str]:
 
 
 def one_picture(image: torch.Tensor, megapixels: float) -> torch.Tensor:
-    """One picture (1, H, W, 3) of at most so many megapixels, transparency on white.
+    """Return one picture (1, H, W, 3) of at most so many megapixels, transparency on white.
 
     Args:
         image: (1, H, W, channels) float in 0..1, see `rgb_on_white`.
@@ -262,12 +262,12 @@ def one_picture(image: torch.Tensor, megapixels: float) -> torch.Tensor:
 
 
 def to_image(picture: Image.Image) -> torch.Tensor:
-    """RGB -> (1, H, W, 3) float32 in 0..1."""
+    """Turn an RGB picture into (1, H, W, 3) float32 in 0..1."""
     return torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255)[None]
 
 
 def to_mask(mask: Image.Image | None, picture: Image.Image) -> torch.Tensor:
-    """A mask for a picture, (1, H, W) float32 in 0..1, of the picture's size; 1 without a mask."""
+    """Turn a picture's mask into (1, H, W) float32 in 0..1 of its size; 1 without a mask."""
     if mask is None:
         return torch.ones(1, picture.height, picture.width)
     if mask.size != picture.size:

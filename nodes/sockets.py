@@ -59,6 +59,6 @@ class RetrievedGarments:
 
 @dataclass(frozen=True)
 class GarmentTokens:
-    """Pseudo-word token embeddings, (n, width) float32, in prompt order, strengths applied."""
+    """Pseudo-words as token embeddings (n, width) float32, in prompt order, strengths applied."""
 
     pseudo_words: torch.Tensor

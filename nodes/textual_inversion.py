@@ -1,4 +1,4 @@
-"""Nodes of the second stage: garment photos to pseudo-words in the prompt."""
+"""The nodes of the second stage: garment photos to pseudo-words in the prompt."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ class GarmentTextualInversion(io.ComfyNode):
 def _photos(
     garments: sockets.RetrievedGarments | None, images: torch.Tensor | None
 ) -> tuple[list[tuple[torch.Tensor, Sequence[float]]], list[str]]:
-    """Batches of photos (n, H, W, 3) with a strength each, and the retrieved categories.
+    """Return batches of photos (n, H, W, 3), a strength each, and the retrieved categories.
 
     Raises:
         ValueError: neither input is connected.
@@ -277,7 +277,7 @@ class GarmentTokensSave(io.ComfyNode):
 
 
 def save_embedding(pseudo_words: torch.Tensor, path: Path, overwrite: bool) -> None:
-    """Write (n, width) token embeddings as a standard embedding file, atomically.
+    """Write (n, width) token embeddings as a standard embedding file, in one step.
 
     A file that holds the same already is left as it is.
 

@@ -1,1 +1,1 @@
-"""Opening photos, colours, contact sheets."""
+"""Opening photos, colours, text on pictures, contact sheets."""

@@ -1,4 +1,4 @@
-"""The smallest box around what a mask shows."""
+"""Bounding boxes of masks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def box_of(mask: np.ndarray) -> tuple[slice, slice]:
-    """The rows and columns of the smallest box around what is not 0 in a mask (H, W).
+    """Return rows and columns (slices) of the smallest box around what is not 0 in a mask (H, W).
 
     Raises:
         IndexError: all is 0.

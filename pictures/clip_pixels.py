@@ -1,4 +1,4 @@
-"""How CLIP's vision towers take the colours of a picture."""
+"""The mean and standard deviation by which CLIP's vision towers normalise pixels."""
 
 from __future__ import annotations
 

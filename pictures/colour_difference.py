@@ -1,4 +1,4 @@
-"""How different two colours look: CIELAB, and CIEDE2000 between its colours."""
+"""Colour differences as people see them: CIELAB, and CIEDE2000 between its colours."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ _D65 = np.array([0.95047, 1.0, 1.08883])
 
 
 def lab_of(colours: np.ndarray) -> np.ndarray:
-    """CIELAB under D65 (..., 3) of sRGB colours (..., 3) in 0..1: L from 0 to 100, a and b around
-    0."""
+    """Convert sRGB colours (..., 3) in 0..1 to CIELAB under D65 (..., 3).
+
+    L is from 0 to 100, a and b lie around 0.
+    """
     colours = np.asarray(colours, dtype=np.float64)
     linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
     xyz = linear @ _TO_XYZ.T / _D65

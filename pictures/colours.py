@@ -18,11 +18,11 @@ _SAME = 2
 
 
 def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """The picture as RGB in sRGB, without a profile; opaque, of any mode with 8 bits a channel.
+    """Convert an opaque picture, of any mode with 8 bits a channel, to RGB in sRGB.
 
     Args:
-        profile: an ICC profile that the pixels are meant in; None, or one that is damaged or is of
-            another colour space than the pixels: they are taken to be sRGB.
+        profile: the ICC profile of the pixels. With None, or one that is damaged or of another
+            colour space than the pixels, they are taken to be sRGB.
 
     Returns:
         A new picture, or `image` itself, without its `info`, where nothing had to change.
@@ -46,13 +46,13 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 @lru_cache
 def srgb_profile() -> bytes:
-    """The ICC profile of sRGB, to be written into files beside the pixels."""
+    """Return the ICC profile of sRGB, to be written into files beside the pixels."""
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
 @lru_cache(maxsize=32)
 def _transform(profile: bytes) -> tuple[str, ImageCms.ImageCmsTransform] | None:
-    """The pixels' mode and the way to sRGB; None where there is nothing to convert."""
+    """Return the pixels' mode and the way to sRGB; None where there is nothing to convert."""
     mode = _MODES.get(profile[16:20])
     if mode is None:
         logger.debug("A profile of the colour space %r is left out.", profile[16:20])

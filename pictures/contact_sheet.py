@@ -1,4 +1,4 @@
-"""A contact sheet: photos on cards with a few lines below each."""
+"""Contact sheets: photos on cards with a few lines below each."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _fitted_size(photo: Image.Image) -> tuple[int, int]:
 
 
 def _wrapped(caption: str) -> list[str]:
-    """The caption in at most LINES lines of the photo's width."""
+    """Wrap the caption to at most LINES lines of the photo's width."""
     lines: list[str] = []
     for paragraph in printable(caption).splitlines():
         line = ""
@@ -100,7 +100,7 @@ def _wrapped(caption: str) -> list[str]:
 
 
 def _cut(line: str, size: int, width: int) -> str:
-    """The line, shortened with an ellipsis where it is wider than `width` pixels."""
+    """Cut the line, with an ellipsis, to at most `width` pixels."""
     if text_length(line, size) <= width:
         return line
     low, high = 0, len(line)

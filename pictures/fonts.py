@@ -50,12 +50,12 @@ def draw_text(
 
 
 def text_length(text: str, size: int) -> float:
-    """The width of a line in pixels, as `draw_text` draws it."""
+    """Return the width of a line in pixels, as `draw_text` draws it."""
     return sum(font.getlength(part) for font, part in _runs(text, size))
 
 
 def printable(text: str) -> str:
-    """The text as it can be drawn here: letters of no font stand as their code points, `[7EA2]`.
+    """Replace letters that no font has by their code points, such as `[7EA2]`.
 
     Which letters these are is logged, once each.
     """
@@ -85,7 +85,7 @@ _told: set[str] = set()
 
 
 def _runs(text: str, size: int) -> Iterator[tuple[Font, str]]:
-    """The text in parts of one font each."""
+    """Split the text into parts of one font each."""
     part, font = "", _own_font(size)
     for letter in text:
         if _is_dependent(letter):
@@ -119,7 +119,7 @@ def _own_font(size: int) -> Font:
 
 @lru_cache
 def _own() -> frozenset[str]:
-    """The letters of Pillow's own font."""
+    """Return the letters of Pillow's own font."""
     file = _own_font(15).path
     letters = Letters(cast(BinaryIO, file))  # which Pillow keeps in memory
     return frozenset(chr(code) for code in range(32, 0x2600) if letters.has(code))
@@ -132,7 +132,7 @@ def _opened(path: Path, size: int) -> Font:
 
 @lru_cache(maxsize=20_000)
 def _system_font(letter: str) -> Path | None:
-    """The first font of the system that has a letter."""
+    """Find the first font of the system that has a letter."""
     for path in _font_files():
         letters = _letters(path)
         if letters is not None and letters.has(ord(letter)):
@@ -156,7 +156,7 @@ def _letters(path: Path) -> Letters | None:
 
 @lru_cache
 def _font_files() -> tuple[Path, ...]:
-    """The system's outline fonts: preferred ones first, slanted and heavy ones last."""
+    """List the system's outline fonts: preferred ones first, slanted and heavy ones last."""
     found: list[Path] = []
     for folder in font_folders():
         for root, folders, names in os.walk(folder):
@@ -169,7 +169,7 @@ def _font_files() -> tuple[Path, ...]:
 
 
 def font_folders() -> list[Path]:
-    """Where the operating system keeps fonts."""
+    """Return the folders where the operating system keeps fonts."""
     home = Path.home()
     if sys.platform == "win32":
         own = os.environ.get("LOCALAPPDATA", str(home / "AppData/Local"))
@@ -226,7 +226,7 @@ class Letters:
         self._kind, self._offset = best
 
     def has(self, code: int) -> bool:
-        """Whether the font has a glyph for a code point."""
+        """Tell whether the font has a glyph for a code point."""
         return (self._in_groups if self._kind == 12 else self._in_segments)(code)
 
     def _in_groups(self, code: int) -> bool:

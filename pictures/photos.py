@@ -1,4 +1,4 @@
-"""Photos as they come, normalised once: upright RGB on white, in sRGB."""
+"""Opening photos of any format, normalised in one place: upright RGB on white, in sRGB."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ _UPRIGHT = {
 def open_photo(
     path: Path, convert: Callable[[Image.Image], Image.Image] | None = None
 ) -> Image.Image:
-    """The photo at `path` as RGB in sRGB on white, upright, at its full size.
+    """Open a photo as RGB in sRGB on white, upright, at its full size.
 
     Args:
-        convert: makes something else of the opened picture than `to_rgb_on_white` does.
+        convert: what is made of the opened picture.
 
     Raises:
         FileNotFoundError, PermissionError: from the file system.
-        ValueError: of another format than SUFFIXES tells, damaged, or of more than MAX_PIXELS
+        ValueError: of a format that SUFFIXES does not name, damaged, or of more than MAX_PIXELS
             pixels.
     """
     with _opened(path) as image:
@@ -60,7 +60,7 @@ def open_photo(
 
 
 def open_values(path: Path) -> Image.Image:
-    """The picture at `path` with its numbers as they are stored: of a mask, or of labels.
+    """Open a mask or a label map with its numbers as they are stored.
 
     Its mode is the file's (palette indexes, transparency and 16 bits are kept), it is upright, and
     a colour profile is not applied.
@@ -74,7 +74,7 @@ def open_values(path: Path) -> Image.Image:
 
 
 def photo_size(path: Path) -> tuple[int, int]:
-    """Width and height as stored in the file; its pixels are not read.
+    """Return width and height as stored in the file; its pixels are not read.
 
     Raises:
         FileNotFoundError, PermissionError, ValueError: see `open_photo`.
@@ -84,8 +84,11 @@ def photo_size(path: Path) -> tuple[int, int]:
 
 
 def to_rgb_on_white(image: Image.Image) -> Image.Image:
-    """A new RGB picture: EXIF rotation applied, transparency on white, 16 bit scaled to 8, and
-    converted to sRGB where it carries another colour profile."""
+    """Make an RGB picture of any other.
+
+    EXIF rotation is applied, transparency laid on white, 16 bits scaled to 8, and another colour
+    profile converted to sRGB.
+    """
     profile = image.info.get("icc_profile")
     image = upright(image)
     if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion clips it to white
@@ -107,7 +110,7 @@ def to_rgb_on_white(image: Image.Image) -> Image.Image:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """The picture turned as its EXIF orientation says; itself where it is upright already."""
+    """Turn the picture as its EXIF orientation says; an upright one is returned itself."""
     orientation = _orientation(image)
     if orientation not in _UPRIGHT:
         return image
@@ -116,7 +119,7 @@ def upright(image: Image.Image) -> Image.Image:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    """The opened picture; what its reading raises is told with the file's name."""
+    """Yield the opened picture; errors in reading it name the file."""
     formats = [name for name in (*_FORMATS, *_WITH_A_PLUGIN) if name in _readers()]
     with open(path, "rb") as file:
         try:
@@ -149,7 +152,7 @@ def _names(formats: list[str]) -> str:
 
 
 def _what(path: Path) -> str:
-    """What a file of no known format seems to be, and what helps."""
+    """Say what a file of no known format seems to be, and what helps."""
     with open(path, "rb") as file:
         start = file.read(32)
     if start[4:8] == b"ftyp":
@@ -168,7 +171,7 @@ def _is_turned(image: Image.Image) -> bool:
 
 
 def to_alpha(image: Image.Image) -> Image.Image:
-    """The opacity of an upright picture, L: 255 is opaque, everywhere where it has no alpha."""
+    """Return the opacity of an upright picture as L: 255 is opaque, as all is without alpha."""
     image = upright(image)
     if not image.has_transparency_data:
         return Image.new("L", image.size, 255)
@@ -176,7 +179,7 @@ def to_alpha(image: Image.Image) -> Image.Image:
 
 
 def to_mask(image: Image.Image) -> Image.Image:
-    """A mask picture as L, upright: its alpha where anything is transparent, else its grey."""
+    """Turn a mask picture into L, upright: its alpha if anything is transparent, else its grey."""
     alpha = to_alpha(image)
     if np.asarray(alpha).min(initial=255) < 255:
         return alpha

@@ -1,4 +1,4 @@
-"""Garment photos as image editors take them: each at its own aspect, or all on one board.
+"""Garment photos as references for image editors: each at its own aspect, or all on one board.
 
 A megapixel is 1024 x 1024 pixels, as in ComfyUI's own nodes.
 """
@@ -16,10 +16,11 @@ CELL_STEP = 16  # pixels; the coarsest VAE of the editors reduces by 16, so a bo
 _BORDER = 0.02  # of a cell's shorter side, left white on every side
 
 
-def cut_out(photo: Image.Image, mask: Image.Image | None) -> Image.Image:
-    """An RGB photo with what lies outside its mask turned white; as it is without a mask.
+def white_outside(photo: Image.Image, mask: Image.Image | None) -> Image.Image:
+    """Turn what lies outside a photo's mask white; without a mask, the photo stays as it is.
 
     Args:
+        photo: RGB.
         mask: L of the photo's size, 255 = the garment; between 0 and 255 it is blended.
     """
     if mask is None:
@@ -28,7 +29,7 @@ def cut_out(photo: Image.Image, mask: Image.Image | None) -> Image.Image:
 
 
 def shrink(picture: Image.Image, megapixels: float) -> Image.Image:
-    """The picture at its own aspect with at most so many megapixels; never enlarged (Lanczos)."""
+    """Scale the picture down (Lanczos) to at most so many megapixels; it is never enlarged."""
     scale = math.sqrt(megapixels * MEGAPIXEL / (picture.width * picture.height))
     if scale >= 1:
         return picture
@@ -38,7 +39,7 @@ def shrink(picture: Image.Image, megapixels: float) -> Image.Image:
 
 
 def board(pictures: Sequence[Image.Image], megapixels: float = 1.0) -> Image.Image:
-    """All pictures on one white board of about so many megapixels, in even cells, row by row.
+    """Set all pictures on one white board of about so many megapixels, in even cells, row by row.
 
     Each picture is fitted into its cell at its own aspect (Lanczos) with a narrow white border.
     Width and height are multiples of 16 pixels.
@@ -65,7 +66,7 @@ def board(pictures: Sequence[Image.Image], megapixels: float = 1.0) -> Image.Ima
 
 
 def pad_to_step(picture: Image.Image, step: int) -> Image.Image:
-    """The picture centred on white, its sides the next multiples of `step` pixels.
+    """Centre the picture on white, its sides the next multiples of `step` pixels.
 
     A VAE crops what its step does not divide; a garment would lose its hem.
     """
@@ -79,7 +80,7 @@ def pad_to_step(picture: Image.Image, step: int) -> Image.Image:
 
 
 def _columns(count: int, aspect: float) -> int:
-    """How many cells stand in a row: few empty cells, and a board that is not far from square."""
+    """Choose how many cells stand in a row: few empty cells, and a board not far from square."""
 
     def cost(columns: int) -> float:
         rows = math.ceil(count / columns)

@@ -1,4 +1,4 @@
-"""Batches of pictures as hosts pass them on, with any number of channels, and back to pictures."""
+"""Converting batches of pictures, as hosts pass them on, to RGB and to Pillow's pictures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 
 
 def rgb_on_white(images: torch.Tensor) -> torch.Tensor:
-    """Pictures (..., channels) float in 0..1 as (..., 3): transparency is laid on white.
+    """Turn pictures (..., channels) float in 0..1 into (..., 3): transparency is laid on white.
 
     Three channels stay as they are; one is grey, two are grey with alpha, four RGB with alpha, as
     background removers and loaders of single channels give them.
@@ -38,7 +38,7 @@ def rgb_on_white(images: torch.Tensor) -> torch.Tensor:
 
 
 def to_pictures(images: torch.Tensor) -> list[Image.Image]:
-    """An IMAGE batch as RGB pictures, transparency laid on white.
+    """Turn an IMAGE batch into RGB pictures, transparency laid on white.
 
     Args:
         images: (n, H, W, channels) float in 0..1, see `rgb_on_white`.
@@ -56,6 +56,6 @@ def to_pictures(images: torch.Tensor) -> list[Image.Image]:
 
 
 def to_batch(pictures: Sequence[Image.Image]) -> torch.Tensor:
-    """RGB pictures of one size as an IMAGE batch (n, H, W, 3) float32 in 0..1."""
+    """Turn RGB pictures of one size into an IMAGE batch (n, H, W, 3) float32 in 0..1."""
     pixels = np.stack([np.asarray(picture, dtype=np.uint8) for picture in pictures])
     return torch.from_numpy(pixels).float() / 255

@@ -1,1 +1,4 @@
-"""From photos and a text to found garments; knows no ComfyUI, no adapter."""
+"""Finding garments in a catalogue by a text.
+
+It imports neither ComfyUI nor the adapter.
+"""

@@ -1,4 +1,4 @@
-"""What a query needs of an index, whether its vectors lie in a folder or in a Milvus collection."""
+"""What a query asks of an index, whether its vectors lie in a folder or in a Milvus collection."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .word_search import search_words
 
 
 class SearchBackend(Protocol):
-    """Garments in numbered rows, each with a unit vector.
+    """What a query can ask of an index: garments in numbered rows, each with a unit vector.
 
     manifest: with `catalogue` (name, path) and `encoder` (name, fingerprint, dim).
     catalogue_root: the folder of the photos; may be set to where they are on this machine.
@@ -38,7 +38,7 @@ class SearchBackend(Protocol):
     def nearest(
         self, queries: np.ndarray, k: int, category: str | None, where: Filter | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The k garments of the highest cosine similarity that are of `category` and match `where`.
+        """Find the k garments of `category` that match `where`, by cosine similarity.
 
         Args:
             queries: (q, dim) float32 unit vectors.
@@ -55,7 +55,7 @@ class SearchBackend(Protocol):
     def nearest_by_words(
         self, text: str, query: np.ndarray, k: int, category: str | None, where: Filter | None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The k garments of `category` that match `where` and hold the rarest words of a text.
+        """Find the k garments of `category` that match `where` and hold a text's rarest words.
 
         Args:
             query: (dim,) float32 unit vector, by which equally good ones are ordered.
@@ -75,46 +75,46 @@ class SearchBackend(Protocol):
         ...
 
     def categories(self) -> Collection[str]:
-        """The categories that occur, '' being none."""
+        """Return the categories that occur; '' stands for garments without one."""
         ...
 
     def columns(self) -> Collection[str]:
-        """The columns of the garments' records."""
+        """Return the names of the columns of the garments' records."""
         ...
 
     def values_at(self, rows: np.ndarray, column: str) -> list[str]:
-        """What a column holds in rows, in their order; '' where it is empty."""
+        """Return the values of a column in the given rows, in order; '' where there is none."""
         ...
 
     def values_of(self, column: str) -> ColumnValues:
-        """What a column holds, to explain why a filter finds nothing."""
+        """Summarise the values of a column, to explain why a filter finds nothing."""
         ...
 
     def rows_of_ids(self, ids: Sequence[str]) -> np.ndarray:
-        """The rows of garment ids, int64, -1 for an id that is not there."""
+        """Return the rows (n,) int64 of n garment ids; -1 for an id that the index lacks."""
         ...
 
     def garments_at(self, rows: np.ndarray) -> list[Garment]:
-        """The records of rows, in their order."""
+        """Return the records of the given rows, in their order."""
         ...
 
     def vectors_at(self, rows: np.ndarray) -> np.ndarray:
-        """(len(rows), dim) float32: the unit vectors of rows, in their order."""
+        """Return the unit vectors (len(rows), dim) float32 of the given rows, in their order."""
         ...
 
     def photo(self, garment: Garment) -> Image.Image:
-        """The garment's photo from the catalogue, full size, RGB on white."""
+        """Open the garment's photo from the catalogue: full size, RGB on white."""
         ...
 
     def thumbnail(self, garment: Garment) -> Image.Image:
-        """The garment's photo, fitted into 256 x 256."""
+        """Open the garment's photo, fitted into 256 x 256 pixels."""
         ...
 
 
 class LocalBackend:
-    """An index in a folder as a SearchBackend.
+    """A SearchBackend over an index in a folder.
 
-    search: how, one of search.BACKENDS.
+    search: how its vectors are searched, one of search.BACKENDS.
     """
 
     def __init__(self, index: GarmentIndex, search: str = "auto"):
@@ -125,6 +125,7 @@ class LocalBackend:
 
     @property
     def catalogue_root(self) -> Path:
+        """The folder of the catalogue's photos."""
         return self.index.catalogue_root
 
     @catalogue_root.setter

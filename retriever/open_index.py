@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from .backends import LocalBackend, SearchBackend
-from .milvus.connection import CONFIG, Connection, Place
+from .milvus.connection import CONFIG, CollectionPlace, Connection
 from .milvus.index import MilvusIndex
 from .store.index import GarmentIndex
 from .store.manifest import MANIFEST, read_manifest
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 def open_index(
     folder: Path, catalogue_root: Path | None = None, search: str = "auto"
 ) -> SearchBackend:
-    """The index in `folder`: a Milvus collection where there is a `milvus.json`, else a local one.
+    """Open the index in `folder`: a Milvus collection if it has a `milvus.json`, else a local one.
 
     Args:
         catalogue_root: where the photos are; None takes the place that the index records.
@@ -34,7 +34,7 @@ def open_index(
 
 
 def categories_of_index(folder: Path) -> tuple[str, ...]:
-    """The categories of a local index, sorted, to choose from; () where it can't be opened.
+    """List the categories of a local index, sorted, to choose from; () where it can't be opened.
 
     A collection is not asked: a page that lists what there is must not wait for a server.
     """
@@ -58,8 +58,10 @@ def _categories(folder: Path, state: tuple) -> tuple[str, ...]:
 
 
 def names_of_index(folder: Path) -> tuple[str, str] | None:
-    """The names of a local index's encoder and catalogue; None for a collection, which is not
-    asked, or where the index can't be read."""
+    """Return the names of a local index's encoder and catalogue.
+
+    None: it is a collection, which is not asked, or the index can't be read.
+    """
     folder = Path(folder)
     if (folder / CONFIG).is_file():
         return None
@@ -72,7 +74,7 @@ def names_of_index(folder: Path) -> tuple[str, str] | None:
 
 
 def state_of_index(folder: Path) -> tuple:
-    """Plain values that change when the index does; for a collection, its server is asked.
+    """Return plain values that change when the index does; a collection's server is asked.
 
     A server that can't be asked is a state of its own: opening the index then says what is wrong.
     """
@@ -82,7 +84,7 @@ def state_of_index(folder: Path) -> tuple:
         return (stat.st_mtime_ns, stat.st_size)
     stat = (folder / CONFIG).stat()
     try:
-        connection = Connection(folder, Place.read(folder))
+        connection = Connection(folder, CollectionPlace.read(folder))
         try:
             return (stat.st_mtime_ns, stat.st_size, connection.manifest()[0])
         finally:

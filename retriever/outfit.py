@@ -26,8 +26,10 @@ _CATEGORY = re.compile(r"\s*([\w-]+)\s*:\s*(.*)", re.DOTALL)
 
 @dataclass(frozen=True)
 class OutfitLine:
-    """A garment that is looked for. number: of its line, from 1. category: "" where it is not
-    named."""
+    """One garment that an outfit's text asks for.
+
+    number: of its line, from 1. category: "" where the line names none.
+    """
 
     number: int
     text: str
@@ -36,7 +38,10 @@ class OutfitLine:
 
 @dataclass(frozen=True)
 class OutfitPart:
-    """What a line found. category: named, or chosen by the encoder; "" where garments have none."""
+    """What was found for one line.
+
+    category: named by the line, or chosen by the encoder; "" where the garments have none.
+    """
 
     line: OutfitLine
     category: str
@@ -50,7 +55,11 @@ class OutfitPart:
 
 @dataclass(frozen=True)
 class Outfit:
-    """parts: those lines that found a garment, in their order. notes: on lines left out."""
+    """What was found for an outfit's text.
+
+    parts: one a line that found a garment, in the order of the lines. notes: why lines were left
+    out.
+    """
 
     parts: tuple[OutfitPart, ...]
     notes: tuple[str, ...]
@@ -121,7 +130,7 @@ def retrieve_outfit(
 def _chosen(
     backend: SearchBackend, encoder: Encoder, lines: Sequence[OutfitLine], options: Query
 ) -> list[str]:
-    """Every line's category: its own, or that of most of the garments nearest to its text."""
+    """Choose every line's category: its own, or that of most garments nearest to its text."""
     open_ones = [line for line in lines if not line.category]
     asked = [
         replace(

@@ -80,7 +80,7 @@ _TWO_WORDS = re.compile(r"([^\W\d]\w*(?:[ -]+\w+)+)\s*(?:[<>=!]|\bin\b)")
 
 @dataclass(frozen=True)
 class Query:
-    """What to look for.
+    """What to look for, and how to choose among what is near.
 
     text: in plain words; may be empty where there are images. Its noun chunks are the parts
         between commas, semicolons and line ends, of any script; the paper joins 1, 2 or 3 of them
@@ -174,7 +174,7 @@ class Query:
         self.filter  # noqa: B018  a filter that can't be read is an error of the query
 
     def __str__(self) -> str:
-        """What is looked for, in words."""
+        """Describe the query in words."""
         parts = [f"“{text}”" for text in _texts_of(self)]
         words = " and ".join(part.replace("\n", " ") for part in parts)
         if self.images:
@@ -205,25 +205,28 @@ class Query:
 
     @property
     def pool(self) -> int:
-        """How many of the best garments are chosen among, pinned and excluded ones aside."""
+        """How many of the best garments the k are chosen from, pinned and excluded ones aside."""
         if self.draw_from:
             return self.draw_from
         return max(64, 8 * self.k) if self.diversity else self.k
 
     @property
     def asked(self) -> int:
-        """How many of the nearest photos are asked for at first."""
+        """How many of the nearest photos are looked up first."""
         # Ids that are dropped afterwards are asked for in addition.
         return self.depth(self.pool + len(set(self.pinned) | set(self.excluded)))
 
     def depth(self, count: int) -> int:
-        """How many of the nearest photos the `count` best ones are chosen from."""
+        """Return how many of the nearest photos are looked up to find the `count` best ones.
+
+        Words (`word_weight`) change the order, so that more are looked up.
+        """
         return max(DEPTH, count) if self.word_weight and self.words else count
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a query found.
+    """The answer to a query.
 
     hits: the pinned garments in their order, then the others, best score first. vector: (dim,)
     float32, the query's q. note: lines on why there are fewer hits than asked for, and on what of
@@ -272,7 +275,7 @@ def retrieve(backend: SearchBackend, encoder: Encoder, queries: Sequence[Query])
 
 
 def query_vectors(encoder: Encoder, queries: Sequence[Query]) -> np.ndarray:
-    """The vector q of every query (see above), (n, dim) float32 of unit length.
+    """Encode every query to its vector q (see above): (n, dim) float32 of unit length.
 
     Raises:
         ValueError: a text and a negative text that cancel out.
@@ -332,7 +335,7 @@ def read_filter(text: str) -> Filter:
 
 
 def _of_index(backend: SearchBackend, query: Query) -> Query:
-    """The query with its category as the index spells it.
+    """Return the query with its category as the index spells it.
 
     Raises:
         ValueError: the index has no such category.
@@ -365,7 +368,7 @@ def _notes_of_text(query: Query, encoder: Encoder) -> list[str]:
 
 
 def _with_least_score(backend: SearchBackend, query: Query) -> Query:
-    """The query with the index's own least score where it is asked for.
+    """Return the query with the index's own least score where it is asked for.
 
     Raises:
         ValueError: the index has none.
@@ -386,7 +389,7 @@ def _with_least_score(backend: SearchBackend, query: Query) -> Query:
 def _with_words(
     backend: SearchBackend, query: Query, vector: np.ndarray, scores: np.ndarray, rows: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest photos, joined with those whose texts hold the query's words."""
+    """Join the nearest photos with those whose texts hold the query's words."""
     if not (query.word_weight and query.words):
         return scores, rows
     count = len(rows)
@@ -404,7 +407,7 @@ def _notes_of_words(backend: SearchBackend, query: Query) -> list[str]:
 
 
 def _notes_of_filter(backend: SearchBackend, query: Query) -> list[str]:
-    """Why a filter that finds nothing may not mean what its columns hold."""
+    """Say why a filter that finds nothing may not mean what its columns hold."""
     notes = []
     for column, value in dict.fromkeys(_compared(query.filter)):
         seen = backend.values_of(column)
@@ -456,7 +459,7 @@ def nearest_garments(
     blocked: np.ndarray,
     found: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> tuple[np.ndarray, np.ndarray, bool]:
-    """The `count` garments nearest to a vector, each in its best view, best first.
+    """Find the `count` garments nearest to a vector, each in its best view, best first.
 
     Args:
         vector: (dim,) float32, of unit length.
@@ -489,7 +492,7 @@ def nearest_garments(
 
 
 def _first_views(groups: Sequence[str], taken: set[str]) -> np.ndarray:
-    """The places of the first view of each product that is not taken; '' is no product."""
+    """Return the places of the first view of each product that is not taken; '' is no product."""
     seen = taken - {""}
     places = []
     for place, group in enumerate(groups):
@@ -582,7 +585,7 @@ def _most_diverse(
 
 
 def _nothing(query: Query, garment: Garment, score: float) -> str:
-    """That all garments are below the least score, and which is the nearest."""
+    """Say that all garments are below the least score, and which is the nearest."""
     of = f" among those of the category {query.category!r}" if query.category else ""
     of += f" that match {query.where.strip()!r}" if query.where.strip() else ""
     name = f"{garment.file} ({garment.caption})" if garment.caption else garment.file
@@ -594,7 +597,7 @@ def _nothing(query: Query, garment: Garment, score: float) -> str:
 
 
 def _note(query: Query, count: int, scores: np.ndarray, whole: bool) -> str:
-    """Why there are fewer than k; scores: of all that were near, best first; whole: see
+    """Say why there are fewer than k; scores: of all that were near, best first; whole: see
     `nearest_garments`."""
     if count == query.k:
         return ""

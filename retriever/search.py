@@ -23,7 +23,10 @@ MOST_CANDIDATES = 4096
 
 @dataclass(frozen=True)
 class Hit:
-    """A garment that was found. score: cosine similarity; position: its row in the index."""
+    """A garment that was found, with its score.
+
+    score: cosine similarity. position: its row in the index.
+    """
 
     garment: Garment
     score: float
@@ -38,7 +41,7 @@ def search(
     backend: str = "auto",
     rows: np.ndarray | torch.Tensor | None = None,
 ) -> list[list[Hit]]:
-    """The `k` garments of the highest cosine similarity for every query, best first.
+    """Find the `k` garments of the highest cosine similarity for every query, best first.
 
     Ties are in the order of the garments. A `k` above the number of garments gives all of them.
 
@@ -69,7 +72,9 @@ def nearest(
     rows: np.ndarray | torch.Tensor | None = None,
     backend: str = "auto",
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The `k` rows of the highest cosine similarity for every query, best first, ties by row.
+    """Find the `k` rows of the highest cosine similarity for every query, best first.
+
+    Ties are in the order of the rows.
 
     Args:
         queries: (q, dim) float32 unit vectors of the index's encoder.
@@ -121,7 +126,7 @@ def _exact_search(
 
 
 def _worth_it(index: GarmentIndex, k: int, rows: np.ndarray | None) -> Approximate | None:
-    """What to search by, None where scoring every row is as fast, or too much is asked for."""
+    """Return the approximate search; None where scoring every row is as fast, or k is too large."""
     if index.kind.name == "exact" or (rows is not None and len(rows) <= FEW_ROWS):
         return None
     return None if 4 * k > MOST_CANDIDATES else index.approximate

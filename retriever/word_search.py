@@ -13,8 +13,8 @@ their k of 60, a garment's joint score is
 
     (1 - weight) / (60 + its rank by the embedding) + weight / (60 + its rank by words)
 
-without the part of a ranking that does not hold it. Garments of equal scores by words share a rank;
-the cosine similarity decides between them.
+where a ranking that does not hold the garment adds nothing. Garments of equal scores by words share
+a rank; the cosine similarity decides between them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def search_words(
     rows: np.ndarray | None = None,
     backend: str = "auto",
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The `count` garments that hold the rarest words of a text, best first.
+    """Find the `count` garments whose texts hold the rarest words of a text, best first.
 
     Ties are in the order of the cosine similarity to the query, then of the rows.
 
@@ -79,7 +79,7 @@ def join_rankings(
     weight: float,
     count: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The `count` best garments of two rankings, by reciprocal rank fusion.
+    """Join two rankings by reciprocal rank fusion, and keep the `count` best garments.
 
     Args:
         by_vector: cosine similarities and rows, best first, -1 where there are no more.

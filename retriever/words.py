@@ -1,4 +1,4 @@
-"""What an encoder does not read in a query's text, and how the user is told.
+"""Query texts: what is taken out of them before encoding, and notes for the user on it.
 
 A text may hold what prompts of image models have (weights, embeddings, LoRA tags), say what a
 garment should not be, stand in a language that the encoder never saw, or be longer than it reads.
@@ -66,7 +66,7 @@ _ALSO_ENGLISH = frozenset("robe rose a as e i o y de la le un die het en for wit
 
 
 def plain_words(text: str) -> tuple[str, tuple[str, ...]]:
-    """A query's text as an encoder gets it, and a note on everything that was taken off.
+    """Return a query's text as an encoder gets it, and a note on all that was taken out.
 
     `(red dress:1.3)` becomes `red dress`; `embedding:NAME` and `<lora:NAME:1>` go.
     """
@@ -100,7 +100,7 @@ def plain_words(text: str) -> tuple[str, tuple[str, ...]]:
 
 
 def remarks(text: str, encoder: Any) -> list[str]:
-    """Notes on what an encoder makes of a text of words: its negations, language and end."""
+    """Note which negations, which language and which end of a text an encoder does not read."""
     notes = []
     if match := _NEGATION.search(text):
         notes.append(
@@ -128,7 +128,7 @@ def remarks(text: str, encoder: Any) -> list[str]:
 
 
 def language_of(text: str) -> str | None:
-    """The language that a text seems to be in; None where it may be English.
+    """Guess the language of a text; None where it may be English.
 
     Letters of another script tell, else words: at least half of them must belong to one language,
     and one of them to no English.
@@ -149,7 +149,7 @@ def language_of(text: str) -> str | None:
 
 
 def _beyond(text: str, count: Callable[[str], int], limit: int) -> str:
-    """The words of a text that lie beyond the tokens which an encoder reads."""
+    """Return the words of a text beyond the number of tokens that an encoder reads."""
     words = text.split()
     low, high = 0, len(words)  # `low` words fit, `high` don't
     while high - low > 1:

@@ -1,1 +1,1 @@
-"""Training of the method's models on a Dress Code folder."""
+"""Training the method's models on a Dress Code folder."""

@@ -1,4 +1,4 @@
-"""Tensors that are computed once before training, and kept in a file beside the run."""
+"""Tensors that are computed once before training and kept in a file beside the run."""
 
 from __future__ import annotations
 
@@ -25,8 +25,10 @@ _MADE_FROM = "made_from"
 def fingerprint(
     data: DressCode, models: Sequence[Path], *, captions: bool = False, **settings: Any
 ) -> str:
-    """Hash what cached tensors depend on: pairs, with their captions or without, the files of
-    model folders, and settings."""
+    """Hash what cached tensors depend on.
+
+    That is the pairs, with or without their captions, the files of model folders, and settings.
+    """
     pairs = [str(data.root.resolve()), data.digest(captions)]
     text = json.dumps([pairs, settings], sort_keys=True)
     digest = hashlib.sha256(text.encode())

@@ -1,4 +1,4 @@
-"""What a run writes, whole or not at all: its checkpoints, the last two kept, and its model."""
+"""The files of a run, written whole or not at all: its last two checkpoints, and its model."""
 
 from __future__ import annotations
 
@@ -25,11 +25,10 @@ _STATE = "state.json"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a run needs to go on as if it had never stopped.
+    """The state of a run after a step, from which it goes on as if it had never stopped.
 
-    weights, average: the trained parameters, and their moving average, by name.
-    optimizer: the optimizer's state dict.
-    scaler: the state dict of fp16's gradient scaler.
+    weights, average: the trained parameters and their moving average, by name. optimizer: its state
+    dict. scaler: the state dict of fp16's gradient scaler.
     """
 
     step: int
@@ -40,7 +39,7 @@ class Checkpoint:
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Write `folder/step-NNNNNNNN`, and remove all but the last two.
+    """Write the checkpoint `folder/step-NNNNNNNN`, and remove all but the last two.
 
     Raises:
         OSError: it could not be written; the earlier ones are untouched.
@@ -65,10 +64,10 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
 
 @contextmanager
 def atomic_output(final: Path, still_there: str) -> Iterator[Path]:
-    """Give a path to write a file or a folder to; it becomes `final` once all of it is on the disk.
+    """Yield a path to write a file or folder to; it becomes `final` once all of it is on the disk.
 
     Args:
-        still_there: what the error of a failed write says is left to resume from.
+        still_there: words for the error of a failed write on what is left to resume from.
 
     Raises:
         OSError: something could not be written; an earlier `final` is untouched.
@@ -96,7 +95,7 @@ def atomic_output(final: Path, still_there: str) -> Iterator[Path]:
 
 
 def is_full(error: Exception, folder: Path) -> bool:
-    """Whether an error tells of a full disk; safetensors and torch do so in their own words."""
+    """Tell whether an error is that of a full disk; safetensors and torch have their own words."""
     if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):
         return True
     return folder.is_dir() and shutil.disk_usage(folder).free < 1e6
@@ -121,12 +120,12 @@ def _to_disk(path: Path) -> None:
 
 
 def latest(folder: Path) -> Path | None:
-    """The newest whole checkpoint of a run's folder."""
+    """Find the newest whole checkpoint in a run's folder; None without one."""
     return next(reversed(_finished(folder)), None)
 
 
 def load(path: Path) -> Checkpoint:
-    """Read a checkpoint; nothing in it is executed.
+    """Read a checkpoint without executing anything in it.
 
     Raises:
         ValueError: it is damaged.

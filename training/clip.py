@@ -1,10 +1,10 @@
 """Stage `clip`: the retrieval CLIP, and with it the text encoder and the vision tower.
 
-open_clip's own model and loss on (in-shop photo, caption). Beside it, through heads that are
-dropped afterwards: with `worn_weight`, the same loss on (in-shop photo, worn garment) (SLIP,
-arXiv 2112.12750), which makes the vision tower keep what captions leave out; with `words_weight`,
-the caption's words as classes (SuperClass, arXiv 2411.03313), which shows a tower that begins from
-nothing what to look at, in far fewer steps than small batches of negatives do.
+It trains open_clip's model by its own loss on (in-shop photo, caption). Beside it, through heads
+that are dropped afterwards: with `worn_weight`, the same loss on (in-shop photo, worn garment)
+(SLIP, arXiv 2112.12750), which makes the vision tower keep what captions leave out; with
+`words_weight`, the caption's words as classes (SuperClass, arXiv 2411.03313), which shows a tower
+that begins from nothing what to look at, in far fewer steps than small batches of negatives do.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ VIEWS = ("whole", "fit")
 
 @dataclass(frozen=True)
 class Clip:
-    """Configuration of the stage."""
+    """The configuration of the stage `clip`."""
 
     run: Run
     model: dict[str, Any] = field(default_factory=dict)
@@ -72,7 +72,7 @@ class Clip:
 
     @property
     def worn_count(self) -> int:
-        """Samples at the head of each batch whose worn garment is seen."""
+        """How many samples at the head of each batch have their worn garment seen."""
         return math.ceil(self.worn_share * self.run.batch_size) if self.worn_weight else 0
 
     def __post_init__(self) -> None:
@@ -132,7 +132,7 @@ class ClipTask(Task):
         self._pooled = output if output.ndim == 2 else output[:, 0]
 
     def _lock(self) -> None:
-        """Freeze the vision tower, and encode every photo by every view as it is and moved."""
+        """Freeze the vision tower, and encode all photos in all views, as they are and moved."""
         self.clip.visual.requires_grad_(False)
         self.clip.visual.proj.requires_grad_(True)
         self.head.requires_grad_(False)
@@ -181,7 +181,7 @@ class ClipTask(Task):
         return loss, figures
 
     def _words_loss(self, pooled: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        """Cross entropy with the caption's words, each as heavy as it is rare."""
+        """Compute cross entropy with the caption's words, a word weighing more the rarer it is."""
         logits = self.words_head(pooled).float()
         weights = self.rarity[tokens]
         target = torch.zeros_like(logits).scatter_reduce(
@@ -191,7 +191,7 @@ class ClipTask(Task):
         return -(target * logits.log_softmax(dim=1)).sum(dim=1).mean()
 
     def _texts(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Unit embeddings of tokens (n, t), t as short as the longest caption allows."""
+        """Encode tokens (n, t) to unit embeddings, t as short as the longest caption allows."""
         length = tokens.shape[1]
         short = {
             "positional_embedding": self.clip.positional_embedding[:length],
@@ -200,7 +200,7 @@ class ClipTask(Task):
         return torch.func.functional_call(self.clip, short, (None, tokens))[1]
 
     def _pixels(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 (n, 3, s, s) to normalised pixels, a little moved, scaled and mirrored."""
+        """Normalise uint8 (n, 3, s, s), a little moved, scaled and mirrored."""
         pixels = images.float() / 255
         if self.training:
             count = len(pixels)
@@ -217,7 +217,7 @@ class ClipTask(Task):
 
     @torch.no_grad()
     def embed(self, data: DressCode, pairs: list[Pair]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Unit embeddings of in-shop photos and of their whole captions."""
+        """Compute unit embeddings of in-shop photos and of their whole captions."""
         images, texts = [], []
         for start in range(0, len(pairs), 64):
             some = pairs[start : start + 64]
@@ -232,7 +232,7 @@ class ClipTask(Task):
         )
 
     def recall(self, k: int = 1) -> dict[str, float]:
-        """Recall@k of the held-out garments' captions, in the index of their category."""
+        """Compute recall@k of the held-out garments' captions, in the index of their category."""
         found = {}
         for category in sorted({pair.category for pair in self.held_out.pairs}):
             pairs = [pair for pair in self.held_out.pairs if pair.category == category]
@@ -243,7 +243,7 @@ class ClipTask(Task):
         return found
 
     def preview(self) -> Image.Image:
-        """Found garments for eight held-out captions, and the recall in the title."""
+        """Draw the garments found for eight held-out captions, with the recall in the title."""
         recall = self.recall()
         category = self.held_out.pairs[0].category
         pairs = [pair for pair in self.held_out.pairs if pair.category == category]
@@ -257,7 +257,7 @@ class ClipTask(Task):
         return contact_sheet(tiles, columns=6, title=title)
 
     def export(self, folder: Path) -> None:
-        """`encoder/` in open_clip's format, and both towers in transformers'."""
+        """Write `encoder/` in open_clip's format, and both towers in transformers'."""
 
         encoder = folder / "encoder"
         encoder.mkdir(parents=True, exist_ok=True)
@@ -270,7 +270,7 @@ class ClipTask(Task):
 
 
 def _model(config: Clip) -> tuple[dict[str, Any], open_clip.CLIP]:
-    """The encoder folder's configuration as it is written out again, and the model."""
+    """Return the encoder folder's configuration, as it is written out again, and its model."""
     if config.encoder:
         folder = Path(config.encoder)
         # Says what is missing or doesn't fit; on the CPU, in float32.
@@ -338,7 +338,7 @@ class ClipStream(Dataset):
         return {"garment": garment, "worn": seen, "tokens": tokens}
 
     def _index(self, position: int) -> int:
-        """The pair at a position of the endless stream."""
+        """Return the pair at a position of the endless stream."""
         size, seed = self.config.run.batch_size, self.config.run.seed
         if not self.config.by_category or len(self.data) < size:
             epoch, place = divmod(position, len(self.data))
@@ -354,7 +354,7 @@ class ClipStream(Dataset):
         return int(self._batches[epoch][batch, place])
 
     def rarity(self, vocabulary: int) -> torch.Tensor:
-        """For each token the log of one in how many captions has it, float32; 0 where none has."""
+        """Compute the log of (captions / those with the token) by token, float32; 0 for none."""
         counts: Counter[int] = Counter()
         for pair in self.data.pairs:
             counts.update(set(self._tokenizer.encode(caption(pair.chunks))))
@@ -364,10 +364,11 @@ class ClipStream(Dataset):
         return rarity
 
     def tokenize(self, texts: list[str]) -> torch.Tensor:
+        """Tokenize texts to int64 (n, t)."""
         return self._tokenizer(texts, context_length=self.length)
 
     def _view(self, index: int, number: int) -> torch.Tensor:
-        """The in-shop photo in one of `VIEWS`, or after these the worn garment."""
+        """Read the in-shop photo in one of `VIEWS`, or after these the worn garment."""
         if self.config.cache and self._known[index, number]:
             return self._kept[index, number]
         pair = self.data.pairs[index]
@@ -385,7 +386,7 @@ _orders: dict[tuple[int, int, int], np.ndarray] = {}
 
 
 def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
-    """The order of the samples in an epoch, (count,); the same for a seed on every machine."""
+    """Draw the order of the samples in an epoch, (count,); the same for a seed everywhere."""
     key = (seed, epoch, count)
     if key not in _orders:
         _orders.clear()
@@ -400,7 +401,7 @@ def tower_pixels(photo: Image.Image, view: str, size: int) -> torch.Tensor:
 
 
 def recoloured(images: torch.Tensor) -> torch.Tensor:
-    """uint8 (n, 3, h, w), each with its channels in another order and bent; white stays white."""
+    """Change the colours of uint8 (n, 3, h, w): channels permuted and bent; white stays white."""
     count = len(images)
     order = torch.rand(count, 3).argsort(dim=1)
     bend = torch.empty(count, 3, 1, 1).uniform_(-0.7, 0.7).exp()
@@ -410,7 +411,7 @@ def recoloured(images: torch.Tensor) -> torch.Tensor:
 
 
 def worn_garment(data: DressCode, pair: Pair) -> Image.Image:
-    """The model photo cut to the garment's own pixels, the rest white."""
+    """Cut the garment's own pixels out of the model photo, on white."""
     photo, labels = data.photo(pair), data.labels(pair)
     mask = Image.fromarray(255 * data.mask(pair, labels, None, "mask"))
     mask = mask.resize(photo.size, Image.Resampling.NEAREST)

@@ -20,7 +20,7 @@ PRECISIONS = ("no", "fp16", "bf16")
 
 @dataclass(frozen=True)
 class Run:
-    """How long and how: the same for every stage."""
+    """How long and how a stage is trained: the same keys for every stage."""
 
     steps: int
     """Optimizer steps in all."""
@@ -79,7 +79,7 @@ RESUMABLE = (
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """A TOML file's content.
+    """Read a TOML file.
 
     Raises:
         FileNotFoundError, ValueError: naming the file.
@@ -159,7 +159,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
 
 
 def check_shares(name: str, shares: Sequence[float], count: int | None = None) -> None:
-    """Refuse what are no relative probabilities.
+    """Refuse shares that can't be relative probabilities.
 
     Raises:
         ValueError: naming the key.
@@ -171,7 +171,7 @@ def check_shares(name: str, shares: Sequence[float], count: int | None = None) -
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """The keys whose values differ, as `table.key: old, now new`."""
+    """List the keys whose values differ, as `table.key: old, now new`."""
     found = []
     for key in sorted(old.keys() | new.keys()):
         a, b = old.get(key), new.get(key)
@@ -183,7 +183,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
 
 
 def plain(config: Any) -> dict[str, Any]:
-    """A configuration as JSON values."""
+    """Return a configuration as JSON values."""
     return json.loads(json.dumps(asdict(config), default=str))
 
 

@@ -1,4 +1,4 @@
-"""A Dress Code folder as pairs of a model photo and a garment, with all that belongs to them."""
+"""Dress Code folders: pairs of a model photo and a garment, with all that belongs to them."""
 
 from __future__ import annotations
 
@@ -94,24 +94,24 @@ class DressCode:
         return len(self.pairs)
 
     def digest(self, captions: bool = True) -> str:
-        """16 hexadecimal digits of the pairs and their captions, wherever the folder lies."""
+        """Hash the pairs and their captions, wherever the folder lies: 16 hexadecimal digits."""
         pairs = [astuple(pair if captions else replace(pair, chunks=())) for pair in self.pairs]
         return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()[:16]
 
     def photo(self, pair: Pair) -> Image.Image:
-        """The model photo, RGB."""
+        """Open the model photo, RGB."""
         return to_rgb_on_white(_open(self._file(pair, "photos")))
 
     def garment(self, pair: Pair) -> Image.Image:
-        """The garment's in-shop photo, RGB; the cleaned one where there is one."""
+        """Open the garment's in-shop photo, RGB; the cleaned one if there is one."""
         return to_rgb_on_white(_open(self._file(pair, "garments")))
 
     def garment_file(self, pair: Pair) -> str:
-        """The same photo's name below the root, with slashes."""
+        """Return the name of the garment's in-shop photo below the root, with slashes."""
         return self._file(pair, "garments").relative_to(self.root).as_posix()
 
     def keypoints(self, pair: Pair) -> np.ndarray:
-        """(18, 3) in the 384x512 frame, see `adapter.person.pose`."""
+        """Read the keypoints (18, 3) in the 384x512 frame, see `adapter.person.pose`."""
         path = self._file(pair, "keypoints")
         try:
             return keypoints_from_dresscode(json.loads(path.read_text(encoding="utf-8")))
@@ -122,7 +122,7 @@ class DressCode:
             ) from error
 
     def labels(self, pair: Pair) -> np.ndarray:
-        """(H, W) uint8 label map, see `adapter.person.masks.LABELS`."""
+        """Read the label map (H, W) uint8, see `adapter.person.masks.LABELS`."""
         path = self._file(pair, "labels")
         labels = np.asarray(_open(path))
         if labels.ndim != 2:
@@ -135,7 +135,7 @@ class DressCode:
     def mask(
         self, pair: Pair, labels: np.ndarray, keypoints: np.ndarray | None, mode: str
     ) -> np.ndarray:
-        """(H, W) uint8, 1 = repaint; see `adapter.person.masks.inpainting_mask`.
+        """Make the mask (H, W) uint8, 1 = repaint; see `adapter.person.masks.inpainting_mask`.
 
         Raises:
             ValueError: nothing is to be repainted; the label map is named.
@@ -160,7 +160,7 @@ class DressCode:
         return cleaned if cleaned.is_file() else folder / "images" / f"{pair.garment}_1.jpg"
 
     def _captions(self) -> dict[str, tuple[str, ...]]:
-        """Coarse captions, and the fine ones over them."""
+        """Read the coarse captions, and the fine ones in their place where there are any."""
         files = [self.root / name for name in reversed(CAPTIONS) if (self.root / name).is_file()]
         if not files:
             raise FileNotFoundError(
@@ -194,7 +194,7 @@ class DressCode:
 
 
 def caption(chunks: Collection[str]) -> str:
-    """Noun chunks as a caption: in alphabetical order, as the official retrieval has them."""
+    """Join noun chunks to a caption: in alphabetical order, as the official retrieval does."""
     return ", ".join(sorted(chunks))
 
 

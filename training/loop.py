@@ -41,11 +41,11 @@ class Task(nn.Module):
     stream: Dataset
 
     def forward(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, Any]]:
-        """The loss, and figures to log."""
+        """Return the loss of a batch, and figures to log."""
         raise NotImplementedError
 
     def preview(self) -> Image.Image:
-        """A picture of what the model does now."""
+        """Draw what the model does at present."""
         raise NotImplementedError
 
     def export(self, folder: Path) -> None:
@@ -67,11 +67,11 @@ def train(
         config: the whole configuration as plain values, kept in the folder; a run can only be
             resumed with the same one (but for the number of steps and how often it reports).
         folder: of the run; checkpoints, TensorBoard logs, previews and the model go there.
-        resume: go on from the latest checkpoint; without one, begin.
-        minutes: stop with a checkpoint after so long.
+        resume: go on from the latest checkpoint, if there is one.
+        minutes: stop with a checkpoint after so many minutes.
 
     Returns:
-        Whether the last step was taken.
+        Whether `run.steps` was reached.
 
     Raises:
         ValueError: the folder belongs to another run, or the loss is no longer finite.
@@ -219,7 +219,7 @@ def _train(
 def _agreed(
     accelerator: Accelerator, sums: dict[str, Any], counted: int, late: bool
 ) -> tuple[dict[str, float], bool]:
-    """Means of the figures over steps and processes, and whether it is late for any of them.
+    """Average the figures over steps and processes, and tell whether any process is late.
 
     All processes get the same answer, so that they stop together.
     """
@@ -240,7 +240,7 @@ def _not_finite(what: str, checkpoints: Path) -> str:
 
 @contextmanager
 def averaged(trained: dict[str, nn.Parameter], average: dict[str, torch.Tensor]) -> Iterator[None]:
-    """The moving average in the parameters' place."""
+    """Put the moving average in the parameters' place while this context manager is open."""
     now = {name: parameter.data for name, parameter in trained.items()}
     for name, parameter in trained.items():
         parameter.data = average[name]
@@ -252,7 +252,7 @@ def averaged(trained: dict[str, nn.Parameter], average: dict[str, torch.Tensor])
 
 
 def _mark_folder(folder: Path, config: dict[str, Any], resume: bool) -> None:
-    """Make the folder this run's, or make sure that it is."""
+    """Record in the folder which run it is of, or check that it is this one."""
     file = folder / CONFIG
     if file.is_file():
         if not resume:
@@ -302,7 +302,10 @@ def _follow(average: dict[str, torch.Tensor], trained: dict[str, nn.Parameter], 
 
 
 def _schedule(step: int, run: Run) -> float:
-    """Linear warm-up, then constant, then linear to zero: so a run can be lengthened on the way."""
+    """Return the factor of the learning rate: linear warm-up, constant, linear to zero.
+
+    The constant part lets a run be lengthened later.
+    """
     rise = (step + 1) / max(run.warmup, 1)
     fall = (run.steps - step) / max(run.cooldown * run.steps, 1)
     return min(1.0, rise, fall)

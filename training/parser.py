@@ -1,7 +1,7 @@
 """Stage `parser`: a small SegFormer (arXiv 2105.15203) that finds garments and body on a photo.
 
-Trained on windows of model photos and their label maps: cross-entropy, and a Dice loss over the
-labels that occur, by which a pair of glasses counts as much as a dress. The network knows no
+It is trained on windows of model photos and their label maps: cross-entropy, and a Dice loss over
+the labels that occur, by which a pair of glasses counts as much as a dress. The network knows no
 positions, so that windows of one size prepare it for whole photos of another.
 """
 
@@ -37,7 +37,7 @@ _SETTLING = 64
 
 @dataclass(frozen=True)
 class Parser:
-    """Configuration of the stage."""
+    """The configuration of the stage `parser`."""
 
     run: Run
     model: dict[str, Any]
@@ -100,16 +100,16 @@ class ParserTask(Task):
         return loss, {"cross_entropy": near.detach(), "dice": overlap.detach()}
 
     def _logits(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(b, 3, h, w) uint8 -> (b, labels, h, w)."""
+        """Map pixels (b, 3, h, w) uint8 to logits (b, labels, h, w)."""
         logits = self.parser(normalised(pixels)).logits
         return functional.interpolate(logits, size=pixels.shape[-2:], mode="bilinear")
 
     def preview(self) -> Image.Image:
-        """Held-out photos, below them what the parser sees, below that the truth."""
+        """Draw held-out photos, below them what the parser sees, below that the truth."""
         pairs = self.held_out.pairs
         pairs = pairs[:: max(1, len(pairs) // _PREVIEWED)][:_PREVIEWED]
         size = self.config.input
-        found = [whole(self.held_out, pair, size) for pair in pairs]
+        found = [photo_and_labels(self.held_out, pair, size) for pair in pairs]
         pixels, truth = (torch.stack(part) for part in zip(*found, strict=True))
         device = next(self.parameters()).device
         seen = self._logits(pixels.to(device)).argmax(dim=1).cpu()
@@ -119,7 +119,7 @@ class ParserTask(Task):
         return picture.resize((picture.width // 2, picture.height // 2), Image.Resampling.BILINEAR)
 
     def export(self, folder: Path) -> None:
-        """A folder for AutoModelForSemanticSegmentation, float16."""
+        """Write a folder for AutoModelForSemanticSegmentation, float16."""
         self._settle_norms()
         self.parser.half().save_pretrained(folder)
         self.parser.float()
@@ -141,10 +141,10 @@ class ParserTask(Task):
 
     @torch.no_grad()
     def _settle_norms(self) -> None:
-        """Take the batch norms' means and variances anew, with the weights that are kept.
+        """Compute the batch norms' means and variances anew with the averaged weights.
 
-        Those of the training belong to the weights before averaging, and begin again in a run that
-        goes on.
+        Those of the training belong to the weights before averaging, and begin again in a resumed
+        run.
         """
         norms = [m for m in self.modules() if isinstance(m, nn.BatchNorm2d)]
         for norm in norms:
@@ -188,7 +188,7 @@ class WindowStream(Dataset):
         return {"pixels": _tinted(pixels, rng), "labels": labels.contiguous()}
 
     def _window(self, rng: random.Random, size: tuple[int, int]) -> tuple[int, int, int, int]:
-        """left, top, right, bottom in pixels of the photo; may lie beyond its edges."""
+        """Draw a window: left, top, right, bottom in pixels of the photo, also beyond its edges."""
         if rng.random() < self.config.whole:
             return (0, 0, *size)
         low, high = (math.log(part) for part in self.config.windows)
@@ -205,7 +205,7 @@ class WindowStream(Dataset):
 def _cut(
     pixels: np.ndarray, box: tuple[int, int, int, int], edge: bool, rng: random.Random | None
 ) -> np.ndarray:
-    """A window; beyond the edges the photo's edge, one colour, or without `rng` zeros."""
+    """Cut out a window; beyond the photo is its edge, one colour, or zeros without `rng`."""
     left, top, right, bottom = box
     height, width = pixels.shape[:2]
     inside = pixels[max(top, 0) : min(bottom, height), max(left, 0) : min(right, width)]
@@ -222,7 +222,7 @@ def _cut(
 
 
 def _tinted(pixels: torch.Tensor, rng: random.Random) -> torch.Tensor:
-    """Another light: each channel brighter or darker, with more or less contrast."""
+    """Change the light: each channel brighter or darker, with more or less contrast."""
     light = torch.tensor([rng.uniform(0.85, 1.15) for _ in range(3)])[:, None, None]
     light *= rng.uniform(0.85, 1.15)
     contrast = rng.uniform(0.8, 1.15)
@@ -230,7 +230,7 @@ def _tinted(pixels: torch.Tensor, rng: random.Random) -> torch.Tensor:
 
 
 def mirrored(labels: torch.Tensor) -> torch.Tensor:
-    """Labels of a mirrored photo: left and right change places."""
+    """Swap left and right in the labels of a mirrored photo."""
     table = torch.arange(256, dtype=torch.uint8)
     for left, right in _SIDES:
         table[LABELS[left]], table[LABELS[right]] = LABELS[right], LABELS[left]
@@ -238,13 +238,13 @@ def mirrored(labels: torch.Tensor) -> torch.Tensor:
 
 
 def normalised(pixels: torch.Tensor) -> torch.Tensor:
-    """uint8 (b, 3, h, w) as the network reads it, float32."""
+    """Normalise uint8 (b, 3, h, w) as the network reads it, to float32."""
     mean, std = (torch.tensor(v, device=pixels.device)[:, None, None] for v in (MEAN, STD))
     return (pixels.float() / 255 - mean) / std
 
 
 def dice(shares: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """The mean over the labels that occur of twice the overlap by the sum of both areas, 0..1.
+    """Compute the Dice coefficient, 2 overlap / (sum of both areas): mean of the labels that occur.
 
     Args:
         shares: (b, labels, h, w), that sum to 1 over the labels.
@@ -258,8 +258,10 @@ def dice(shares: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return (2 * both[there] / areas[there]).mean()
 
 
-def whole(data: DressCode, pair: Pair, size: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
-    """A photo and its labels at (height, width): uint8 (3, h, w) and uint8 (h, w)."""
+def photo_and_labels(
+    data: DressCode, pair: Pair, size: tuple[int, ...]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Read a photo and its labels at (height, width): uint8 (3, h, w) and uint8 (h, w)."""
     photo = data.photo(pair).resize((size[1], size[0]), Image.Resampling.BILINEAR)
     labels = Image.fromarray(data.labels(pair)).resize(photo.size, Image.Resampling.NEAREST)
     pixels = torch.from_numpy(np.array(photo)).permute(2, 0, 1)

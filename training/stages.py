@@ -15,7 +15,7 @@ def run_stage(
     """Train the stage that a configuration names.
 
     Returns:
-        Whether it was finished.
+        Whether the stage was finished.
 
     Raises:
         FileNotFoundError, ValueError: an unknown stage or key, data or models that do not fit,
@@ -59,7 +59,7 @@ def run_stage(
 
 
 def parse_stage(content: dict[str, Any]) -> tuple[str, Any]:
-    """A configuration's stage, and the dataclass that it fills."""
+    """Return a configuration's stage, and the dataclass that it fills."""
     from .config import parse
 
     content = dict(content)
@@ -82,6 +82,11 @@ def parse_stage(content: dict[str, Any]) -> tuple[str, Any]:
 
 
 def check_packages() -> None:
+    """Check that the packages for training are installed.
+
+    Raises:
+        ImportError: one is missing; the message says how to install it.
+    """
     try:
         import accelerate  # noqa: F401
         import tensorboard  # noqa: F401

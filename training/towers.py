@@ -1,4 +1,4 @@
-"""open_clip's CLIP as the two towers of transformers that a model folder holds."""
+"""Converting open_clip's CLIP to the two transformers towers of a model folder."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def _save(model, config, architecture: str, weights: dict, part: Path) -> None:
 
 
 def _named(model: torch.nn.Module, weights: dict) -> dict:
-    """The names as this version of transformers has them: newer ones have fewer prefixes."""
+    """Rename weights as this version of transformers has them: newer ones have fewer prefixes."""
     known = model.state_dict().keys()
     return {
         name if name in known else name.split(".", 1)[1]: tensor for name, tensor in weights.items()
@@ -139,7 +139,7 @@ def _named(model: torch.nn.Module, weights: dict) -> dict:
 
 
 def _blocks(state: dict[str, torch.Tensor], tower: str) -> dict[str, torch.Tensor]:
-    """The transformer's layers; open_clip keeps query, key and value in one matrix."""
+    """Rename the transformer's layers; open_clip keeps query, key and value in one matrix."""
     renamed = {}
     prefix = "transformer.resblocks."
     for name, tensor in state.items():

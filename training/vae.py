@@ -1,8 +1,8 @@
 """Stage `vae`: the autoencoder of the miniature, diffusers' AutoencoderKL.
 
-Trained on crops of model photos: L1, the squares of the error and of its differences between
-neighbours (edges and prints; an absolute error would rather leave small ones out), and a small KL
-term. The real method uses Stable Diffusion's own autoencoder, untouched.
+It is trained on crops of model photos by L1, the squares of the error and of its differences
+between neighbours (edges and prints; an absolute error would rather leave small ones out), and a
+small KL term. The real method uses Stable Diffusion's own autoencoder, untouched.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SCALE = 0.18215
 
 @dataclass(frozen=True)
 class Vae:
-    """Configuration of the stage."""
+    """The configuration of the stage `vae`."""
 
     run: Run
     model: dict[str, Any]
@@ -90,7 +90,7 @@ class VaeTask(Task):
         return loss, {"l1": near.detach(), "edges": edges.detach(), "kl": kl.detach()}
 
     def preview(self) -> Image.Image:
-        """Twelve held-out photos above what comes back."""
+        """Draw twelve held-out photos above what comes back."""
         pairs = self.held_out.pairs
         pairs = pairs[:: max(1, len(pairs) // 12)][:12]
         pixels = torch.stack([photo(self.held_out, p, self.config.size) for p in pairs])
@@ -102,7 +102,7 @@ class VaeTask(Task):
         return picture.resize((picture.width * 2, picture.height * 2), Image.Resampling.NEAREST)
 
     def export(self, folder: Path) -> None:
-        """`vae/`, float16, its latents brought to Stable Diffusion's spread."""
+        """Write `vae/`, float16, its latents brought to Stable Diffusion's spread."""
         self._fold_spread()
         self.vae.half().save_pretrained(folder / "vae")
         self.vae.float()
@@ -162,7 +162,7 @@ class CropStream(Dataset):
 
 
 def photo(data: DressCode, pair, size: tuple[int, ...]) -> torch.Tensor:
-    """A model photo at (height, width), uint8 (3, height, width)."""
+    """Read a model photo at (height, width), uint8 (3, height, width)."""
     picture = data.photo(pair)
     picture = picture.resize((size[1], size[0]), Image.Resampling.BICUBIC)
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()

@@ -1,1 +1,1 @@
-"""Garment photos and a prompt to text conditioning: inversion adapter, pseudo-words."""
+"""The inversion adapter and its prompts: garment photos and a prompt to text conditioning."""

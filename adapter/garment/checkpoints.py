@@ -1,4 +1,4 @@
-"""Weights files: loading without running code, an adapter's sizes, U-Net names, conversion."""
+"""Weights files: loading them without running code, reading sizes, renaming, converting."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HEAD_WIDTH = 80
 
 
 def load_tensors(path: str | Path) -> tuple[StateDict, dict[str, str]]:
-    """Read the tensors of a weights file and its metadata (empty for a pickle); runs no code in it.
+    """Read the tensors and metadata (empty for a pickle) of a weights file; run no code in it.
 
     Raises:
         FileNotFoundError: no such file.
@@ -65,7 +65,7 @@ def load_adapter(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
 ) -> InversionAdapter:
-    """An inversion adapter, frozen and in eval mode, with the file's `metadata` as attribute.
+    """Load an inversion adapter, frozen and in eval mode; its attribute `metadata` is the file's.
 
     Raises:
         ValueError: the file is no inversion adapter, or its metadata contradicts its tensors.
@@ -87,7 +87,7 @@ def load_adapter(
 def adapter_config(
     state_dict: Mapping[str, torch.Tensor], metadata: Mapping[str, str]
 ) -> InversionAdapterConfig:
-    """Sizes of an adapter from its tensors; `heads` and `words` from the metadata if there.
+    """Read the sizes of an adapter from its tensors; `heads` and `words` from its metadata.
 
     Without metadata a head is 80 wide and a garment has 16 pseudo-words, as in all published
     adapters.
@@ -122,15 +122,15 @@ def adapter_config(
 
 
 def is_diffusers_unet(state_dict: Mapping[str, torch.Tensor]) -> bool:
-    """Whether the names are diffusers' (`conv_in.weight`) and not LDM's (`input_blocks.0.0`)."""
+    """Tell diffusers' names of a U-Net (`conv_in.weight`) from LDM's (`input_blocks.0.0`)."""
     return "conv_in.weight" in state_dict
 
 
 def unet_in_channels(state_dict: Mapping[str, torch.Tensor]) -> int:
-    """Input channels of a U-Net in either naming, a checkpoint's prefix included.
+    """Count the input channels of a U-Net, in either naming and below a checkpoint's prefix.
 
     Raises:
-        ValueError: there is no U-Net in it.
+        ValueError: the tensors are those of no U-Net.
     """
     for name in ("conv_in.weight", "input_blocks.0.0.weight"):
         for prefix in ("", "model.diffusion_model."):
@@ -208,7 +208,7 @@ def _ldm_name(name: str, layers: int, attended: set[str]) -> str:
 
 
 def convert(source: Path, target: Path) -> dict[str, str]:
-    """Write an adapter or a U-Net of any accepted format as safetensors; return the metadata.
+    """Convert an adapter or a U-Net of any accepted format to safetensors; return its metadata.
 
     A U-Net in diffusers names gets LDM names, which ComfyUI loads at any number of channels.
 
@@ -239,7 +239,7 @@ def convert(source: Path, target: Path) -> dict[str, str]:
 def write_safetensors(
     state_dict: StateDict, target: Path, metadata: dict[str, str] | None = None
 ) -> None:
-    """Write a safetensors file in one step: the target is whole or not there."""
+    """Write a safetensors file in one step, so that the target is never half written."""
     tensors = {name: tensor.contiguous() for name, tensor in state_dict.items()}
     with atomic_file(target) as temporary:
         save_file(tensors, temporary, metadata={"format": "pt", **(metadata or {})})

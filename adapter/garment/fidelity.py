@@ -1,4 +1,4 @@
-"""Is it the garment? How near a painted garment is to the photo that it was painted from.
+"""Fidelity: how similar a painted garment is to the photo that it was painted from.
 
 Three parts, each from 0 to 1: what a CLIP encoder sees, the main colours, and the texture. None of
 them compares pixel with pixel: the photo shows the garment flat, the picture shows it worn.
@@ -39,11 +39,12 @@ _SCALES = (0.7, 1.4, 2.8)
 
 @dataclass(frozen=True)
 class Fidelity:
-    """How near a painted garment is to a photo; every number is in 0..1, 1 = the same.
+    """How similar a painted garment is to a photo; all but `difference` are in 0..1, 1 = the same.
 
-    score: the weighted mean of the others. cosine: of the encoder's vectors, negative ones as 0.
-    colour: of the main colours by their shares; difference: the CIEDE2000 behind it. texture: of
-    the contrasts by direction and scale.
+    score: the weighted mean of cosine, colour and texture. cosine: the cosine similarity of the
+    encoder's vectors, 0 where negative. colour: the similarity of the main colours, weighted by
+    their shares. texture: the similarity of contrasts by direction and scale. difference: the
+    CIEDE2000 between the main colours, 0 or more.
     """
 
     score: float
@@ -76,13 +77,13 @@ def best_picture(
     photos: Sequence[Image.Image],
     encode: Encode,
 ) -> tuple[int, list[Fidelity]]:
-    """Find the picture whose painted garment is nearest to one of some garment photos.
+    """Find the picture whose painted garment is most similar to one of some garment photos.
 
     Args:
         pictures, masks, photos: at least one; see `garment_fidelity`. masks: one a picture.
 
     Returns:
-        The place of the best picture, and of every picture the fidelity to the photo nearest to it.
+        The place of the best picture, and for every picture the fidelity to its most similar photo.
 
     Raises:
         ValueError: a mask of another size than its picture, or empty.
@@ -98,7 +99,7 @@ def best_picture(
 
 
 def fidelity_line(name: str, found: Fidelity, best: bool = False) -> str:
-    """A line of a report: the score with its parts."""
+    """Write a line of a report: the score with its parts."""
     return (
         f"{name}: {found.score:.3f} (cosine {found.cosine:.3f}, colour {found.colour:.3f} with "
         f"CIEDE2000 {found.difference:.1f}, texture {found.texture:.3f})"
@@ -107,10 +108,10 @@ def fidelity_line(name: str, found: Fidelity, best: bool = False) -> str:
 
 
 def garment_of_photo(photo: Image.Image) -> np.ndarray:
-    """Where the garment is on its own photo, (H, W) bool.
+    """Find the garment on its own photo: (H, W) bool.
 
-    By its alpha; else all that is not the ground, which begins at the edges. Where only the rim
-    of a garment stands out, such as of a white shirt on white, all of the photo counts.
+    It is where alpha is at least one half; without alpha, all but the plain ground that begins at
+    the edges. Where only a rim stands out, as of a white shirt on white, it is the whole photo.
     """
     if photo.has_transparency_data:
         alpha = np.asarray(photo.convert("RGBA").getchannel("A"))
@@ -172,7 +173,7 @@ def _garment(photo: Image.Image) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _piece(picture: Image.Image, hard: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The garment cut out by its box, at the common size: (h, w, 3) uint8 and (h, w) bool."""
+    """Cut the garment out by its box, at the common size: (h, w, 3) uint8 and (h, w) bool."""
     rows, columns = box_of(hard)
     box = (columns.start, rows.start, columns.stop, rows.stop)
     scale = _SIDE / max(box[2] - box[0], box[3] - box[1])
@@ -189,7 +190,7 @@ def _on_white(pixels: np.ndarray, inside: np.ndarray) -> np.ndarray:
 
 
 def _palette(pixels: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """The main colours, (_SHARES, 3) CIELAB: each as often as its share of the garment."""
+    """Return _SHARES main colours in CIELAB, each as often as its share of the garment."""
     colours = Image.fromarray(np.ascontiguousarray(pixels[inside][None]))
     few = colours.quantize(_COLOURS, method=Image.Quantize.MEDIANCUT, kmeans=4)
     table = np.array(few.getpalette()).reshape(-1, 3)
@@ -199,13 +200,13 @@ def _palette(pixels: np.ndarray, inside: np.ndarray) -> np.ndarray:
 
 
 def _colour_difference(first: np.ndarray, second: np.ndarray) -> float:
-    """The mean CIEDE2000 of two garments' shares, matched as well as can be."""
+    """Return the mean CIEDE2000 of two garments' main colours under the best matching of them."""
     costs = ciede2000(first[:, None], second[None])
     return float(costs[linear_sum_assignment(costs)].mean())
 
 
 def _texture(pixels: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Log contrasts of the lightness across, down and along both diagonals, at each scale."""
+    """Return log contrasts of lightness across, down and along both diagonals, at each scale."""
     light = lab_of(pixels / 255.0)[..., 0]
     light = np.where(inside, light, light[inside].mean())
     found = []

@@ -1,4 +1,4 @@
-"""Garment photos on their way to the vision tower, as the published weights were trained.
+"""Garment photos as input of the vision tower, prepared as for the published weights' training.
 
 All resizing is Pillow's bicubic on 8-bit pixels, as CLIP's own processor does it.
 """
@@ -24,7 +24,7 @@ WHITE = (255, 255, 255)
 
 
 def garment_pixels(images: torch.Tensor, mode: str = "fit", size: int = 224) -> torch.Tensor:
-    """Photos as the vision tower gets them, before mean and std.
+    """Prepare photos for the vision tower, except for its mean and std.
 
     `fit` puts each photo on 384x512 (padded on white, as Dress Code's photos are), takes the
     shortest edge to `size` and cuts the centre square: a photo of 3:4 loses 12.4 % at the top and
@@ -48,7 +48,7 @@ def garment_pixels(images: torch.Tensor, mode: str = "fit", size: int = 224) -> 
 
 
 def photos_to_batch(photos: Sequence[Image.Image]) -> torch.Tensor:
-    """Photos as one batch (n, H, W, 3) float32 in 0..1; those with transparency are laid on white.
+    """Make one batch (n, H, W, 3) float32 in 0..1 of photos; transparency is laid on white.
 
     A photo larger than LARGEST is scaled down to it, in its own shape. Photos that are of one size
     then are the batch. Others are fitted, centred on white, to one canvas: to a square of LARGEST

@@ -1,12 +1,12 @@
-"""Instructions for image editors: which garment of which reference picture the person shall wear.
+"""Instructions for image editors: which garment, on which reference picture, the person is to wear.
 
-How an editor wants its pictures called stands in dialects.json; every entry has
+dialects.json holds how each family of editors refers to its pictures. An entry, a dialect, has
 
-    editors    which ones it is for, to read
-    pictures   how many pictures they take, the person's first, or null where the number is free
-    one        a garment: {name} its caption or category, {slot} the number of its picture
-    several    garments of one category, which are variants of one wish: {kind}, {list}
-    prompt     the instruction: {garments}
+    editors    names of the editors, for people to read
+    pictures   how many pictures they take, the person's first; null: any number
+    one        words for a garment: {name} its caption or category, {slot} its picture's number
+    several    words for garments of one category, variants to choose from: {kind}, {list}
+    prompt     the whole instruction: {garments}
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _MARK = re.compile(r"<\|[^|<>]*\|>")
 
 @dataclass(frozen=True)
 class Dialect:
-    """How one family of editors is addressed; see the module."""
+    """How one family of editors is addressed: an entry of dialects.json (see the module)."""
 
     editors: str
     pictures: int | None
@@ -47,19 +47,19 @@ class Dialect:
 
     @property
     def garments(self) -> int | None:
-        """How many garments it takes beside the person; None: any number."""
+        """How many garments the editors take beside the person; None: any number."""
         return None if self.pictures is None else self.pictures - FIRST_SLOT + 1
 
 
 def read_dialects() -> dict[str, Dialect]:
-    """The dialects of dialects.json by their names."""
+    """Read the dialects of dialects.json, by their names."""
     path = Path(__file__).with_name("dialects.json")
     table = json.loads(path.read_text(encoding="utf-8"))
     return {name: Dialect(**values) for name, values in table.items()}
 
 
 def garment_name(caption: str, category: str) -> str:
-    """What a garment is called inside a sentence: its caption, else its category, else "garment".
+    """Name a garment inside a sentence: by its caption, else its category, else "garment".
 
     Line breaks, an article in front, a full stop at the end and marks such as <|image_pad|> are
     taken off.
@@ -75,7 +75,7 @@ def garment_name(caption: str, category: str) -> str:
 
 
 def instruction(dialect: Dialect, garments: Sequence[tuple[str, str]]) -> str:
-    """The sentence that asks an editor to dress the person in these garments.
+    """Write the sentence that asks an editor to dress the person in these garments.
 
     Garments of one category are variants of one wish, as a search for one thing finds them, and
     stand together; those without a category each stand for themselves. More garments than the

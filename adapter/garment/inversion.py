@@ -17,7 +17,7 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class InversionAdapterConfig:
-    """An adapter's sizes; those of the published ones are (1280, 16, 1, 5120, 5120, 16, 1024)."""
+    """The sizes of an adapter; the published ones have (1280, 16, 1, 5120, 5120, 16, 1024)."""
 
     width: int
     """Of the vision tower's features."""
@@ -34,7 +34,9 @@ class InversionAdapterConfig:
 
 
 class InversionAdapter(nn.Module):
-    """CLIP encoder layers, LayerNorm of the CLS row, and a head of three linear layers.
+    """The network from image features to pseudo-words.
+
+    It has CLIP encoder layers, a LayerNorm of the CLS row, and a head of three linear layers.
 
     Args:
         config: the sizes.
@@ -68,7 +70,7 @@ class InversionAdapter(nn.Module):
         )
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """`last_hidden_state` of the vision tower, before its post-layernorm, to pseudo-words.
+        """Map `last_hidden_state` of the vision tower, before its post-layernorm, to pseudo-words.
 
         Args:
             features: (n, tokens, width), the CLS token first.

@@ -1,4 +1,4 @@
-"""Prompts with garments in them: from a template and pseudo-words to windows of 77 tokens.
+"""Prompts that contain garments: from a template and pseudo-words to windows of 77 tokens.
 
 Both hosts use these functions, each with its own tokenizer: ComfyUI takes the windows as they are,
 the headless pipeline turns them into input embeddings. Fashion-RAG, section III-B: the pseudo-words
@@ -40,7 +40,7 @@ _EMBEDDING = re.compile(r"(?<![^\s(,])embedding:[^\s,)]+")
 
 
 def category_words(categories: Sequence[str]) -> str:
-    """The words for the garments' categories: the paper's for its three, a free one by its name.
+    """Return the words for garments' categories: the paper's for its three, else the name.
 
     Several different categories, an unknown one (an empty name) or none give "an outfit".
     """
@@ -114,7 +114,7 @@ def _bracketed(text: str, weight: float) -> list[tuple[str, float]]:
 
 
 def refuse_embeddings(*texts: str) -> None:
-    """Refuse what a host without a folder of embeddings would read as mere letters.
+    """Refuse `embedding:NAME`, which a host without a folder of embeddings would read as words.
 
     Raises:
         ValueError: a text holds `embedding:NAME`.
@@ -214,7 +214,7 @@ def windows(
 def _tokenize_parts(
     parts: Sequence[str], tokenize: Tokenize
 ) -> tuple[list[Token], list[Token], float]:
-    """Tokens before the garments, tokens after them, and the weight at their place."""
+    """Return the tokens before the garments, those after them, and the weight at their place."""
     tokens = list(tokenize(f" {MARKER} ".join(parts)))
     if len(parts) == 1:
         return tokens, [], 1.0

@@ -16,7 +16,7 @@ LEVELS = (0, 1, 2, 3)
 
 
 def parse_levels(text: str) -> set[int]:
-    """Depths of the U-Net from text such as "2 3", each 0 (middle block) to 3 (full resolution).
+    """Parse depths of the U-Net, such as "2 3": each 0 (middle block) to 3 (full resolution).
 
     Raises:
         ValueError: nothing, or something else than these numbers.
@@ -31,7 +31,7 @@ def parse_levels(text: str) -> set[int]:
 
 
 def cross_attentions(unet: torch.nn.Module, levels: Collection[int]) -> list[torch.nn.Module]:
-    """The cross-attention layers of a diffusers U-Net at the given depths.
+    """List the cross-attention layers of a diffusers U-Net at the given depths.
 
     Raises:
         ValueError: the U-Net has none there.

@@ -26,10 +26,10 @@ from .pipeline import FashionRAGPipeline
 
 @dataclass(frozen=True)
 class Piece:
-    """A garment of an outfit.
+    """One garment of an outfit, and where to paint it.
 
-    mask: where it is painted: white (1) is repainted, of the photo's size. garments: its photos on
-    white, best first. category: a catalogue category, or "". caption: the words for {caption}.
+    mask: of the photo's size, white (1) is repainted. garments: its photos on white, best first.
+    category: a catalogue category, or "". caption: the words for {caption}.
     """
 
     mask: Image.Image | np.ndarray
@@ -41,9 +41,9 @@ class Piece:
 def two_passes(
     pipeline: FashionRAGPipeline, person: Image.Image, pieces: Sequence[Piece], **options: Any
 ) -> Image.Image:
-    """Paint one piece after the other; options are those of `FashionRAGPipeline.__call__`.
+    """Paint one piece after the other, each on the picture that the one before it left.
 
-    A pass for each piece; what an earlier one painted is the next one's photo.
+    The options are those of `FashionRAGPipeline.__call__`.
     """
     for piece in _checked(pieces):
         person = pipeline(

@@ -1,1 +1,1 @@
-"""A person's photo to the image model's inputs, and the painted picture back."""
+"""Preparing a person's photo for the image model, and putting the painted picture back."""

@@ -1,4 +1,4 @@
-"""A person cut out of a photo at the model's own size, and the model's picture back in the photo.
+"""Cutting a person out of a photo at the model's size, and pasting the model's picture back.
 
 `framing` scales the whole photo instead, as training and the paper do.
 """
@@ -52,7 +52,7 @@ class Frame:
 
     @property
     def inside(self) -> tuple[int, int, int, int]:
-        """The part of the box that lies on the photo."""
+        """The part of the box that lies on the photo: left, top, right, bottom."""
         left, top, right, bottom = self.box
         return max(left, 0), max(top, 0), min(right, self.photo[1]), min(bottom, self.photo[0])
 
@@ -65,7 +65,7 @@ class Frame:
 
     @property
     def scale(self) -> float:
-        """Pixels of the canvas to one of the photo."""
+        """How many pixels of the canvas there are to one of the photo."""
         return self.canvas[0] / (self.box[3] - self.box[1])
 
     def __str__(self) -> str:
@@ -78,7 +78,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class CutOut:
-    """A person cut out of a photo."""
+    """A person cut out of a photo, with mask and keypoints on the canvas."""
 
     image: torch.Tensor
     """(1, height, width, 3) float32 in 0..1, see `cut_image`."""
@@ -93,7 +93,7 @@ class CutOut:
     """(H, W) float32 in 0..1."""
 
     def paste(self, generated: torch.Tensor, feather: int) -> Image.Image:
-        """The photo with the model's picture (h, w, 3) in its place; see `paste_back`."""
+        """Put the model's picture (h, w, 3) in its place on the photo; see `paste_back`."""
         pasted = paste_back(self.photo, generated, self.photo_mask, self.frame, feather)
         return Image.fromarray(pasted.numpy())
 
@@ -175,7 +175,7 @@ def find_frames(
 
 
 def cut_image(photo: torch.Tensor, frame: Frame) -> torch.Tensor:
-    """The photo (H, W, 3) in the frame, (h, w, 3) float32 in 0..1; uint8 is taken as 0..255.
+    """Cut the frame out of a photo (H, W, 3): (h, w, 3) float32 in 0..1; uint8 counts as 0..255.
 
     Bicubic, antialiased where it shrinks; beside the photo its edge goes on.
 
@@ -189,13 +189,13 @@ def cut_image(photo: torch.Tensor, frame: Frame) -> torch.Tensor:
 
 
 def cut_mask(mask: torch.Tensor, frame: Frame) -> torch.Tensor:
-    """A mask (H, W) of the photo's size in the frame, (h, w) float32 in 0..1."""
+    """Cut the frame out of a mask (H, W) of the photo's size: (h, w) float32 in 0..1."""
     left, top, right, bottom = frame.inside
     return _on_canvas(mask[top:bottom, left:right, None], frame, "bilinear")[..., 0]
 
 
 def move_keypoints(keypoints: np.ndarray, frame: Frame) -> np.ndarray:
-    """Keypoints (n, 3) in pixels of the photo as pixels of the canvas; missing ones are zero."""
+    """Move keypoints (n, 3) from pixels of the photo to those of the canvas; missing ones are 0."""
     left, top, right, bottom = frame.box
     moved = np.array(keypoints, dtype=np.float64)
     moved[:, 0] = (moved[:, 0] - left) * frame.canvas[1] / (right - left)
@@ -205,7 +205,7 @@ def move_keypoints(keypoints: np.ndarray, frame: Frame) -> np.ndarray:
 
 
 def move_pose(pose: Mapping[str, Any], frame: Frame) -> dict[str, Any]:
-    """A POSE_KEYPOINT frame of the photo as one of the canvas: bodies, hands and faces."""
+    """Move a POSE_KEYPOINT frame from the photo to the canvas: bodies, hands and faces."""
     height = pose.get("canvas_height") or frame.photo[0]
     width = pose.get("canvas_width") or frame.photo[1]
     people = []
@@ -283,7 +283,7 @@ def check_photo(photo: torch.Tensor, frame: Frame) -> None:
 
 
 class _Enlarged:
-    """The model's picture at the size of the frame's box, a few rows at a time."""
+    """The model's picture at the size of the frame's box, read a few rows at a time."""
 
     def __init__(self, generated: torch.Tensor, frame: Frame):
         self._left, self._top, right, self._bottom = frame.box
@@ -293,7 +293,7 @@ class _Enlarged:
         self._pixels = resize(pixels, (rows, right - self._left))[0]
 
     def __call__(self, rows: slice, columns: slice) -> torch.Tensor:
-        """(rows, columns, 3) float32 at places of the photo; beside the box its edge goes on."""
+        """Return (rows, columns, 3) float32 of the photo; beyond the box its edge goes on."""
         known = self._pixels.shape[1]
         places = torch.arange(rows.start, rows.stop, dtype=torch.float64) - self._top
         places = ((places + 0.5) * known / self._height - 0.5).clamp(0, known - 1)
@@ -306,7 +306,7 @@ class _Enlarged:
 
 
 def _bounds(hard: torch.Tensor) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom of what is true in (H, W)."""
+    """Return left, top, right, bottom of what is true in (H, W)."""
     rows, columns = (hard.any(dim=axis).nonzero()[:, 0] for axis in (1, 0))
     left, right = int(columns[0]), int(columns[-1])
     return left, int(rows[0]), right + 1, int(rows[-1]) + 1
@@ -330,7 +330,7 @@ def _on_photo(box: Box, photo: Size) -> Box:
 
 
 def _head_and_feet(keypoints: np.ndarray, photo: Size, mask: Box) -> list[Box]:
-    """Boxes that hold the head and the feet, of those joints (18, 3) that lie on the photo.
+    """Return boxes around head and feet, of those joints (18, 3) that lie on the photo.
 
     As in the training pictures, the head belongs to a mask that reaches above the middle of the
     trunk, the feet to one that reaches below the knees: a top is not painted small for the sake of
@@ -360,7 +360,7 @@ def _head_and_feet(keypoints: np.ndarray, photo: Size, mask: Box) -> list[Box]:
 
 
 def _fitted(wanted: Box, photo: Size, canvas: Size) -> tuple[int, int, int, int]:
-    """The smallest box of the canvas' proportions around what is wanted."""
+    """Return the smallest box of the canvas' proportions around the box `wanted`."""
     height, width = photo
     left, top, right, bottom = np.floor(wanted[:2]).tolist() + np.ceil(wanted[2:]).tolist()
     ratio = canvas[1] / canvas[0]
@@ -375,7 +375,7 @@ def _fitted(wanted: Box, photo: Size, canvas: Size) -> tuple[int, int, int, int]
 
 
 def _placed(start: float, length: float, limit: int) -> int:
-    """Where a stretch begins so that it lies within 0 and `limit`, or these within it."""
+    """Return where a stretch begins so that it lies within 0 and `limit`, or these within it."""
     low, high = sorted((0, int(limit - length)))
     return min(max(round(start), low), high)
 
@@ -385,9 +385,10 @@ def _as_float(pixels: torch.Tensor) -> torch.Tensor:
 
 
 def _on_canvas(values: torch.Tensor, frame: Frame, mode: str) -> torch.Tensor:
-    """(H, W, channels) inside the frame's box, continued to the whole box, as (h, w, channels).
+    """Resize what of a photo lies in the frame, continued to the whole box, to (h, w, channels).
 
-    Across first, some rows at a time: a large photo is never held in float as a whole.
+    values: (H, W, channels), the part inside the photo. It is resized across first, some rows at a
+    time: a large photo is never held in float as a whole.
     """
     left, right, above, below = frame.beyond
     height, width = frame.canvas

@@ -1,4 +1,4 @@
-"""A photo of any size on the model's canvas, and the model's picture back in the photo."""
+"""Fitting a whole photo onto the model's canvas, and pasting the model's picture back."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def frame(
     keypoints: np.ndarray | None,
     size: tuple[int, int],
 ) -> Framed:
-    """Scale a photo to fit the canvas `size` (height, width), centred; the same size stays as is.
+    """Fit a photo into the canvas `size` (height, width), centred; the same size stays as it is.
 
     Args:
         photo: any mode.
@@ -92,7 +92,7 @@ def unframe(
 
 
 def mask_tensor(mask: Image.Image | np.ndarray) -> torch.Tensor:
-    """A mask as float32 (1, h, w) in 0..1."""
+    """Return a mask as float32 (1, h, w) in 0..1."""
     if isinstance(mask, Image.Image):
         return torch.from_numpy(mask_from_picture(mask))[None]
     values = np.asarray(mask)
@@ -101,13 +101,13 @@ def mask_tensor(mask: Image.Image | np.ndarray) -> torch.Tensor:
 
 
 def rgb_photo(photo: Image.Image) -> Image.Image:
-    """A photo as RGB, itself where it is that; transparency is laid on white."""
+    """Return a photo as RGB, itself if it is RGB already; transparency is laid on white."""
     if photo.mode == "RGB" and not photo.has_transparency_data:
         return photo
     return to_rgb_on_white(photo) if photo.has_transparency_data else photo.convert("RGB")
 
 
 def to_picture(image: torch.Tensor) -> Image.Image:
-    """The first of a batch (b, H, W, 3) float in 0..1 as a picture."""
+    """Turn the first of a batch (b, H, W, 3) float in 0..1 into a picture."""
     pixels = image[0].float().clamp(0, 1).mul(255).round().byte().cpu().numpy()
     return Image.fromarray(pixels)

@@ -1,6 +1,6 @@
-"""Which pixels of a photo are repainted for a garment, which are the garment, which are kept.
+"""Three masks of a photo for a garment: what is repainted, what is the garment, what is kept.
 
-From a person's labels, or from masks of the garment and of what is kept, made elsewhere.
+They are made from a person's labels, or from masks of the garment and of what is kept.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _PINK, _GOLD, _TEAL = (0.88, 0.33, 0.54), (0.94, 0.71, 0.16), (0.16, 0.63, 0.6)
 
 @dataclass(frozen=True)
 class GarmentMasks:
-    """Three masks of one photo, (H, W) bools, and what is to be said about them."""
+    """Three masks of one photo, (H, W) bools, and notes for the user."""
 
     mask: np.ndarray
     """What is repainted."""
@@ -70,7 +70,7 @@ def masks_from_labels(
     pose: Mapping[str, Any] | None = None,
     photo: Size | None = None,
 ) -> GarmentMasks:
-    """The masks of one person of a label map.
+    """Make the masks of one person of a label map.
 
     Args:
         labels: (H, W) integers, see `masks.LABELS`.
@@ -119,7 +119,7 @@ def masks_from_masks(
     pose: Mapping[str, Any] | None = None,
     photo: Size | None = None,
 ) -> GarmentMasks:
-    """The same from the garment's pixels and those to be kept, (H, W) bools, as SAM 3 gives them.
+    """Make the masks from the garment's pixels and those to keep, (H, W) bools, as of SAM 3.
 
     Where both are set the pixel is kept. Of the pose's people, `person` is taken: 0 is the largest.
 
@@ -149,7 +149,7 @@ def masks_from_masks(
 
 
 def largest_first(labels: np.ndarray) -> list[np.ndarray]:
-    """The people of a label map (H, W), each as (H, W) bools, the largest first.
+    """Find the people of a label map (H, W): each as (H, W) bools, the largest first.
 
     A region without a head belongs to the head above or below it, so that a shirt that the parser
     missed does not part a person. People who touch each other count as one.
@@ -176,14 +176,16 @@ def largest_first(labels: np.ndarray) -> list[np.ndarray]:
 
 
 def _shared(one: slice, other: slice) -> float:
-    """How much of the narrower of two spans lies in the other, 0..1."""
+    """Return how much of the narrower of two spans lies in the other, 0..1."""
     both = min(one.stop, other.stop) - max(one.start, other.start)
     return max(both, 0) / min(one.stop - one.start, other.stop - other.start)
 
 
 def pose_frame(keypoints: np.ndarray, size: tuple[int, int]) -> dict[str, Any]:
-    """A frame of POSE_KEYPOINT with one person, from keypoints (18, 3) in pixels of a picture of
-    `size` (height, width)."""
+    """Make a POSE_KEYPOINT frame of one person from keypoints (18, 3).
+
+    They are in pixels of a picture of `size` (height, width).
+    """
     person = {"pose_keypoints_2d": np.asarray(keypoints, float).flatten().tolist()}
     return {"canvas_height": size[0], "canvas_width": size[1], "people": [person]}
 
@@ -191,8 +193,10 @@ def pose_frame(keypoints: np.ndarray, size: tuple[int, int]) -> dict[str, Any]:
 def preview(
     photos: torch.Tensor, mask: torch.Tensor, garment: torch.Tensor, keep: torch.Tensor
 ) -> torch.Tensor:
-    """Photos (..., 3) float32 in 0..1 with three masks (...) of bools over them: what is repainted
-    is pink, the garment golden, what is kept teal."""
+    """Colour three masks (...) of bools over photos (..., 3) float32 in 0..1.
+
+    What is repainted is pink, the garment golden, what is kept teal.
+    """
     picture = photos.clone()
     veils = ((mask, _PINK, 0.45), (garment, _GOLD, 0.5), (keep, _TEAL, 0.45))
     for chosen, colour, strength in veils:
@@ -230,8 +234,10 @@ def _masks(labels, others, category, mode, grow, keypoints) -> GarmentMasks:
 
 
 def _specks_in(mask: np.ndarray) -> np.ndarray:
-    """What a mask (H, W) leaves out all around and is too small to be meant: a parser's specks,
-    which would stay in the picture as dots of the old cloth."""
+    """Find holes in a mask (H, W) that are too small to be meant.
+
+    They are a parser's specks, and would stay in the picture as dots of the old cloth.
+    """
     holes = np.zeros(mask.shape, dtype=np.int32)
     label(binary_fill_holes(mask) & ~mask, output=holes)
     small = np.bincount(holes.flatten()) <= _HOLE * mask.size
@@ -256,16 +262,21 @@ def _touches_face(mask: np.ndarray, labels: np.ndarray, keypoints) -> bool:
 
 
 def _without_neck(labels: np.ndarray) -> np.ndarray:
-    """Labels without neck and chest, which have the face's label: without a pose, whose shoulders
-    tell them apart, the edge of what is worn now would stay on them."""
+    """Take neck and chest, which have the face's label, out of the labels.
+
+    That is for photos without a pose, whose shoulders would tell them from the face: else the edge
+    of what is worn now would stay on them.
+    """
     neck = labels == LABELS["face"]
     neck[: _chin(neck)] = False
     return np.where(neck, 0, labels)
 
 
 def _chin(face: np.ndarray) -> int:
-    """The row below a face (H, W) of bools, neck and chest left out: a face is not much longer than
-    it is wide."""
+    """Return the row below a face (H, W) of bools, neck and chest left out.
+
+    A face is taken to be not much longer than it is wide.
+    """
     rows = np.flatnonzero(face.any(axis=1))
     if not len(rows):
         return 0
@@ -274,14 +285,14 @@ def _chin(face: np.ndarray) -> int:
 
 
 def _people(pose: Mapping[str, Any], size: Size, photo: Size | None) -> list[np.ndarray]:
-    """Keypoints (18, 3) of a frame's people in pixels of a label map of `size`."""
+    """Return the keypoints (18, 3) of a frame's people in pixels of a label map of `size`."""
     photo = photo or size
     scale = (size[1] / photo[1], size[0] / photo[0], 1)
     return [joints * scale for joints in pose_of_frame(pose).on_photo(photo)]
 
 
 def _pose_of(people: Sequence[np.ndarray], own: np.ndarray) -> np.ndarray | None:
-    """Keypoints (18, 3) of whoever has most joints, and more than half, in a region (H, W)."""
+    """Choose the keypoints (18, 3) with most joints, and more than half, in a region (H, W)."""
     height, width = own.shape
     region = maximum_filter(own, size=2 * round(0.02 * max(own.shape)) + 1)
     best, most = None, 0.5

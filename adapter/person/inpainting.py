@@ -1,4 +1,4 @@
-"""Picture and mask for an inpainting model, and the result put back onto the original pixels.
+"""Preparing picture and mask for an inpainting model, and pasting its result back.
 
 Pure functions on tensors, shared by the ComfyUI nodes and the headless pipeline. Pictures are
 float (b, H, W, 3) in 0..1, masks float (b, H, W) in 0..1 with 1 = repaint.
@@ -15,7 +15,7 @@ from scipy.ndimage import distance_transform_edt, label
 from torch.nn import functional
 
 from ...pictures.tensors import rgb_on_white
-from .mask_files import THRESHOLD, check_mask_size, check_not_empty, settle_mask
+from .mask_files import THRESHOLD, check_mask_size, check_not_empty, normalise_mask
 
 logger = logging.getLogger(__name__)
 
@@ -79,13 +79,13 @@ def prepare_inpainting(image: torch.Tensor, mask: torch.Tensor) -> Inpainting:
 
 
 def fit_mask(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Bring a mask of any range and scale to (b, *size) in 0..1; see `settle_mask`.
+    """Bring a mask of any range and scale to (b, *size) in 0..1; see `normalise_mask`.
 
     Raises:
         ValueError: another shape, or other proportions than `size` (height, width) has. An empty
             mask is let through, and so is a full one, which has no form that could be squeezed.
     """
-    mask = settle_mask(_three_axes(mask))
+    mask = normalise_mask(_three_axes(mask))
     hard = mask >= THRESHOLD
     if bool(hard.any()) and not bool(hard.all()):
         check_mask_size((mask.shape[2], mask.shape[1]), (size[1], size[0]))
@@ -131,12 +131,12 @@ def resize(pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 
 def repeat_batch(tensor: torch.Tensor, count: int) -> torch.Tensor:
-    """The first `count` entries of the batch repeated over and over."""
+    """Return `count` entries: the batch, repeated over and over."""
     return tensor[torch.arange(count, device=tensor.device) % len(tensor)]
 
 
 def pad_to_cells(pixels: torch.Tensor) -> torch.Tensor:
-    """Continue (b, c, h, w) by its edge, right and bottom, to multiples of 8."""
+    """Continue (b, c, h, w) by its edge, right and bottom, to multiples of 8 pixels."""
     height, width = pixels.shape[-2:]
     return functional.pad(pixels, (0, -width % CELL, 0, -height % CELL), mode="replicate")
 
@@ -178,7 +178,7 @@ def composite(
 
 
 def _ramp_inwards(mask: torch.Tensor, feather: int) -> torch.Tensor:
-    """A mask (H, W) of bools to 0 outside, rising from its border to 1 at `feather` pixels."""
+    """Turn a mask (H, W) of bools into weights: 0 outside, 1 from `feather` pixels inwards."""
     if feather <= 0 or bool(mask.all()):
         return mask.float()
     depth = torch.from_numpy(distance_transform_edt(mask.numpy())).float()
@@ -186,7 +186,7 @@ def _ramp_inwards(mask: torch.Tensor, feather: int) -> torch.Tensor:
 
 
 def _latent_mask(hard: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """A hard mask (b, H8, W8) at latent size, and the cells in it that nearest sampling loses.
+    """Bring a hard mask (b, H8, W8) to latent size, and find the cells that nearest sampling loses.
 
     Both are (b, 1, H8/8, W8/8). A connected stroke of which no cell's top-left pixel is part, and
     which is the mask's only one or at least as large as a cell, is lost as a whole in the official

@@ -1,6 +1,6 @@
-"""Inpainting masks as people draw, paint, cut and export them, to values from 0 to 1.
+"""Reading inpainting masks, as people draw, paint, cut and export them, to values from 0 to 1.
 
-One way in for files and pictures; `settle_mask` does the same for masks that are tensors already.
+`read_mask` reads files and `mask_from_picture` pictures; `normalise_mask` is for tensors.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def read_mask(path: Path, photo: tuple[int, int] | None = None) -> np.ndarray:
 
 
 def mask_from_picture(picture: Image.Image) -> np.ndarray:
-    """A mask of any mode as (h, w) float32 in 0..1, 1 = repaint.
+    """Turn a mask picture of any mode into (h, w) float32 in 0..1, 1 = repaint.
 
     - grey, or black and white: as it is; numbers from 0 to 1 are shares, not shades;
     - a palette of dark or bright colours: the colour of index 0 is background, the other is meant;
@@ -64,7 +64,7 @@ def mask_from_picture(picture: Image.Image) -> np.ndarray:
     - a photo with holes in its alpha, as ComfyUI's mask editor saves it: the holes.
 
     Raises:
-        ValueError: a photo, a label map, a cut-out person or anything else that has no one reading.
+        ValueError: a photo, a label map, a cut-out person or anything else of no single meaning.
     """
     alpha = _varying_alpha(picture)
     if alpha is not None:
@@ -116,10 +116,10 @@ def check_mask_size(mask: tuple[int, int], photo: tuple[int, int]) -> None:
         )
 
 
-def settle_mask(mask: torch.Tensor) -> torch.Tensor:
-    """Bring a mask tensor to 0..1: what is no number is 0, and numbers from 0 to 255 are scaled.
+def normalise_mask(mask: torch.Tensor) -> torch.Tensor:
+    """Bring a mask tensor to 0..1: NaN becomes 0, and numbers from 0 to 255 are scaled.
 
-    A mask file of 0 and 1 that a host has read as shades of 255 holds 0 and 1/255: it is meant.
+    A mask of 0 and 1/255 is a file of 0 and 1 that was read as 8-bit shades: 1/255 becomes 1.
     """
     mask = mask.float()
     if not mask.numel():
@@ -192,7 +192,7 @@ def _painted_on_black(pixels: np.ndarray) -> np.ndarray:
 
 
 def _with_alpha(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """The reading of a picture with transparency: strokes on a layer, or a photo with holes."""
+    """Read a picture with transparency: strokes on a layer, or a photo with holes."""
     alpha = alpha / alpha.max()
     solid = alpha >= 0.5
     colours, coloured = _colours(pixels[solid]), _is_coloured(pixels[solid])
@@ -211,7 +211,7 @@ def _with_alpha(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 
 def _is_coloured(pixels: np.ndarray) -> bool:
-    """Whether more than a few stray pixels (..., 3) uint8 are other than grey."""
+    """Tell whether more than a few stray pixels (..., 3) uint8 are other than grey."""
     if pixels.size == 0:
         return False
     chroma = pixels.max(axis=-1).astype(np.int16) - pixels.min(axis=-1)
@@ -219,7 +219,7 @@ def _is_coloured(pixels: np.ndarray) -> bool:
 
 
 def _colours(pixels: np.ndarray) -> list[tuple[int, int, int]]:
-    """The main colours of pixels (..., 3) uint8, to four bits a channel."""
+    """Return the main colours of pixels (..., 3) uint8, to four bits a channel."""
     steps = (pixels.reshape(-1, 3) // _STEP).astype(np.int32)
     if not len(steps):
         return []

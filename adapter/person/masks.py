@@ -1,4 +1,4 @@
-"""A person's label map and keypoints to the inpainting mask, as Fashion-RAG's training made it.
+"""The inpainting mask of Fashion-RAG's training, made from a person's label map and keypoints.
 
 Labels are Dress Code's, which are ATR's (segformer_b2_clothes): see `LABELS`.
 """
@@ -85,7 +85,7 @@ _ARM_WIDTH, _NECK = 45, 20
 
 
 class NothingToRepaintError(ValueError):
-    """A label map has nothing of the category."""
+    """A label map has no garment of the category."""
 
 
 def inpainting_mask(
@@ -99,7 +99,7 @@ def inpainting_mask(
     strict: bool = True,
     grow: int = GROWTH,
 ) -> np.ndarray:
-    """What to repaint for a garment of a category.
+    """Make the mask of what to repaint for a garment of a category.
 
     The garment's labels, for `dresses` and `upper_body` the arms along their joints and the neck,
     all grown by 10 pixels (`mask`), or the box around that (`bounding_box`, what the official run
@@ -144,7 +144,7 @@ def inpainting_mask(
     kept = _any(labels, _KEPT) | _any(labels, _KEPT_BY[category])
     joints = _joints(keypoints, labels.shape, frame, paper)
     if not paper:
-        worn, left = _part_of_dress(labels, joints, category, told=strict)
+        worn, left = _part_of_dress(labels, joints, category, warn=strict)
         repainted, kept = repainted | worn, kept | left
     if mode == "garment":
         kept |= _any(labels, _HEAD)
@@ -240,8 +240,11 @@ def garment_pixels(
     keypoints: np.ndarray | None = None,
     frame: tuple[int, int] = DRESSCODE_FRAME,
 ) -> np.ndarray:
-    """Where a label map (H, W) has a garment of the category, as (H, W) bools: of a dress, for a
-    top or a bottom, the part that is repainted. Keypoints and frame as in `inpainting_mask`."""
+    """Find a category's garment in a label map (H, W), as (H, W) bools.
+
+    Of a dress it is, for a top or a bottom, the part that is repainted. Keypoints and frame as in
+    `inpainting_mask`.
+    """
     joints = _joints(keypoints, labels.shape, frame, paper=False)
     return _any(labels, _GARMENTS[category]) | _part_of_dress(labels, joints, category)[0]
 
@@ -252,9 +255,11 @@ def kept_pixels(
     keypoints: np.ndarray | None = None,
     frame: tuple[int, int] = DRESSCODE_FRAME,
 ) -> np.ndarray:
-    """Where a label map (H, W) has what a mask of the category may keep, as (H, W) bools: head,
-    arms with their hands, shoes, accessories, the other half of the outfit or of the dress.
-    Keypoints and frame as in `inpainting_mask`."""
+    """Find what a mask of the category may keep in a label map (H, W), as (H, W) bools.
+
+    That is head, arms with their hands, shoes, accessories, and the other half of the outfit or of
+    the dress. Keypoints and frame as in `inpainting_mask`.
+    """
     joints = _joints(keypoints, labels.shape, frame, paper=False)
     kept = _any(labels, (*_KEPT, *_HEAD, *_ARMS, *_KEPT_BY[category]))
     return kept | _part_of_dress(labels, joints, category)[1]
@@ -265,7 +270,7 @@ def _legend() -> str:
 
 
 def _other_numbering(labels: np.ndarray) -> str:
-    """What shows that the numbers are not ATR's, or nothing."""
+    """Say what shows that the numbers are not ATR's; "" where nothing does."""
     person = max(np.count_nonzero(labels), 1)
     unknown = np.setdiff1d(labels, list(LABELS.values()))
     if len(unknown):
@@ -287,10 +292,14 @@ def _other_numbering(labels: np.ndarray) -> str:
 
 
 def _part_of_dress(
-    labels: np.ndarray, joints: np.ndarray | None, category: str, told: bool = False
+    labels: np.ndarray, joints: np.ndarray | None, category: str, warn: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What of a dress is repainted for a top or a bottom, and what of it stays; nothing of either
-    where all of it is repainted."""
+    """Split a dress into what is repainted for a top or a bottom, and what stays.
+
+    Both are empty where all of the dress is repainted.
+
+    warn: log a warning where the person wears a dress instead of the category's garment.
+    """
     dress = _any(labels, ("dress",))
     nothing = np.zeros_like(dress)
     if category not in ("upper_body", "lower_body") or not dress.any():
@@ -301,7 +310,7 @@ def _part_of_dress(
         rows = np.flatnonzero(dress.any(axis=1))
         row = round(rows[0] + (rows[-1] - rows[0]) * (_WAIST + (_BELOW_WAIST if upper else 0)))
     above = np.arange(labels.shape[0])[:, None] < row
-    if told and not _any(labels, ("upper_clothes",) if upper else ("skirt", "pants")).any():
+    if warn and not _any(labels, ("upper_clothes",) if upper else ("skirt", "pants")).any():
         logger.warning(
             "The person wears a dress: its part %s row %d is repainted, the rest stays. Choose the "
             "category dresses to replace all of it.",
@@ -313,7 +322,7 @@ def _part_of_dress(
 
 
 def _hip_row(joints: np.ndarray | None, higher: float) -> int | None:
-    """The row of the hips, or one higher by a share of the length from shoulders to hips."""
+    """Return the row of the hips, or `higher` above it, in lengths from shoulders to hips."""
     if joints is None:
         return None
     hips, shoulders = (
@@ -351,7 +360,7 @@ def _any(labels: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
 
 
 def _joints(keypoints, size, frame, paper: bool) -> np.ndarray | None:
-    """(18, 2) in pixels of the picture; missing ones NaN, in the official way their own numbers."""
+    """Return (18, 2) in pixels of the picture; missing ones are NaN, with `paper` as given."""
     if keypoints is None:
         return None
     if paper:
@@ -378,7 +387,7 @@ def _arm_line(joints: np.ndarray, size: tuple[int, ...], width: int, paper: bool
 
 
 def _below_shoulders(joints: np.ndarray, size, margin: float, paper: bool) -> np.ndarray:
-    """Pixels under the line through both shoulders, moved up by `margin`."""
+    """Return the pixels under the line through both shoulders, moved up by `margin`."""
     (x1, y1), (x2, y2) = joints[list(_SHOULDERS)]
     if np.isnan([x1, x2]).any():
         return np.zeros(size, dtype=bool)

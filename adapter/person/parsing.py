@@ -1,4 +1,4 @@
-"""A person's photo to labels of garments and body, by a human-parsing network from a local folder.
+"""Human parsing: labels of garments and body on a photo, by a network from a local folder.
 
 The folder has transformers' layout of `AutoModelForSemanticSegmentation`: `config.json`,
 `model.safetensors`, and `preprocessor_config.json` where the photos are not to be brought to
@@ -62,7 +62,7 @@ _ALSO = {
     "right_foot": "right_shoe",
     "right_hand": "right_arm",
     "right_pants": "pants",
-    "right_patns": "pants",  # so in the published table
+    "right_patns": "pants",  # a slip of the published table
     "right_sleeve_for_upper": "upper_clothes",
     "shirt": "upper_clothes",
     "shoe": "left_shoe",
@@ -97,14 +97,17 @@ _BROKEN = (
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a photo is brought to the network; `size` is height and width, None for the photo's."""
+    """How a photo is prepared for the network.
+
+    size: height and width; None: the photo's own.
+    """
 
     size: tuple[int, int] | None = (512, 512)
     mean: tuple[float, ...] = _IMAGENET[0]
     std: tuple[float, ...] = _IMAGENET[1]
 
     def __call__(self, photo: torch.Tensor) -> torch.Tensor:
-        """(1, H, W, 3) float in 0..1 -> (1, 3, h, w) float32."""
+        """Turn a photo (1, H, W, 3) float in 0..1 into (1, 3, h, w) float32."""
         pixels = photo.movedim(-1, 1).float()
         size = self.size or tuple(max(32, 32 * round(side / 32)) for side in pixels.shape[-2:])
         pixels = functional.interpolate(pixels, size=size, mode="bilinear", antialias=True)
@@ -114,7 +117,10 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class HumanParser:
-    """A network and what it needs; `table[i]` is the number in `masks.LABELS` of its label i."""
+    """A human-parsing network with its preprocessing.
+
+    table[i]: the number in `masks.LABELS` of the network's label i.
+    """
 
     name: str
     network: torch.nn.Module
@@ -123,7 +129,7 @@ class HumanParser:
 
     @torch.no_grad()
     def labels(self, photos: torch.Tensor, progress: Progress | None = None) -> torch.Tensor:
-        """The labels of photos, one by one, at their own size.
+        """Label the pixels of photos, one by one, at their own size.
 
         Args:
             photos: (b, H, W, 3 or 4) float in 0..1, any size.
@@ -154,10 +160,10 @@ class HumanParser:
         return found
 
     def labels_of(self, photo: Image.Image) -> np.ndarray:
-        """The labels of one photo, (H, W) uint8.
+        """Label the pixels of one photo: (H, W) uint8.
 
-        A photo larger than LONGEST is scaled down to it first: nothing finer is told apart, and as
-        floats a photo of 100 megapixels takes 1.3 GB.
+        A photo larger than LONGEST is scaled down to it first: finer detail does not count, and a
+        photo of 100 megapixels takes 1.3 GB as floats.
         """
         small = photo if photo.mode == "RGB" else photo.convert("RGB")
         if max(small.size) > LONGEST:
@@ -169,7 +175,7 @@ class HumanParser:
         return np.asarray(Image.fromarray(labels).resize(photo.size, Image.Resampling.NEAREST))
 
     def _at(self, logits: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-        """(1, labels, h, w) -> (*size) uint8."""
+        """Resize logits (1, labels, h, w) to `size`, and return the labels (*size) uint8."""
         scale = min(1.0, LONGEST / max(size))
         inner = tuple(max(1, round(side * scale)) for side in size)
         numbers = functional.interpolate(logits, size=inner, mode="bilinear").argmax(dim=1)
@@ -224,7 +230,7 @@ def load_parser(folder: Path, dtype: torch.dtype = torch.float32) -> HumanParser
 
 
 def label_table(id2label: Mapping[int, str], source: str = "the parser") -> tuple[int, ...]:
-    """The number in `masks.LABELS` of each label of a parser, by name.
+    """Find the number in `masks.LABELS` of each label of a parser, by its name.
 
     A label that nobody knows counts as background; one warning names all of them.
 
@@ -256,7 +262,7 @@ def label_table(id2label: Mapping[int, str], source: str = "the parser") -> tupl
 
 
 def read_preprocessing(folder: Path) -> Preprocessing:
-    """What `preprocessor_config.json` asks for; SegFormer's own where there is none.
+    """Read `preprocessor_config.json`; SegFormer's own preprocessing where there is none.
 
     Raises:
         ValueError: the file is damaged.
@@ -346,12 +352,12 @@ def _plain(name: str) -> str:
 
 
 def coloured(labels: torch.Tensor) -> torch.Tensor:
-    """Labels (...) as a picture to look at, (..., 3) float32 in 0..1: a colour for each."""
+    """Colour labels (...) for people to look at: (..., 3) float32 in 0..1."""
     return _COLOURS[labels.long()].float() / 255
 
 
-def told(labels: torch.Tensor) -> str:
-    """What a label map (H, W) holds: names and shares of the picture, the largest first."""
+def describe_labels(labels: torch.Tensor) -> str:
+    """Name what a label map (H, W) holds, with shares of the picture, the largest first."""
     names = {number: name for name, number in LABELS.items()}
     counts = torch.bincount(labels.flatten().long(), minlength=len(LABELS)).tolist()
     found = sorted(((n, i) for i, n in enumerate(counts) if n and i), reverse=True)

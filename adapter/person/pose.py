@@ -63,7 +63,7 @@ class Pose:
 
     Attributes:
         people: (18, 3) each, x, y, confidence, in pixels of `frame`.
-        frame: height and width; None where it is not told, or refused: it is the photo's then.
+        frame: height and width; None where it is not stated, or refused: it is the photo's then.
         refused: a frame, stated or assumed, outside of which the joints lie.
     """
 
@@ -72,7 +72,7 @@ class Pose:
     refused: Size | None = None
 
     def on_photo(self, photo: Size) -> list[np.ndarray]:
-        """The people's keypoints in pixels of a photo of the size (height, width).
+        """Return the people's keypoints in pixels of a photo of the size (height, width).
 
         Raises:
             ValueError: the joints lie far outside the photo, which is taken for a frame that is
@@ -94,7 +94,7 @@ class Pose:
 
 
 def pose_of_frame(frame: Mapping[str, Any] | None) -> Pose:
-    """The people of a POSE_KEYPOINT frame, as DWPose, OpenPose, SDPose and pose editors give it.
+    """Read a POSE_KEYPOINT frame as DWPose, OpenPose, SDPose and pose editors give it.
 
     A joint is missing where a coordinate is null or no number, both are zero or negative, or its
     confidence is below 0.3. Bodies of 18 joints (COCO-18) and of 25 (BODY_25) are read; a person of
@@ -142,14 +142,14 @@ def pose_of_frame(frame: Mapping[str, Any] | None) -> Pose:
 def keypoints_from_pose_keypoint(
     frame: Mapping[str, Any] | None, person: int = 0
 ) -> tuple[np.ndarray, Size | None] | None:
-    """One person (18, 3) of a POSE_KEYPOINT frame, and the frame's (height, width).
+    """Read one person (18, 3) of a POSE_KEYPOINT frame, and the frame's (height, width).
 
     Args:
         frame: see `pose_of_frame`.
         person: 0 for the largest person, 1 for the next.
 
     Returns:
-        None where there is no such person. The frame's size is None where it is not told.
+        None where there is no such person. The frame's size is None where it is not stated.
 
     Raises:
         ValueError: see `pose_of_frame`.
@@ -159,7 +159,7 @@ def keypoints_from_pose_keypoint(
 
 
 def keypoints_from_dresscode(content: Mapping[str, Any] | np.ndarray | list) -> np.ndarray:
-    """Keypoints of a Dress Code JSON (`{"keypoints": [[x, y, ...], ...]}`) or its array.
+    """Read the keypoints of a Dress Code JSON (`{"keypoints": [[x, y, ...], ...]}`) or its array.
 
     The frame is 384x512 (`DRESSCODE_FRAME`). A joint whose coordinates are both at most 1 is
     missing; its confidence becomes 0, that of the others 1.
@@ -179,7 +179,7 @@ def keypoints_from_dresscode(content: Mapping[str, Any] | np.ndarray | list) -> 
 
 
 def read_people(path: Path) -> Pose:
-    """The people of a pose file.
+    """Read the people of a pose file.
 
     Args:
         path: JSON: POSE_KEYPOINT (one frame, or a list whose first is taken), OpenPose's own
@@ -209,7 +209,7 @@ def read_people(path: Path) -> Pose:
 def read_pose(
     path: Path, person: int = 0, photo: Size | None = None
 ) -> tuple[np.ndarray, Size | None] | None:
-    """Keypoints (18, 3) of one person of a pose file, and their frame's (height, width).
+    """Read keypoints (18, 3) of one person of a pose file, and their frame's (height, width).
 
     Args:
         path: see `read_people`.
@@ -242,8 +242,10 @@ def read_pose(
 
 
 def photo_keypoints(path: Path, number: int, size: tuple[int, int]) -> np.ndarray | None:
-    """Keypoints (18, 3) in pixels of a photo of `size` (width, height); None, with a warning,
-    where the file has no such person."""
+    """Read keypoints (18, 3) in pixels of a photo of `size` (width, height).
+
+    None, with a warning: the file has no such person.
+    """
     found = read_pose(path, number, (size[1], size[0]))
     if found is None:
         logger.warning("%s has nobody numbered %d: no pose is used.", path, number)
@@ -252,7 +254,7 @@ def photo_keypoints(path: Path, number: int, size: tuple[int, int]) -> np.ndarra
 
 
 def _pose_of_keypoints(content: Any) -> Pose:
-    """People of a file with `keypoints`, or of their bare list."""
+    """Read the people of a file with `keypoints`, or of their bare list."""
     rows, frame = content, None
     if isinstance(content, Mapping):
         rows, frame = content["keypoints"], _frame_of(content)
@@ -282,14 +284,14 @@ def _people_of_rows(rows: Any) -> list:
 
 
 def _holds_frames(value: Any) -> bool:
-    """Whether a list's first entry is a frame, or a list of frames."""
+    """Tell whether a list's first entry is a frame, or a list of frames."""
     return isinstance(value, Mapping) or (
         isinstance(value, list) and bool(value) and _holds_frames(value[0])
     )
 
 
 def _joints(values: Any) -> np.ndarray:
-    """(18, 3) of a flat list of numbers or of rows, COCO-18 or BODY_25; missing joints are 0.
+    """Read a list of numbers or rows, COCO-18 or BODY_25, to (18, 3); missing joints are 0.
 
     Raises:
         ValueError: another number of joints; the message goes on after the name of the list.
@@ -322,7 +324,7 @@ def _joints(values: Any) -> np.ndarray:
 
 
 def _row(row: Any) -> tuple[float, float, float]:
-    """x, y and confidence of a joint; no numbers where it is missing.
+    """Return x, y and confidence of a joint, nan where it is missing.
 
     Rows of four are Dress Code's, whose other columns say nothing.
     """
@@ -344,7 +346,7 @@ def _number(value: Any) -> float:
 
 
 def _frame_of(content: Mapping[str, Any]) -> Size | None:
-    """The frame's height and width in pixels where a file states them."""
+    """Return the frame's height and width in pixels where a file states them."""
     for keys in _FRAME_KEYS:
         try:
             height, width = (float(content.get(key) or 0) for key in keys)
@@ -394,7 +396,7 @@ def _pose(
 
 
 def _leaves(joints: np.ndarray, frame: Size, margin: float, share: float) -> bool:
-    """Whether more than a share of joints lies outside the frame by more than a margin of it."""
+    """Tell whether more than `share` of the joints lies more than a margin outside the frame."""
     low, high = -margin, 1 + margin
     places = joints[:, :2] / (frame[1], frame[0])
     outside = ((places < low) | (places > high)).any(axis=1)

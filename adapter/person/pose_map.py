@@ -18,14 +18,14 @@ DRESSCODE_FRAME = (512, 384)
 
 
 def present(keypoints: np.ndarray) -> np.ndarray:
-    """Which joints (18, 3) count, as (18,) bools."""
+    """Tell which joints (18, 3) count, as (18,) bools."""
     return keypoints[:, 2] >= CONFIDENT
 
 
 def pose_map(
     keypoints: np.ndarray, frame: tuple[int, int], size: tuple[int, int], paper: bool = False
 ) -> torch.Tensor:
-    """One channel of heat a joint, at latent size.
+    """Draw one channel of heat for each joint, at latent size.
 
     At the picture's size the heat is exp(-d^2 / sigma^2), divided by its largest value; at latent
     size it is the mean of the four middle pixels of each 8x8 cell (bilinear, no antialias). A

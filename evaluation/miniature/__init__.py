@@ -1,1 +1,1 @@
-"""The claim, judged on the drawn world, whose truth is known."""
+"""The paper's claim judged on the drawn world, where the truth is known."""

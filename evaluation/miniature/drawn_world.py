@@ -35,7 +35,7 @@ class DrawnWorld:
 
     @classmethod
     def open(cls, root: Path, classifier: PatternClassifier | None = None) -> DrawnWorld | None:
-        """The world of a folder, or None where its pictures are not drawn ones.
+        """Open the world of a folder; None where its pictures are not drawn.
 
         Raises:
             ValueError: it was drawn by another version, which drew other garments.
@@ -52,12 +52,14 @@ class DrawnWorld:
         return cls(root, found["seed"], tuple(found["size"]), classifier)
 
     def pattern(self, garment: str) -> str:
-        """The pattern of the garment with this number."""
+        """Return the pattern of the garment with this number."""
         return make_garment(self.seed, int(garment)).pattern
 
     def worn(self, person: str, garment: str) -> tuple[Image.Image, np.ndarray]:
-        """A person's photo with another garment instead of the own one: the picture and its
-        label map (H, W). All else in it is the same."""
+        """Draw a person's photo with another garment: the picture and its label map (H, W).
+
+        All else in it is as in the person's own photo.
+        """
         photo = draw_model(
             make_garment(self.seed, int(garment)), make_scene(self.seed, int(person)), self.size
         )
@@ -65,7 +67,7 @@ class DrawnWorld:
 
     @property
     def unmeasured(self) -> dict[str, str]:
-        """Measures that are left out of this world's tables, each with the reason."""
+        """The measures that are left out of this world's tables, each with the reason."""
         photos = "made for photos; the drawn world has measures of its own"
         reasons = {"FID, KID": photos, "LPIPS": photos}
         if self.classifier is None:
@@ -78,15 +80,18 @@ class DrawnWorld:
         return CLAIM
 
     def measure(self, picture: np.ndarray, mask: np.ndarray, garment: str) -> dict[str, float]:
-        """`pattern`: whether the classifier sees the garment's pattern in a picture (H, W, 3) in
-        0..1 with its mask (H, W), 1 or 0."""
+        """Measure `pattern`: 1 where the classifier sees the garment's pattern, else 0.
+
+        Args:
+            picture: (H, W, 3) in 0..1. mask: (H, W), its inpainting mask.
+        """
         if self.classifier is None:
             return {}
         (seen,) = self.classifier.name(garment_view(picture, mask)[None])
         return {"pattern": float(seen == self.pattern(garment))}
 
     def judge(self, measured: Measured, own: np.ndarray) -> Verdict:
-        """The paper's claim on a paired setting; see `claim.judge`."""
+        """Judge the paper's claim on a paired setting; see `claim.judge`."""
         patterns = [self.pattern(sample.garment) for sample in measured.samples]
         targets = judge(measured, own, patterns)
         return Verdict(

@@ -1,4 +1,4 @@
-"""Train the pattern classifier on renders of a world of its own, raw and through the VAE."""
+"""Training the pattern classifier on renders of a world of its own, raw and through the VAE."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def read_views(
     round_trip: RoundTrip | None = None,
     progress: Progress = silent,
 ) -> Views:
-    """The worn garments of a drawn world's samples as the classifier sees them.
+    """Read the worn garments of a drawn world's samples as the classifier sees them.
 
     Args:
         round_trip: what the photos go through first; None leaves them as they are.

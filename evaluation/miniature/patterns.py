@@ -34,7 +34,7 @@ _GREY = 0.5
 
 
 class PatternClassifier(nn.Module):
-    """Five convolutions, their mean and maximum over the picture, and a linear layer."""
+    """A network of five convolutions, mean and maximum over the picture, and a linear layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,18 +53,18 @@ class PatternClassifier(nn.Module):
         self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(2 * before, len(PATTERNS)))
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Views (b, 3, WINDOW, WINDOW) in 0..1 to logits (b, patterns)."""
+        """Map views (b, 3, WINDOW, WINDOW) in 0..1 to logits (b, patterns)."""
         features = self.stages((pixels - _GREY) * 4)
         return self.head(torch.cat([features.mean(dim=(2, 3)), features.amax(dim=(2, 3))], dim=1))
 
     @torch.no_grad()
     def name(self, pixels: torch.Tensor) -> list[str]:
-        """The patterns of views (b, 3, WINDOW, WINDOW)."""
+        """Name the patterns of views (b, 3, WINDOW, WINDOW)."""
         return [PATTERNS[number] for number in self(pixels).argmax(dim=1).tolist()]
 
 
 def garment_view(picture: np.ndarray, mask: np.ndarray, margin: int = 0) -> torch.Tensor:
-    """What the network sees of a picture (H, W, 3) in 0..1 with its mask (H, W).
+    """Cut the network's view out of a picture (H, W, 3) in 0..1 with its mask (H, W).
 
     Returns:
         (3, WINDOW + 2 * margin, WINDOW + 2 * margin) float32.

@@ -1,4 +1,4 @@
-"""Evaluate a Dress Code folder that may be a drawn one."""
+"""The evaluation of a Dress Code folder that may be a drawn one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .patterns import load_classifier
 
 
 def evaluate(job: Job, classifier: Path | None = None) -> dict[str, Any]:
-    """Run a job as `evaluation.run.evaluate` does; a drawn folder is judged by what was drawn.
+    """Run a job as `evaluation.run.evaluate` does, with the truth of a folder that was drawn.
 
     Args:
         classifier: weights of the pattern classifier, for a drawn folder.

@@ -1,1 +1,1 @@
-"""The one place that knows ComfyUI's internals: model files, memory, folders."""
+"""Everything that uses ComfyUI's internals: model files, memory, folders, HTTP routes."""

@@ -1,4 +1,4 @@
-"""Outputs that stop what is wired to them."""
+"""Blocking the nodes behind one output."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from comfy_execution.graph_utils import ExecutionBlocker
 
 
 def blocked(message: str) -> ExecutionBlocker:
-    """A value for one output: nodes behind it are not run, and the page shows the message.
+    """Make a value for one output that stops the nodes behind it; the page shows the message.
 
-    The other outputs of the node, and what is wired to them, run as ever.
+    The node's other outputs, and what is connected to them, work as usual.
     """
     return ExecutionBlocker(message)

@@ -29,7 +29,7 @@ _OPTIONAL = ("prepare", "count_tokens", "context_length", "multilingual")
 def open_encoder(
     name: str, clip: comfy.sd.CLIP | None = None, clip_vision: ClipVision | None = None
 ) -> Encoder:
-    """The encoder `name` of models/fashion_rag/encoders on the host's device.
+    """Load the encoder `name` of models/fashion_rag/encoders on the host's device.
 
     `host` is made of the two sockets. So is a name that is no folder there, while both sockets are
     connected: an index that the command line built with a model folder has that folder's name.
@@ -45,7 +45,7 @@ def open_encoder(
 
 
 class ManagedEncoder:
-    """An encoder's folder (see retriever.encoders.Encoder) on the host's device, or the CPU."""
+    """An encoder of a folder (see retriever.encoders.Encoder) on the host's device, or the CPU."""
 
     def __init__(self, encoder: LocalEncoder):
         self._whole = WholeModule(encoder.model)
@@ -57,7 +57,7 @@ class ManagedEncoder:
                 setattr(self, name, getattr(encoder, name))
 
     def encode_prepared(self, pixels: torch.Tensor) -> torch.Tensor:
-        """See Encoder; only where there is `prepare`."""
+        """See Encoder; only for an encoder with `prepare`."""
         return self._loaded(lambda encoder: encoder.encode_prepared(pixels))
 
     def encode_images(self, photos: Sequence[Image.Image]) -> torch.Tensor:
@@ -113,16 +113,16 @@ class HostEncoder:
         return self.text.length
 
     def count_tokens(self, text: str) -> int:
-        """The tokens of a text, start and end included."""
+        """Count the tokens of a text, start and end included."""
         return len(self.text.tokens(text)) + 2
 
     def had_fingerprint(self, fingerprint: str) -> bool:
-        """Whether version 0.1 named this pair so, loaded in this precision."""
+        """Tell whether version 0.1 had this fingerprint for the pair in this precision."""
         vision = self.vision.model.state_dict().values()
         return fingerprint == _former_fingerprint(self.text.projection, self.text.table, *vision)
 
     def check(self) -> int:
-        """The number of 8 colour cards that the pair matches to their names.
+        """Count the colour cards, of 8, that the pair matches to their names.
 
         Raises:
             ValueError: fewer than 7, the two towers do not belong together.
@@ -140,7 +140,7 @@ class HostEncoder:
         return self.encode_prepared(torch.stack([self.prepare(photo) for photo in photos]))
 
     def encode_prepared(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(n, 3, size, size) uint8 of `prepare` -> (n, dim) float32 unit vectors on the CPU."""
+        """Encode (n, 3, size, size) uint8 of `prepare`: (n, dim) float32 unit vectors (CPU)."""
         embeddings = encode(self.vision, pixels.movedim(1, -1).float() / 255, "image_embeds")
         return torch.nn.functional.normalize(embeddings, dim=-1)
 
@@ -172,7 +172,7 @@ _WITH_PROJECTION = (
 
 
 def _former_fingerprint(*tensors: torch.Tensor) -> str:
-    """What version 0.1 called a pair: SHA-256 over samples in half precision."""
+    """Return the fingerprint of version 0.1: SHA-256 over samples in half precision."""
     digest = hashlib.sha256()
     for tensor in tensors:
         flat = tensor.detach().flatten()

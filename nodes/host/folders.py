@@ -60,12 +60,12 @@ def register_folders() -> None:
 
 
 def roots(kind: str) -> list[Path]:
-    """The folders that are searched for `kind`, the first being where new files go."""
+    """List the folders that are searched for `kind`; new files go to the first."""
     return [Path(path) / kind for path in folder_paths.get_folder_paths(KEY)]
 
 
 def entries(kind: str) -> dict[str, Path]:
-    """Names of the given kind and their paths, sorted; the first folder wins for a name twice.
+    """List the names of a kind with their paths, sorted; of equal names, the first folder's counts.
 
     What comes with the pack stands last.
     """
@@ -99,7 +99,7 @@ def _sorted(found: dict[str, Path]) -> dict[str, Path]:
 
 
 def resolve(kind: str, name: str) -> Path:
-    """The path of the entry called `name`.
+    """Return the path of the entry called `name`.
 
     Raises:
         FileNotFoundError: no such entry; the message lists those there are and where they go.
@@ -129,7 +129,10 @@ _REMEDY = {
 
 
 def exists_or_message(kind: str, name: str | None) -> bool | str:
-    """For `validate_inputs`: True, or the message of `resolve`. A linked input (None) passes."""
+    """Return True or the message of `resolve`, for `validate_inputs`.
+
+    A linked input (None) passes.
+    """
     if name is None:
         return True
     try:
@@ -140,7 +143,7 @@ def exists_or_message(kind: str, name: str | None) -> bool | str:
 
 
 def states(kind: str, name: str | None) -> list[tuple]:
-    """For `fingerprint_inputs`: what changes when a file of the entry called `name` does.
+    """Return what changes when a file of the entry `name` does, for `fingerprint_inputs`.
 
     Args:
         name: None for an input that is linked, whose value is not known yet: all entries count.
@@ -153,7 +156,7 @@ def states(kind: str, name: str | None) -> list[tuple]:
 
 
 def states_of_embeddings(*texts: str | None) -> list[tuple]:
-    """For `fingerprint_inputs`: what changes when an embedding that a prompt names does.
+    """Return what changes when an embedding in a prompt does, for `fingerprint_inputs`.
 
     The prompt of a linked input (None) is not known yet and doesn't count, as in the stock nodes.
     """
@@ -167,5 +170,5 @@ def states_of_embeddings(*texts: str | None) -> list[tuple]:
 
 
 def embeddings_folder() -> Path:
-    """Where textual-inversion embeddings are saved: the first of models/embeddings."""
+    """Return where textual-inversion embeddings are saved: the first of models/embeddings."""
     return Path(folder_paths.get_folder_paths("embeddings")[0])

@@ -1,4 +1,4 @@
-"""Plain torch modules under ComfyUI's memory management: moved in and out as its own models are."""
+"""Torch modules under ComfyUI's memory management: it loads and offloads them as its own models."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WHOLE = 1e32
 
 
 class ManagedAdapter:
-    """The inversion adapter, cast and offloaded as any model of the host."""
+    """An inversion adapter that the host casts and offloads as it does its own models."""
 
     def __init__(self, module: InversionAdapter):
         self.module = module
@@ -43,7 +43,7 @@ class ManagedAdapter:
         return cls(load_adapter(path, operations=comfy.ops.manual_cast))
 
     def pseudo_words(self, features: torch.Tensor) -> torch.Tensor:
-        """(n, tokens, width) image features -> (n, words, output_width) float32 on the CPU."""
+        """Map features (n, tokens, width) to pseudo-words (n, words, output_width) on the CPU."""
         comfy.model_management.load_models_gpu([self.patcher])
         features = features.to(self.patcher.load_device, torch.float32)
         return self.module(features).float().cpu()
@@ -59,7 +59,7 @@ class WholePatcher(comfy.model_patcher.ModelPatcher):
     def partially_load(
         self, device_to: torch.device, extra_memory: float = 0, **options: Any
     ) -> float:
-        """Load everything, however little the host would."""
+        """Load everything, even if the host asks for less."""
         return super().partially_load(device_to, _WHOLE, **options)
 
     def partially_unload(self, *args: Any, **options: Any) -> int:
@@ -114,14 +114,14 @@ class WholeModule:
 
 
 def _can_fit(module: torch.nn.Module, device: torch.device) -> bool:
-    """Whether the device could hold the module and what computing needs, if it were empty."""
+    """Tell whether the empty device could hold the module and the memory that computing needs."""
     management = comfy.model_management
     needed = management.module_size(module) + management.minimum_inference_memory()
     return needed < management.get_total_memory(device)
 
 
 def encoder_dtype() -> torch.dtype:
-    """The precision of a retrieval encoder on the host's device for text encoders."""
+    """Return the dtype of a retrieval encoder on the host's device for text encoders."""
     management = comfy.model_management
     half = management.should_use_fp16(management.text_encoder_device())
     return torch.float16 if half else torch.float32

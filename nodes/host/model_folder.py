@@ -1,4 +1,4 @@
-"""A model folder in diffusers layout as ComfyUI models, of SD2's sizes or any smaller ones."""
+"""Loading a diffusers model folder as ComfyUI models, in SD2's sizes or smaller ones."""
 
 from __future__ import annotations
 
@@ -29,8 +29,10 @@ SD_LATENT_SCALE = 0.18215
 
 
 def load_model_folder(folder: Path) -> tuple:
-    """(MODEL, CLIP, VAE, CLIP_VISION, adapter) of a folder with unet, text_encoder, vae,
-    image_encoder (each config.json and safetensors) and inversion_adapter.safetensors.
+    """Load (MODEL, CLIP, VAE, CLIP_VISION, adapter) of a folder.
+
+    The folder holds unet, text_encoder, vae, image_encoder (each config.json and safetensors) and
+    inversion_adapter.safetensors.
 
     Raises:
         FileNotFoundError: a part is missing.
@@ -47,7 +49,7 @@ def load_model_folder(folder: Path) -> tuple:
 
 
 def load_unet_part(folder: Path, disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:
-    """The U-Net of a model folder; `disable_dynamic` as in `load_unet`."""
+    """Load the U-Net of a model folder; `disable_dynamic` as in `load_unet`."""
     model = unet_model(*read_part(folder / "unet", "diffusion_pytorch_model"), disable_dynamic)
     model.cached_patcher_init = (load_unet_part, (folder,))
     return model
@@ -60,11 +62,11 @@ def _text_encoder_patcher(
 
 
 def _vae_patcher(folder: Path, disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:
-    return _load_vae(folder).patcher  # the host's own VAE takes no such wish either
+    return _load_vae(folder).patcher  # the host's own VAE has no such option either
 
 
 def read_part(part: Path, stem: str) -> tuple[Config, StateDict]:
-    """The config.json and the tensors of one part.
+    """Read the config.json and the tensors of one part.
 
     Raises:
         FileNotFoundError: a file is missing.
@@ -82,7 +84,7 @@ def read_part(part: Path, stem: str) -> tuple[Config, StateDict]:
 def unet_model(
     config: Config, state_dict: StateDict, disable_dynamic: bool = False
 ) -> comfy.model_patcher.ModelPatcher:
-    """The MODEL of a U-Net in diffusers' names; it reads the pose if it has channels for it."""
+    """Make the MODEL of a U-Net in diffusers' names; it reads the pose if it has the channels."""
     state_dict = unet_diffusers_to_ldm(state_dict)
     if config["block_out_channels"][0] == 320:
         model = comfy.sd.load_diffusion_model_state_dict(
@@ -124,7 +126,7 @@ def _set_groups(model: torch.nn.Module, config: Config) -> None:
 
 
 class _Multiple(float):
-    """A level's width as a multiple of the first one's; times that, it is a whole number again."""
+    """A level's width divided by the first level's; times that width it is a whole number again."""
 
     def __mul__(self, width: int) -> int:
         return round(float(self) * width)

@@ -12,19 +12,21 @@ from .progress import progress_bar
 
 
 class ManagedParser:
-    """A parser whose network the host brings to its device, and takes away again."""
+    """A human parser whose network the host moves to its device and back."""
 
     def __init__(self, parser: HumanParser):
         self.parser = parser
         self.module = WholeModule(parser.network)
 
     def labels(self, photos: torch.Tensor) -> torch.Tensor:
-        """(b, H, W, 3) float in 0..1 -> (b, H, W) uint8, see `HumanParser.labels`; moves the node's
-        bar, and can be cancelled after each photo."""
+        """Label photos (b, H, W, 3) float in 0..1: (b, H, W) uint8, see `HumanParser.labels`.
+
+        It moves the node's progress bar, and can be cancelled after each photo.
+        """
         self.module.load()
         return self.parser.labels(photos, progress_bar())
 
 
 def open_parser(folder: Path) -> ManagedParser:
-    """A parser's folder, in half precision where the device is fit for it."""
+    """Load a parser's folder, in half precision where the device supports it."""
     return ManagedParser(load_parser(folder, encoder_dtype()))

@@ -9,7 +9,7 @@ from ...progress import Progress
 
 
 def progress_bar() -> Progress:
-    """A callback (done, total) for long work: moves the node's bar, raises if cancelled."""
+    """Return a callback (done, total) that moves the node's bar, and raises if it was cancelled."""
     bar: comfy.utils.ProgressBar | None = None
 
     def report(done: int, total: int) -> None:

@@ -10,7 +10,7 @@ import torch
 
 
 class TextTower:
-    """What the pack needs of a CLIP socket with one CLIP text tower (SD1.x and SD2.x)."""
+    """A CLIP socket's text encoder, as far as the pack needs it: one CLIP tower (SD1.x, SD2.x)."""
 
     def __init__(self, clip: comfy.sd.CLIP):
         self.clip = clip
@@ -27,7 +27,7 @@ class TextTower:
 
     @property
     def width(self) -> int:
-        """Width of the token embeddings: 1024 for SD2, 768 for SD1."""
+        """The width of the token embeddings: 1024 for SD2, 768 for SD1."""
         return self.table.shape[1]
 
     @property
@@ -41,11 +41,11 @@ class TextTower:
         return self.transformer.text_projection.weight.detach().float().cpu()
 
     def weights(self) -> Mapping[str, torch.Tensor]:
-        """The tower's state dict in transformers' names, its projection included."""
+        """Return the tower's state dict in transformers' names, its projection included."""
         return self.transformer.state_dict()
 
     def tokens(self, text: str) -> list[tuple[Any, float]]:
-        """Token ids (or embedding tensors) with weights, without start, end and padding."""
+        """Tokenize a text to (token id or embedding, weight) without start, end and padding."""
         content = []
         for window in self.clip.tokenize(text)[self.key]:
             for token, weight in window[1:]:
@@ -55,10 +55,10 @@ class TextTower:
         return content
 
     def conditioning(self, windows: list[list[tuple[Any, float]]]) -> list:
-        """The CONDITIONING of whole windows, schedules and hooks of the CLIP included."""
+        """Encode whole windows to CONDITIONING, with the CLIP's schedules and hooks."""
         return self.clip.encode_from_tokens_scheduled({self.key: windows})
 
     def pooled(self, text: str) -> torch.Tensor:
-        """The projected text embedding, (1, dim) float32; weights and embeddings are not parsed."""
+        """Encode a text to (1, dim) float32, projected; weights and embeddings are not parsed."""
         tokens = self.clip.tokenize(text, disable_weights=True)
         return self.clip.encode_from_tokens(tokens, return_pooled=True)[1].float().cpu()

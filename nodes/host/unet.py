@@ -34,19 +34,19 @@ Model = comfy.model_patcher.ModelPatcher
 
 
 def unet_names() -> list[str]:
-    """The files of models/diffusion_models."""
+    """List the files of models/diffusion_models."""
     return folder_paths.get_filename_list("diffusion_models")
 
 
 def states_of_unets(name: str | None) -> list[tuple]:
-    """For `fingerprint_inputs`: what changes when the file `name` does; None: any of them."""
+    """Return what changes when the file `name` does (None: any), for `fingerprint_inputs`."""
     names = unet_names() if name is None else [name]
     paths = [folder_paths.get_full_path("diffusion_models", name) for name in names]
     return [state_of_file(Path(path)) for path in paths if path is not None]
 
 
 def load_unet_named(name: str, weight_dtype: str) -> Model:
-    """The U-Net `name` of `unet_names`, kept in memory as one of WEIGHT_DTYPES.
+    """Load the U-Net `name` of `unet_names`, its weights as one of WEIGHT_DTYPES.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -57,7 +57,7 @@ def load_unet_named(name: str, weight_dtype: str) -> Model:
 
 
 def load_unet(path: str, options: dict[str, Any], disable_dynamic: bool = False) -> Model:
-    """An inpainting U-Net of 9 or 27 input channels, in diffusers or LDM names.
+    """Load an inpainting U-Net of 9 or 27 input channels, in diffusers or LDM names.
 
     Args:
         options: the host's model options, such as `dtype`.
@@ -99,7 +99,7 @@ class _Extended:
     method: Callable
 
     def of(self, model: torch.nn.Module) -> _Extended:
-        """The same for another model of the same class."""
+        """Return the same for another model of the same class."""
         return replace(self, method=_method_of(model, self.method))
 
 

@@ -16,7 +16,7 @@ ClipVision = comfy.clip_vision.ClipVisionModel
 
 
 def vision_features(clip_vision: ClipVision, images: torch.Tensor, preprocess: str) -> torch.Tensor:
-    """Garment photos through the vision tower, as the inversion adapter takes them.
+    """Encode garment photos with the vision tower, for the inversion adapter.
 
     Args:
         images: (n, H, W, 1, 3 or 4) float in 0..1.
@@ -39,14 +39,14 @@ def vision_features(clip_vision: ClipVision, images: torch.Tensor, preprocess: s
 
 
 def encode(clip_vision: ClipVision, pixels: torch.Tensor, output: str) -> torch.Tensor:
-    """Pixels of the tower's own size through it, in smaller batches where memory is short.
+    """Encode pixels of the tower's own size, in smaller batches where memory is short.
 
     Args:
         pixels: (n, size, size, 3) float in 0..1.
         output: `last_hidden_state` (n, tokens, width), or `image_embeds` (n, dim).
 
     Returns:
-        float32 on the CPU.
+        The output, float32 on the CPU.
     """
     return in_smaller_batches(
         lambda part: clip_vision.encode_image(part)[output].float().cpu(), pixels

@@ -1,9 +1,9 @@
-"""Files that are known only once a node has run: whether somebody else has changed them since.
+"""Watching files that a node comes to know only while it runs.
 
-ComfyUI runs a node again when its inputs or its fingerprint have changed. What a node reads by its
-inputs alone, it puts into the fingerprint (`folders.states`). The photos of what was found and the
-index that was written are not known by then: the node tells a Watch of them while it runs, and puts
-the Watch's number into its fingerprint.
+ComfyUI runs a node again when its inputs or its fingerprint have changed. Files that the inputs
+name go into the fingerprint (`folders.states`). The photos of the garments found, and the index
+that was written, are not known then: the node reports them to a Watch while it runs, and its
+fingerprint holds the Watch's number, which grows when somebody else changes one of them.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ class Watch:
         self._number = 0
 
     def seen(self, paths: Iterable[Path]) -> None:
-        """Take the files as they are now for what the node knows: before it reads them, or after it
-        has written them."""
+        """Record the present state of files: before a node reads them, or after it wrote them."""
         for path in paths:
             state = state_of_file(path)
             self._files[state[0]] = state
@@ -38,7 +37,7 @@ class Watch:
             self._files.popitem(last=False)
 
     def number(self) -> int:
-        """A number that grows when one of the files is no longer what it was."""
+        """Return a number that has grown if one of the files has changed since it was recorded."""
         changed = [
             name for name, state in self._files.items() if state_of_file(Path(name)) != state
         ]

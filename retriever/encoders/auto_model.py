@@ -37,7 +37,7 @@ last place, whatever stands there."""
 
 
 def is_transformers_folder(folder: Path) -> bool:
-    """Whether the folder holds one model of transformers (and not diffusers' several)."""
+    """Tell whether a folder holds one model of transformers (and not diffusers' several)."""
     return (folder / CONFIG).is_file()
 
 
@@ -140,7 +140,7 @@ class AutoModelEncoder:
         return self.encode_prepared(torch.stack([self.prepare(photo) for photo in on_white]))
 
     def encode_prepared(self, pixels: torch.Tensor) -> torch.Tensor:
-        """A batch of what `prepare` gives -> (n, dim) float32 unit vectors on the CPU."""
+        """Encode a batch of what `prepare` gives: (n, dim) float32 unit vectors on the CPU."""
         return in_smaller_batches(self._encode_pixels, pixels)
 
     @torch.no_grad()
@@ -174,7 +174,7 @@ class AutoModelEncoder:
         return _unit(self.model.get_text_features(**inputs))
 
     def count_tokens(self, text: str) -> int:
-        """The tokens of a text, start and end included, however many it reads."""
+        """Count all tokens of a text, start and end included, read or not."""
         return len(self._tokenizer(text, verbose=False).input_ids)
 
     @property
@@ -184,7 +184,7 @@ class AutoModelEncoder:
 
 
 def _architecture(folder: Path, config: Any) -> str:
-    """The `model_type` of a folder's model, one of ARCHITECTURES."""
+    """Return the `model_type` of a folder's model, one of ARCHITECTURES."""
     kind = config.get("model_type") if isinstance(config, dict) else None
     if kind in ARCHITECTURES:
         return kind

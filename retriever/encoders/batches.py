@@ -19,14 +19,14 @@ _WORDS = ("out of memory", "can't allocate memory", "not enough memory", "failed
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that a device, or the machine, has no memory left."""
+    """Tell whether an error says that a device, or the machine, has no memory left."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(w in str(error).lower() for w in _WORDS)
 
 
 def in_smaller_batches(encode: Callable[[Batch], torch.Tensor], batch: Batch) -> torch.Tensor:
-    """`encode(batch)`, in halves where the whole batch does not fit the memory.
+    """Return `encode(batch)`, encoded in halves where the whole batch does not fit the memory.
 
     Args:
         encode: a sequence or tensor of n items -> tensor of n rows.
@@ -48,7 +48,7 @@ def in_smaller_batches(encode: Callable[[Batch], torch.Tensor], batch: Batch) ->
 
 
 def free_memory() -> None:
-    """Give back the memory that torch keeps for tensors that are gone."""
+    """Give memory back that torch keeps cached for tensors that are gone."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     if torch.backends.mps.is_available():

@@ -22,8 +22,11 @@ CARDS = {
 
 
 class ColorCheck(NamedTuple):
-    """right: how many of the 8 cards are nearest to their own name (chance: 1). highest_wrong: the
-    highest cosine similarity of a card and another one's name."""
+    """How well an encoder matches the 8 colour cards to their names.
+
+    right: how many cards are nearest to their own name (chance: 1). highest_wrong: the highest
+    cosine similarity of a card and the name of another one.
+    """
 
     right: int
     highest_wrong: float
@@ -40,5 +43,5 @@ def check_cards(encoder: Encoder) -> ColorCheck:
 
 
 def check_text_image_pair(encoder: Encoder) -> int:
-    """How many of the 8 colour cards are nearest to their own name (chance: 1)."""
+    """Count the colour cards, of 8, that are nearest to their own name (chance: 1)."""
     return check_cards(encoder).right

@@ -1,4 +1,4 @@
-"""What names the weights of an encoder, so that an index finds the encoder it was built with."""
+"""Fingerprints of encoders' weights, by which an index finds the encoder it was built with."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _REMEMBERED_FROM = 16 << 20  # bytes; smaller files are hashed at once
 
 
 def fingerprint_of_files(start: bytes, paths: Sequence[Path]) -> str:
-    """SHA-256 in hex over `start` and then the files' bytes, one after the other.
+    """Return the SHA-256 in hex over `start` and then the files' bytes, one after the other.
 
     Gigabytes are read once, and again only after a file has changed.
 
@@ -40,7 +40,7 @@ def fingerprint_of_files(start: bytes, paths: Sequence[Path]) -> str:
 
 
 def fingerprint_of_pair(text: Mapping[str, torch.Tensor], image: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256 in hex over two CLIP towers in memory, in transformers' names.
+    """Return the SHA-256 in hex over two CLIP towers in memory, in transformers' names.
 
     It is the same in ComfyUI and outside, and for weights loaded as float32, float16, bfloat16 or
     float8: it reads the signs of evenly spaced elements, which rounding leaves as they are.
@@ -66,8 +66,8 @@ def _short(name: str) -> str:
     return name.removeprefix("text_model.").removeprefix("vision_model.")
 
 
-def accepts(encoder: Any, fingerprint: str) -> bool:
-    """Whether an index of this fingerprint was built with `encoder`.
+def has_fingerprint(encoder: Any, fingerprint: str) -> bool:
+    """Tell whether a fingerprint is that of `encoder`.
 
     An encoder may have a method `had_fingerprint`, which knows what version 0.1 called it.
     """

@@ -98,7 +98,7 @@ SOURCES = {
 
 
 def folder_name(tag: str) -> str:
-    """The name of an encoder's folder: the tag without separators."""
+    """Return the name of the folder of an encoder: its tag without separators."""
     return tag.replace("/", "-")
 
 
@@ -107,7 +107,7 @@ def get_encoder(tag: str, folder: Path, report: Callable[[str], None]) -> Path:
 
     Args:
         tag: one of SOURCES.
-        report: told, line by line, what is fetched, its size and its licence.
+        report: called with lines on what is fetched, its size and its licence.
 
     Raises:
         ValueError: an unknown tag.
@@ -150,7 +150,7 @@ def get_encoder(tag: str, folder: Path, report: Callable[[str], None]) -> Path:
 
 
 def _wanted(source: Source, there: Iterable[str]) -> list[str]:
-    """The files of a repository that its encoder needs."""
+    """List the files of a repository that its encoder needs."""
     names = sorted(there)
     if source.layout == OPEN_CLIP:
         weights = WEIGHTS if WEIGHTS in names else PICKLE

@@ -25,7 +25,7 @@ _VARYING = ("_name_or_path", "transformers_version", "__version__")
 
 
 def read_settings(folder: Path) -> dict[str, dict[str, Any]]:
-    """The settings in a folder's JSON files, by file name; vocabularies are left out.
+    """Read the settings in a folder's JSON files, by file name; vocabularies are left out.
 
     Raises:
         ValueError: a file is no JSON, or asks for code: Python files of the folder (`auto_map`,
@@ -46,7 +46,7 @@ def read_settings(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def read_object(path: Path) -> Any:
-    """The JSON value in a file.
+    """Read the JSON value in a file.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -61,7 +61,7 @@ def read_object(path: Path) -> Any:
 
 
 def refuse_code(path: Path, settings: Any) -> None:
-    """Raise ValueError where the settings in `path` ask for code; see `read_settings`."""
+    """Raise ValueError where the settings in the file `path` ask for code; see `read_settings`."""
     for key, value in _pairs(settings):
         wants_code = key in ("auto_map", "trust_remote_code", "use_kernels") and value
         wants_kernel = key.endswith("_implementation") and "/" in json.dumps(value)
@@ -74,7 +74,7 @@ def refuse_code(path: Path, settings: Any) -> None:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files that hold a folder's weights: one, or its shards, sorted.
+    """Find the safetensors files that hold a folder's weights: one, or its shards, sorted.
 
     Raises:
         FileNotFoundError: there are none, or one is missing; the message names pickles.
@@ -100,7 +100,10 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def check_tokenizer(folder: Path) -> None:
-    """Raise FileNotFoundError where a folder has no tokenizer: transformers 5 would make one."""
+    """Raise FileNotFoundError where a folder has no tokenizer.
+
+    transformers 5 would make one up, whose tokens mean nothing to the model.
+    """
     if not any(all((folder / name).is_file() for name in names) for names in _TOKENIZERS):
         there = " or ".join(" and ".join(names) for names in _TOKENIZERS)
         raise FileNotFoundError(f"{folder} holds no tokenizer: expected {there}.")
@@ -109,7 +112,7 @@ def check_tokenizer(folder: Path) -> None:
 def fingerprint_of_folder(
     settings: Mapping[str, Mapping[str, Any]], names: Sequence[str], weights: Sequence[Path]
 ) -> str:
-    """SHA-256 in hex over some settings of a folder and its weights.
+    """Return the SHA-256 in hex over some settings of a folder and its weights.
 
     Args:
         names: the files of `settings` that count, where they are there.
@@ -125,7 +128,7 @@ def _lasting(value: Any) -> Any:
 
 
 def _pairs(value: Any) -> Iterator[tuple[str, Any]]:
-    """Every key of nested JSON objects with its value."""
+    """Yield every key of nested JSON objects with its value."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             yield key, inner

@@ -45,11 +45,11 @@ class Encoder(Protocol):
     preprocessing: dict[str, Any]
 
     def encode_images(self, photos: Sequence[Image.Image]) -> torch.Tensor:
-        """RGB photos -> (n, dim) float32 unit vectors on the CPU."""
+        """Encode RGB photos to (n, dim) float32 unit vectors on the CPU."""
         ...
 
     def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
-        """Texts -> (n, dim) float32 unit vectors on the CPU."""
+        """Encode texts to (n, dim) float32 unit vectors on the CPU."""
         ...
 
 
@@ -68,11 +68,11 @@ class OpenClipEncoder:
 
     @property
     def prepare(self) -> Callable[[Image.Image], torch.Tensor]:
-        """RGB photo -> (3, height, width) float32; may be called on any thread."""
+        """A function from an RGB photo to (3, height, width) float32; any thread may call it."""
         return self._preprocess
 
     def encode_prepared(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(n, 3, height, width) of `prepare` -> (n, dim) float32 unit vectors on the CPU."""
+        """Encode (n, 3, height, width) of `prepare`: (n, dim) float32 unit vectors on the CPU."""
         return in_smaller_batches(self._encode_pixels, pixels)
 
     @torch.no_grad()
@@ -97,7 +97,7 @@ class OpenClipEncoder:
         return inner is not None and len(inner) >= MULTILINGUAL_FROM
 
     def count_tokens(self, text: str) -> int:
-        """The tokens of a text, start and end included, however many it reads."""
+        """Count all tokens of a text, start and end included, read or not."""
         inner = getattr(self._tokenizer, "tokenizer", None)
         if inner is None:
             return len(self._tokenizer.encode(text)) + 2

@@ -1,4 +1,4 @@
-"""What a transformers folder says happens to a photo before its image tower, done with Pillow.
+"""A transformers folder's preprocessing of photos for its image tower, done with Pillow.
 
 transformers itself has two implementations whose pixels differ, and picks one by version and by
 what is installed. An index outlives both, so this is one of its own: the same numbers everywhere,
@@ -92,7 +92,7 @@ class Patches:
 
 
 def unpack_patches(packed: torch.Tensor) -> dict[str, torch.Tensor]:
-    """(n, 1 + most, values) of `Patches` -> what SigLIP2's image tower takes."""
+    """Turn (n, 1 + most, values) of `Patches` into the arguments of SigLIP2's image tower."""
     shapes = packed[:, 0, :2].long()
     places = torch.arange(packed.shape[1] - 1, device=packed.device)
     return {
@@ -105,7 +105,7 @@ def unpack_patches(packed: torch.Tensor) -> dict[str, torch.Tensor]:
 def read_preprocessing(
     folder: Path, settings: Mapping[str, Mapping[str, Any]], in_patches: bool
 ) -> Preprocessing | Patches:
-    """The preprocessing that a folder records.
+    """Read the preprocessing that a folder records.
 
     Args:
         settings: the folder's, by file name; see `model_files.read_settings`.
@@ -195,7 +195,7 @@ def _normalised(
 
 
 def _largest_grid(height: int, width: int, patch: int, most: int) -> tuple[int, int]:
-    """The largest size in whole patches, near the photo's proportions, of at most `most` patches.
+    """Find the size in whole patches, near the photo's proportions, of at most `most` patches.
 
     The photo is scaled as far as that, its sides rounded up to whole patches; the factor is found
     by bisection, to the precision that SigLIP2's own preprocessing has.

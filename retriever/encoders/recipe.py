@@ -1,4 +1,4 @@
-"""Views and a prompt: a way to use an encoder that steadies its vectors, without any training.
+"""Recipes: ways to use an encoder that make its vectors more robust, without any training.
 
 The recipe `views` is the one that MODA published for FashionSigLIP (hopit-ai/Moda,
 FSL_203M_SYSTEM_ARCHITECTURE.md), with one vector a photo:
@@ -7,8 +7,8 @@ FSL_203M_SYSTEM_ARCHITECTURE.md), with one vector a photo:
             padded to a square on grey, and its middle square
     text    q + 0.25 q_prompt, normalised, with the prompt "a fashion product photo of TEXT"
 
-MODA's second step, a search of the three views apart whose best score counts a tenth, is left out:
-it takes three vectors a photo.
+MODA's second step searches the three views apart and lets their best score count a tenth. It is
+left out: it takes three vectors a photo.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ _PASSED_ON = ("count_tokens", "context_length", "multilingual")
 Prepare = Callable[[Image.Image], torch.Tensor]
 
 
-class WithViews:
-    """An encoder used by the recipe `views`; itself an Encoder, of another fingerprint."""
+class ViewsEncoder:
+    """An encoder used by the recipe `views`: an Encoder too, with a fingerprint of its own."""
 
     recipe = VIEWS
 
@@ -58,7 +58,7 @@ class WithViews:
                 setattr(self, name, getattr(encoder, name))
 
     def encode_prepared(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(n, 3, ...) of `prepare`, the views of each photo -> (n, dim) float32 unit vectors."""
+        """Encode (n, 3, ...) of `prepare`, three views a photo: (n, dim) float32 unit vectors."""
         return _mixed(self._encoder.encode_prepared(pixels.flatten(0, 1)), WEIGHTS)
 
     def encode_images(self, photos: Sequence[Image.Image]) -> torch.Tensor:
@@ -78,7 +78,7 @@ class WithViews:
 
 
 def with_recipe(encoder: Any, recipe: str) -> Any:
-    """The encoder, used by a recipe.
+    """Return the encoder, used by a recipe.
 
     Raises:
         ValueError: there is no such recipe, or the encoder is used by another one already.
@@ -90,14 +90,14 @@ def with_recipe(encoder: Any, recipe: str) -> Any:
         )
     if recipe_of(encoder) not in (PLAIN, recipe):
         raise ValueError(
-            f"The encoder {called(encoder)} can't be used by the recipe {recipe!r}: take the plain "
-            "encoder."
+            f"The encoder {display_name(encoder)} can't be used by the recipe {recipe!r}: "
+            "take the plain encoder."
         )
-    return encoder if recipe == recipe_of(encoder) else WithViews(encoder)
+    return encoder if recipe == recipe_of(encoder) else ViewsEncoder(encoder)
 
 
 def as_built(encoder: Any, built: Mapping[str, Any]) -> Any:
-    """The encoder used by the recipe of an index, unless it is used by one already.
+    """Return the encoder, used by the recipe of an index unless it is used by one already.
 
     Args:
         built: the `encoder` of the index's manifest.
@@ -111,21 +111,24 @@ def as_built(encoder: Any, built: Mapping[str, Any]) -> Any:
 
 
 def recipe_of(encoder: Any) -> str:
-    """The recipe of an encoder, or of the `encoder` of a manifest."""
+    """Return the recipe of an encoder, or of the `encoder` in a manifest."""
     if isinstance(encoder, Mapping):
         return encoder.get("recipe", PLAIN)
     return getattr(encoder, "recipe", PLAIN)
 
 
-def called(encoder: Any) -> str:
-    """What messages call an encoder, or the `encoder` of a manifest: its name, and its recipe."""
+def display_name(encoder: Any) -> str:
+    """Return an encoder's name for messages, with its recipe; of a manifest's `encoder` too."""
     name = encoder["name"] if isinstance(encoder, Mapping) else encoder.name
     recipe = recipe_of(encoder)
     return repr(name) if recipe == PLAIN else f"{name!r} with the recipe {recipe!r}"
 
 
 def views_of(photo: Image.Image) -> tuple[Image.Image, Image.Image, Image.Image]:
-    """A photo as RGB, padded to a square on grey, and its middle square; nothing is scaled."""
+    """Return a photo's views: itself as RGB, padded to a square on grey, and its middle square.
+
+    Nothing is scaled.
+    """
     photo = photo if photo.mode == "RGB" else to_rgb_on_white(photo)
     side, short = max(photo.size), min(photo.size)
     left, top = (photo.width - short) // 2, (photo.height - short) // 2
@@ -138,6 +141,6 @@ def _prepare_views(prepare: Prepare, photo: Image.Image) -> torch.Tensor:
 
 
 def _mixed(vectors: torch.Tensor, weights: Sequence[float]) -> torch.Tensor:
-    """(n k, dim) unit vectors, k after each other -> (n, dim): their weighted means, normalised."""
+    """Average every k of (n k, dim) unit vectors with k weights, normalised: (n, dim)."""
     each = vectors.unflatten(0, (-1, len(weights)))
     return functional.normalize((each * torch.tensor(weights)[:, None]).sum(dim=1), dim=-1)

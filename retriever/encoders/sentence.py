@@ -38,7 +38,7 @@ _NOT_COUNTED = ("tokenizer_config.json", "special_tokens_map.json", "generation_
 
 
 def is_sentence_folder(folder: Path) -> bool:
-    """Whether the folder is in sentence-transformers' layout."""
+    """Tell whether a folder is in sentence-transformers' layout."""
     return (folder / MODULES).is_file()
 
 
@@ -136,7 +136,7 @@ class SentenceEncoder:
 
 
 def _check_modules(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings of the modules in subfolders, by their path.
+    """Return the settings of the modules in subfolders, by their path.
 
     Raises:
         ValueError: there is a module of another kind than can be trusted, or options that change

@@ -1,4 +1,4 @@
-"""What every encoder asks of a text, and how many languages its vocabulary tells of."""
+"""What every encoder demands of a text, and the vocabulary of an encoder of many languages."""
 
 from __future__ import annotations
 

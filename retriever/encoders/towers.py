@@ -29,12 +29,12 @@ PREPROCESSING = {"preprocess": "whole"}
 
 
 def is_model_folder(folder: Path) -> bool:
-    """Whether the folder has both towers."""
+    """Tell whether a model folder has both towers."""
     return all((folder / part).is_dir() for part in (TEXT, IMAGE))
 
 
 def square_on_white(photo: Image.Image, size: int) -> torch.Tensor:
-    """A photo of any size, fitted into a square on white: (3, size, size) uint8.
+    """Fit a photo of any size into a square on white: (3, size, size) uint8.
 
     Nothing is cut off, and the photo's own size makes no difference beyond the resampling.
     """
@@ -105,21 +105,21 @@ class TowersEncoder:
         )
 
     def had_fingerprint(self, fingerprint: str) -> bool:
-        """Whether version 0.1 named these weights so: by the SHA-256 of both files."""
+        """Tell whether version 0.1 had this fingerprint for the weights: both files' SHA-256."""
         return fingerprint == fingerprint_of_files(b"", self._weights)
 
     def encode_images(self, photos: Sequence[Image.Image]) -> torch.Tensor:
-        """See `encoders.Encoder`; transparency is laid on white."""
+        """See `open_clip.Encoder`; transparency is laid on white."""
         return self.encode_prepared(torch.stack([self.prepare(photo) for photo in photos]))
 
     def encode_prepared(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(n, 3, size, size) uint8 of `prepare` -> (n, dim) float32 unit vectors on the CPU."""
+        """Encode (n, 3, size, size) uint8 of `prepare`: (n, dim) float32 unit vectors (CPU)."""
         return in_smaller_batches(self._encode_pixels, pixels)
 
     context_length = 77
 
     def count_tokens(self, text: str) -> int:
-        """The tokens of a text, start and end included."""
+        """Count the tokens of a text, start and end included."""
         return len(self._tokenizer(text, verbose=False).input_ids)
 
     @torch.no_grad()

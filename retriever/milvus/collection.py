@@ -1,4 +1,4 @@
-"""One collection on a server: making it, filling it, and what is in it.
+"""One collection on a server: creating it, filling it, reading and deleting its rows.
 
 A collection of rows holds garments. One without rows, a head, only carries the manifest of an
 index whose rows lie in another.
@@ -99,9 +99,10 @@ def fill(
     """Write garments into a collection, and return when every reader finds them.
 
     Args:
-        numbers: (n,) int64, their rows in the collection; rows: (n,) those in the index.
-        there: rows of the collection that are none of these.
-        resumed: some of them may be there; what follows the last whole request is written.
+        numbers: (n,) int64, the garments' rows in the collection; rows: (n,) those in the index.
+        there: how many rows the collection has beside these.
+        resumed: a former push may have written some of them; what follows its last whole request
+            is written.
 
     Raises:
         ValueError: a record that Milvus doesn't take, or another number of rows in the end.
@@ -183,7 +184,7 @@ def _values(record: Record, columns: Mapping[str, Fields]) -> dict[str, Any]:
 
 
 def record_of(record: Record) -> dict[str, Any]:
-    """What is stored of a garment beside its vector."""
+    """Return what a collection stores of a garment beside its vector."""
     garment = record.garment
     return {
         **{name: getattr(garment, name) for name in FIELDS},
@@ -193,7 +194,7 @@ def record_of(record: Record) -> dict[str, Any]:
 
 
 def count(connection: Connection, name: str, consistency: str = "Strong") -> int:
-    """The number of rows: all that were written, or with "Bounded" those that readers see."""
+    """Count the rows: all that were written, or with "Bounded" those that readers see."""
     (line,) = connection.client.query(
         name,
         filter="",
@@ -205,14 +206,14 @@ def count(connection: Connection, name: str, consistency: str = "Strong") -> int
 
 
 def delete(connection: Connection, name: str, numbers: np.ndarray) -> None:
-    """Take rows out of a collection; those that are not there don't matter."""
+    """Delete rows of a collection; those that it does not have are passed over."""
     for start in range(0, len(numbers), BATCH):
         some = numbers[start : start + BATCH].tolist()
         connection.client.delete(name, ids=some, timeout=connection.place.timeout)
 
 
 def row_numbers(connection: Connection, name: str) -> Iterator[np.ndarray]:
-    """The rows that are there, int64, ascending."""
+    """Return the rows that the collection has, int64, ascending."""
     last = -1
     while True:
         lines = connection.client.query(

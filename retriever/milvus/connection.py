@@ -1,4 +1,4 @@
-"""Where a Milvus collection is, the way to it, and what goes wrong on the way.
+"""Connections to Milvus: where a collection is (`milvus.json`), and its errors in plain words.
 
 A folder with `milvus.json` names it, beside the folders of other indexes:
 
@@ -42,10 +42,11 @@ _URI, _TOKEN = "MILVUS_URI", "MILVUS_TOKEN"
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a collection is.
+class CollectionPlace:
+    """Where a Milvus collection is: what `milvus.json` says.
 
-    uri: http(s) address of a server, or a milvus-lite file; empty: MILVUS_URI.
+    uri: http(s) address of a server, or a milvus-lite file; empty: MILVUS_URI. timeout: seconds for
+    one request.
     """
 
     collection: str
@@ -73,8 +74,8 @@ class Place:
             )
 
     @classmethod
-    def read(cls, folder: Path) -> Place:
-        """What `milvus.json` in `folder` says.
+    def read(cls, folder: Path) -> CollectionPlace:
+        """Read `milvus.json` in `folder`.
 
         Raises:
             FileNotFoundError: it is missing.
@@ -108,7 +109,7 @@ class Place:
         write_text(Path(folder) / CONFIG, json.dumps(kept, indent=1) + "\n")
 
     def address(self, folder: Path) -> str:
-        """The server's address, or the absolute path of the milvus-lite file.
+        """Return the server's address, or the absolute path of the milvus-lite file.
 
         Raises:
             ValueError: there is none, or the file is not one in `folder`.
@@ -126,7 +127,7 @@ class Place:
 
 
 class NotLoadedError(ValueError):
-    """A collection is not in the server's memory."""
+    """The collection is not in the server's memory."""
 
 
 _LOGGERS = ("pymilvus", "milvus_lite")
@@ -161,9 +162,9 @@ def _quiet_loggers() -> Iterator[None]:
 
 
 class Connection:
-    """A client of one Milvus, and its errors in words."""
+    """A client of one Milvus server or milvus-lite file, whose errors say what to do."""
 
-    def __init__(self, folder: Path, place: Place):
+    def __init__(self, folder: Path, place: CollectionPlace):
         """
         Raises:
             ImportError: pymilvus or milvus-lite is missing.
@@ -197,6 +198,7 @@ class Connection:
             ) from error
 
     def close(self) -> None:
+        """Close the connection."""
         self.client.close()
 
     @contextlib.contextmanager
@@ -269,7 +271,7 @@ class Connection:
         return ValueError(f"{where}: {message}")
 
     def load(self, collection: str) -> None:
-        """Have a collection loaded for searching; a server may have released it meanwhile."""
+        """Load a collection for searching; a server may have released it meanwhile."""
         with self.explained():
             state = self.client.get_load_state(collection, timeout=self.place.timeout)
             if state["state"].name != "Loaded":
@@ -277,7 +279,7 @@ class Connection:
                 self.client.load_collection(collection, timeout=max(600, self.place.timeout))
 
     def manifest(self) -> tuple[str, dict[str, Any]]:
-        """The collection that the alias stands for now, and the manifest that it carries.
+        """Return the collection that the alias stands for now, and the manifest that it carries.
 
         Raises:
             FileNotFoundError: there is no such alias.
@@ -297,7 +299,7 @@ class Connection:
 
 
 def read_manifest(described: dict[str, Any]) -> dict[str, Any] | None:
-    """The manifest in a collection's description; None where there is none of this schema."""
+    """Read the manifest in a collection's description; None where there is none of this schema."""
     # Servers keep a description, milvus-lite keeps properties.
     text = described.get("description") or described.get("properties", {}).get("fashion_rag", "")
     try:

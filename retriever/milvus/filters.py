@@ -27,14 +27,14 @@ _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\
 
 
 class Fields(NamedTuple):
-    """The fields of a column: its texts, and its numbers; None where it has none."""
+    """The fields that hold a column: one of texts, and one of numbers, None without numbers."""
 
     text: str
     number: str | None
 
 
 def to_expression(condition: Filter, columns: Mapping[str, Fields]) -> tuple[str, dict[str, Any]]:
-    """A Milvus expression with its template parameters.
+    """Translate a filter into a Milvus expression with its template parameters.
 
     Raises:
         ValueError: the filter names a column that there isn't.
@@ -49,12 +49,12 @@ def to_expression(condition: Filter, columns: Mapping[str, Fields]) -> tuple[str
 
 
 def inlined(expression: str, parameters: Mapping[str, Any]) -> str:
-    """The expression with its parameters as literals, for servers that take none (server.py)."""
+    """Return the expression with its parameters as literals, for servers that take none."""
     return re.sub(r"\{(\w+)\}", lambda match: _literal(parameters[match[1]]), expression)
 
 
 def stored_text(text: str) -> str:
-    """A text as it is stored.
+    """Return a text as it is stored.
 
     Milvus takes valid Unicode alone; file names may hold other bytes. These sort after all others,
     as they do in a local index.
@@ -67,7 +67,7 @@ def stored_text(text: str) -> str:
 
 
 def stored_number(number: float | None) -> float:
-    """A number as it is stored."""
+    """Return a number as it is stored; MISSING for None."""
     return MISSING if number is None else min(max(number, _LOWEST), sys.float_info.max)
 
 

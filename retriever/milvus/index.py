@@ -16,13 +16,13 @@ import numpy as np
 from PIL import Image
 
 from ...pictures.photos import open_photo
-from ..encoders.fingerprint import accepts
+from ..encoders.fingerprint import has_fingerprint
 from ..encoders.open_clip import Encoder
-from ..encoders.recipe import called
+from ..encoders.recipe import display_name
 from ..photos.catalogue import Garment, safe_path
 from ..store.filters import Filter, number_of
 from ..store.records import FIELDS, ColumnValues
-from .connection import Connection, NotLoadedError, Place
+from .connection import CollectionPlace, Connection, NotLoadedError
 from .filters import Fields, inlined, stored_text, to_expression
 from .rows import Rows
 
@@ -60,13 +60,14 @@ class MilvusIndex:
             ConnectionError, TimeoutError, PermissionError: the server can't be asked.
             ValueError: the file, or the collection, is of something else.
         """
-        connection = Connection(folder, Place.read(folder))
+        connection = Connection(folder, CollectionPlace.read(folder))
         collection, manifest = connection.manifest()
         collection = manifest.get("rows_in", collection)
         connection.load(collection)
         return cls(connection, collection, manifest, catalogue_root)
 
     def close(self) -> None:
+        """Close the connection to the server."""
         self.connection.close()
 
     def __len__(self) -> int:
@@ -75,19 +76,19 @@ class MilvusIndex:
     def check_encoder(self, encoder: Encoder) -> None:
         """Raise ValueError unless `encoder` is the one that the vectors were made with."""
         built = self.manifest["encoder"]
-        if not accepts(encoder, built["fingerprint"]):
+        if not has_fingerprint(encoder, built["fingerprint"]):
             raise ValueError(
                 f"The collection {self.manifest['collection']!r} at {self.connection.address} was "
-                f"built with the encoder {called(built)} ({built['fingerprint'][:12]}, dimension "
-                f"{built['dim']}); the query comes from {called(encoder)} "
+                f"built with the encoder {display_name(built)} ({built['fingerprint'][:12]}, "
+                f"dimension {built['dim']}); the query comes from {display_name(encoder)} "
                 f"({encoder.fingerprint[:12]}, dimension {encoder.dim}). Use the former, or push "
-                f"an index built with {called(encoder)}."
+                f"an index built with {display_name(encoder)}."
             )
 
     def nearest(
         self, queries: np.ndarray, k: int, category: str | None, where: Filter | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """See SearchBackend. With the kind `exact` the same as the local exact index finds.
+        """See SearchBackend; the kind `exact` finds what a local exact index finds.
 
         Raises:
             ValueError: also k above 16,384.
@@ -124,7 +125,7 @@ class MilvusIndex:
     def _nearest(
         self, queries: np.ndarray, k: int, expression: str, parameters: dict[str, Any]
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Candidates of the server, ranked by scores that don't depend on it."""
+        """Yield for each query the server's candidates, ranked by exact scores."""
         waiting = list(range(len(queries)))
         done: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         exactly = self.manifest["kind"] == "exact"
@@ -219,7 +220,7 @@ class MilvusIndex:
         ]
 
     def values_of(self, column: str) -> ColumnValues:
-        """See SearchBackend; of the first garments of the collection."""
+        """See SearchBackend; only the first garments of the collection are counted."""
         first = self.rows.numbers()[:_AT_ONCE]
         counts = Counter(value for value in self.values_at(first, column) if value)
         numbers = sum(count for value, count in counts.items() if number_of(value) is not None)
@@ -250,7 +251,7 @@ class MilvusIndex:
         return self._vectors([line[VECTOR] for line in self._at(rows, VECTOR)])
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """What is stored of every garment (see collection.record_of), in row order."""
+        """Read what is stored of every garment (see `collection.record_of`), in row order."""
         numbers = self.rows.numbers()
         for start in range(0, len(self), _AT_ONCE):
             rows = numbers[start : start + _AT_ONCE]
@@ -304,7 +305,7 @@ class MilvusIndex:
         return np.asarray(values, dtype=np.float32).reshape(len(values), dim)
 
     def photo(self, garment: Garment) -> Image.Image:
-        """The garment's photo from the catalogue, full size, RGB on white.
+        """Open the garment's photo from the catalogue, full size, RGB on white.
 
         Raises:
             FileNotFoundError: the photo, or the whole catalogue, is not there.
@@ -319,17 +320,17 @@ class MilvusIndex:
         return open_photo(path)
 
     def thumbnail(self, garment: Garment) -> Image.Image:
-        """The garment's photo, fitted into 256 x 256."""
+        """Open the garment's photo, fitted into 256 x 256 pixels."""
         image = self.photo(garment)
         image.thumbnail((_THUMBNAIL, _THUMBNAIL))
         return image
 
 
 def garment_of(record: str) -> Garment:
-    """The garment of a stored record.
+    """Return the garment of a stored record.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is no record of a garment.
     """
     try:
         values = json.loads(record)

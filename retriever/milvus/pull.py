@@ -1,4 +1,4 @@
-"""A local index of a Milvus collection, without encoding anything."""
+"""Copying a Milvus collection to a local index, without encoding anything."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def pull(
     was encoded, is left out: `fashion-rag index update` then takes it up.
 
     Args:
-        folder: with `milvus.json`. target: of the index. catalogue_root: where the photos are.
+        folder: of `milvus.json`. target: the index's folder. catalogue_root: where the photos are.
         progress: called with (done, total) rows. It may raise to cancel; the next pull goes on
             from there.
 

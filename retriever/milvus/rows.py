@@ -1,8 +1,8 @@
 """Which rows of a collection are the garments of an index.
 
-A garment's row is the base of its part and its place in the part, removed places included. A push
-leaves the parts that are there at their bases and gives the others higher ones: it sends these
-alone, and rows are in the order that they have in the local index.
+The number of a garment's row is the base of its part plus the garment's place in the part, removed
+places included. A push keeps the base of every part that the collection has and gives each new part
+a higher one: so it sends the new parts alone, and the rows are in the order of the local index.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ _MOST_TEXT = 256 << 10  # bytes of removed rows in a description; servers keep o
 
 @dataclass(frozen=True)
 class PartRows:
-    """The rows of a part.
+    """The rows of one part of an index in a collection.
 
-    name: what other pushes know it by; empty: nothing. base: of its first row. rows: their number,
-    removed ones included. removed: places that hold no garment, int64, ascending.
+    name: by which other pushes know the part; empty: they don't. base: the number of its first row.
+    rows: how many it has, removed ones included. removed: places that hold no garment, int64,
+    ascending.
     """
 
     name: str
@@ -34,24 +35,25 @@ class PartRows:
     removed: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
 
     def numbers(self) -> np.ndarray:
+        """Return the numbers of the rows that hold a garment: int64, ascending."""
         return self.base + np.delete(np.arange(self.rows), self.removed)
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of an index, in the order of its garments; bases ascend."""
+    """The rows of an index in a collection, in the order of its garments; bases ascend."""
 
     parts: tuple[PartRows, ...]
 
     @classmethod
     def of(cls, index: GarmentIndex, former: Rows | None = None) -> Rows | None:
-        """The rows of a local index.
+        """Number the rows of a local index.
 
         Args:
-            former: what is there; its parts keep their bases.
+            former: the rows that the collection has; its parts keep their bases.
 
         Returns:
-            None where that leaves them in another order.
+            The rows; None where kept bases would put them in another order than the index.
         """
         known = {part.name: part.base for part in former.parts} if former else {}
         end = max((part.base + part.rows for part in former.parts), default=0) if former else 0
@@ -68,12 +70,12 @@ class Rows:
 
     @classmethod
     def numbered(cls, count: int) -> Rows:
-        """So many rows, of parts that no other push knows."""
+        """Return `count` rows of one part that no other push knows."""
         return cls((PartRows("", 0, count),))
 
     @classmethod
     def of_manifest(cls, manifest: Mapping[str, Any]) -> Rows:
-        """What `to_manifest` wrote; manifests of version 0.1.0 have none.
+        """Read what `to_manifest` wrote; manifests of version 0.1.0 have none.
 
         Raises:
             ValueError: the rows that are removed can't be read.
@@ -90,18 +92,18 @@ class Rows:
         )
 
     def to_manifest(self) -> list[list[Any]]:
-        """Name, base, number of rows and removed ones of every part."""
+        """Return [name, base, number of rows, removed ones as text] of every part."""
         return [[part.name, part.base, part.rows, _removed(part)] for part in self.parts]
 
     def __len__(self) -> int:
         return sum(part.rows - len(part.removed) for part in self.parts)
 
     def numbers(self) -> np.ndarray:
-        """All rows: int64, ascending."""
+        """Return the numbers of all rows: int64, ascending."""
         return np.concatenate([part.numbers() for part in self.parts])
 
     def holds(self, numbers: np.ndarray) -> np.ndarray:
-        """Which of `numbers` are rows: bool, of their shape."""
+        """Tell which of `numbers` (n,) are rows of the index: (n,) bool."""
         bases = np.array([part.base for part in self.parts])
         part_of = np.searchsorted(bases, numbers, side="right") - 1
         held = np.zeros(len(numbers), bool)
@@ -112,7 +114,7 @@ class Rows:
 
 
 def are_parts(value: Any) -> bool:
-    """Whether `value` may be what `to_manifest` gives."""
+    """Tell whether `value` has the form of what `to_manifest` returns."""
     match value:
         case [_, *_]:
             return all(map(_is_part, value))
@@ -131,7 +133,7 @@ def _removed(part: PartRows) -> str:
 
 
 def _name(part: Part) -> str:
-    """The checksums of a part's vectors and records; of one in memory, ''."""
+    """Return the checksums of a part's vectors and records; '' for a part in memory."""
     entry = part.entry
     if "embeddings" not in entry:
         return ""

@@ -19,10 +19,11 @@ OLDEST = (2, 3)
 
 @dataclass(frozen=True)
 class Server:
-    """What answers at an address.
+    """The server, or milvus-lite, at an address, and what its version can do.
 
-    version: as it says itself. number: of a Milvus, (major, minor); None if it says none, as those
-    that are built from source may: then it counts as new. is_lite: it is milvus-lite.
+    version: as the server states it. number: (major, minor) of a Milvus server; None where the
+    version states none, as that of a server built from source may: it counts as new. is_lite:
+    whether it is milvus-lite.
     """
 
     version: str
@@ -31,7 +32,7 @@ class Server:
 
     @classmethod
     def of(cls, version: str, address: str) -> Server:
-        """The server that calls itself `version`.
+        """Read a server's version.
 
         Raises:
             ValueError: it is too old.
@@ -54,33 +55,34 @@ class Server:
 
     @property
     def keeps_descriptions(self) -> bool:
-        """It keeps a collection's description; else its properties."""
+        """Whether it keeps a collection's description; milvus-lite keeps its properties instead."""
         return not self.is_lite
 
     @property
     def has_half(self) -> bool:
-        """It has vectors of half precision."""
+        """Whether it stores vectors of half precision."""
         return self._knows(2, 4)
 
     @property
     def has_parameters(self) -> bool:
-        """It takes filters whose values stand beside them."""
+        """Whether it takes a filter's values as parameters beside the expression."""
         return self._knows(2, 5)
 
     @property
     def text_index(self) -> str:
-        """The index of a field of texts."""
+        """The type of index for a field of texts."""
         return "INVERTED" if self.is_lite or self._knows(2, 4) else "Trie"
 
     @property
     def number_index(self) -> str:
-        """The index of a field of numbers."""
+        """The type of index for a field of numbers."""
         return "INVERTED" if self.is_lite or self._knows(2, 4) else "STL_SORT"
 
     def check_kind(self, kind: str) -> None:
-        """
+        """Refuse a kind of index (see `sync.push`) that the server can't search by.
+
         Raises:
-            ValueError: it can't search by a kind of index (see `sync.push`).
+            ValueError: the server lacks it.
         """
         if self.is_lite and kind == "diskann":
             raise ValueError("kind is 'diskann': milvus-lite doesn't have it, use 'hnsw'.")

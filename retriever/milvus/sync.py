@@ -1,4 +1,4 @@
-"""Making a Milvus collection of an index in a folder: push.
+"""Pushing an index in a folder to a Milvus collection.
 
 A push fills a new collection, NAME_GENERATION_KIND, and only when that is complete makes the alias
 NAME stand for it and drops the former one. Where the former one holds most of the garments already
@@ -22,7 +22,7 @@ from ..store.index import GarmentIndex
 from ..store.lock import only_writer
 from ..store.manifest import MANIFEST
 from .collection import count, create, create_head, delete, fill, row_numbers
-from .connection import KINDS, SCHEMA, Connection, Place, read_manifest
+from .connection import KINDS, SCHEMA, CollectionPlace, Connection, read_manifest
 from .filters import Fields
 from .rows import Rows
 
@@ -32,7 +32,7 @@ _MOST_FIELDS = 64  # of a collection, unless the server is configured otherwise
 def push(
     index: GarmentIndex,
     folder: Path,
-    place: Place,
+    place: CollectionPlace,
     *,
     kind: str = "exact",
     progress: Progress | None = None,
@@ -96,7 +96,7 @@ def _push(
         name = _new_name(manifest, former)
         rows = Rows.of(index) or Rows.numbered(len(index))
         manifest["parts"] = rows.to_manifest()
-        resumed = _is_there(connection, name, manifest)
+        resumed = _keep_if_begun(connection, name, manifest)
         if resumed:
             connection.load(name)
         else:
@@ -124,7 +124,7 @@ def _is_whole(
     head: str,
     former: Mapping[str, Any],
 ) -> bool:
-    """Whether this very index is what readers have; leftovers of its push are cleared away."""
+    """Tell whether readers have this very index already; delete leftovers of its push."""
     if not manifest["generation"] or any(
         former.get(name) != value for name, value in manifest.items()
     ):
@@ -139,7 +139,7 @@ def _is_whole(
 
 
 def _adds(index: GarmentIndex, manifest: Mapping[str, Any], former: Mapping[str, Any]) -> bool:
-    """Whether the former collection can hold the index, and most of it is there."""
+    """Tell whether the former collection can hold the index, and holds most of it."""
     alike = ("kind", "half", "encoder", "columns")
     if any(former.get(name) != manifest[name] for name in alike):
         return False
@@ -163,7 +163,7 @@ def _add(
     manifest |= {"parts": rows.to_manifest(), "rows_in": data}
     connection.load(data)
     name = _new_name(manifest, (head, former))
-    resumed = _is_there(connection, name, manifest)
+    resumed = _keep_if_begun(connection, name, manifest)
     if not resumed:
         _sweep(connection, data, before)
         create_head(connection, name, manifest)
@@ -223,8 +223,9 @@ def _collections(connection: Connection) -> list[str]:
 
 
 def _former(connection: Connection) -> tuple[str, dict[str, Any]] | None:
-    """What the alias stands for, with its manifest; None where there is no alias, or no manifest
-    of this schema.
+    """Return the collection that the alias stands for, with its manifest.
+
+    None: there is no alias, or no manifest of this schema.
 
     Raises:
         FileExistsError: the alias is of something else.
@@ -243,20 +244,22 @@ def _former(connection: Connection) -> tuple[str, dict[str, Any]] | None:
 
 
 def _pattern(alias: str) -> re.Pattern[str]:
-    """Names of collections that pushes make."""
+    """Return a pattern for the names of collections that pushes make."""
     return re.compile(rf"{alias}_[0-9a-f]{{8}}_({'|'.join(KINDS)})(_[bc])?")
 
 
 def _new_name(manifest: Mapping[str, Any], former: tuple[str, Mapping[str, Any]] | None) -> str:
-    """A collection's name that readers don't use: theirs may be of the same index, pushed by
-    another version or from another folder."""
+    """Choose a name for a collection that readers don't use.
+
+    Theirs may be of the same index, pushed by another version or from another folder.
+    """
     used = {former[0], former[1].get("rows_in")} if former else set()
     name = f"{manifest['collection']}_{manifest['generation']}_{manifest['kind']}"
     return next(one for one in (name, f"{name}_b", f"{name}_c") if one not in used)
 
 
-def _is_there(connection: Connection, name: str, manifest: Mapping[str, Any]) -> bool:
-    """Whether a push of the same index began with this collection; any other one is dropped."""
+def _keep_if_begun(connection: Connection, name: str, manifest: Mapping[str, Any]) -> bool:
+    """Tell whether a push of the same index began with this collection; drop any other one."""
     options = {"timeout": connection.place.timeout}
     if name not in _collections(connection):
         return False

@@ -19,8 +19,8 @@ from .layouts import (
     SYSTEM_FOLDERS,
     TABLE,
     UNREADABLE,
-    account,
     category_of,
+    describe_files,
     passed_over,
 )
 from .table import FIELDS, PhotoNames, Table, choose_table, is_named_table, may_be_table
@@ -41,7 +41,10 @@ STRONGEST = 2.0
 
 @dataclass(frozen=True)
 class Garment:
-    """One garment photo. `file` is a POSIX path relative to the catalogue's root."""
+    """One garment photo of a catalogue, with what the catalogue's table says of it.
+
+    file: a POSIX path relative to the catalogue's root. metadata: the values of further columns.
+    """
 
     id: str
     file: str
@@ -60,10 +63,10 @@ class Reject:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """What a folder holds.
+    """The garments of a folder, and what of the folder was not taken for one.
 
-    unread: folders below the root that can't be listed at the moment. notes: what became of the
-    folder's files, in numbers, and what of the table was read otherwise than it stands.
+    unread: folders below the root that can't be listed at the moment. notes: how many files of each
+    sort the folder holds, and what of the table was corrected while it was read.
     """
 
     root: Path
@@ -142,7 +145,7 @@ def read_catalogue(root: Path) -> Catalogue:
             rejects.append(Reject(file, reason))
     garments.sort(key=lambda garment: garment.file)
     left_out = len(links) - len(unread) + len(photos) - len(garments)
-    notes = [account(len(garments), left_out, passed, hidden)]
+    notes = [describe_files(len(garments), left_out, passed, hidden)]
     if table:
         notes.append(f"{len(rows)} of the photos are described by {table.path.name}.")
         notes += [*table.notes, *_odd_strengths(table)]
@@ -156,7 +159,7 @@ def read_catalogue(root: Path) -> Catalogue:
 
 
 def state_of_catalogue(root: Path) -> int:
-    """A number that changes with the names, sizes and times of the catalogue's photos and table.
+    """Return a number that changes with names, sizes and times of the photos and the table.
 
     It is made to be compared within one process. Nothing is opened. What a NAS or an operating
     system keeps does not count.
@@ -165,7 +168,7 @@ def state_of_catalogue(root: Path) -> int:
 
 
 def safe_path(root: Path, relative: str) -> Path:
-    """The real path of `relative` below `root`, which itself may be a link.
+    """Return the real path of `relative` below `root`, which itself may be a link.
 
     Raises:
         ValueError: `relative` is empty or absolute, holds '..', or is a link that leaves the root.
@@ -187,7 +190,7 @@ def safe_path(root: Path, relative: str) -> Path:
 
 
 def _files(root: Path, rejects: list[Reject], unread: list[str]) -> tuple[list[str], int]:
-    """All files below the root, and the number of entries whose names start with a dot."""
+    """List all files below the root, and count the entries whose names start with a dot."""
     folders = [""]
     files: list[str] = []
     hidden = 0
@@ -235,7 +238,7 @@ def _garment(file: str, row: Mapping[str, str]) -> Garment:
 def _rows_of_photos(
     table: Table, names: PhotoNames, passed: Mapping[str, str], rejects: list[Reject]
 ) -> dict[str, tuple[int, dict[str, str]]]:
-    """The table's rows, with their lines, by photo; rows that can't be used go to `rejects`."""
+    """Return the table's rows, with their lines, by photo; unusable rows go to `rejects`."""
     faults = [(line, Reject(table.place(line), reason)) for line, reason in table.faults]
     found = []
     for line, values in table.rows:
@@ -270,7 +273,7 @@ def _why_no_photo(text: str, passed: Mapping[str, str]) -> str:
 
 
 def _odd_strengths(table: Table) -> list[str]:
-    """Tell of values in the column `strength` that no garment's pseudo-words can be scaled by."""
+    """Note values of the column `strength` that are no numbers from 0 to STRONGEST."""
     odd = [
         (line, values["strength"])
         for line, values in table.rows
@@ -287,8 +290,10 @@ def _odd_strengths(table: Table) -> list[str]:
 
 
 def strength_of(text: str) -> float | None:
-    """The strength that a garment's column says, 1 where it says nothing; None: no number from 0
-    to STRONGEST."""
+    """Return the strength in a garment's column, 1 where it is empty.
+
+    None: it is no number from 0 to STRONGEST.
+    """
     try:
         strength = float(text or "1")
     except ValueError:

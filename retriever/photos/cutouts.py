@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from ...pictures.photos import open_photo, to_alpha, to_mask
-from ...pictures.references import cut_out
+from ...pictures.references import white_outside
 from .catalogue import Garment, safe_path
 
 COLUMN = "cutout"
@@ -20,7 +20,7 @@ _ASPECT_TOLERANCE = 0.02
 def with_cutout(
     root: Path, garment: Garment, photo: Image.Image
 ) -> tuple[Image.Image, Image.Image | None]:
-    """A garment's photo on white, and its mask (L, 255 = the garment, the photo's size) or None.
+    """Return a garment's photo on white, and its mask (L, 255 = the garment, same size) or None.
 
     The picture in the column `cutout` decides (white, or opaque, is the garment); without one the
     photo's own transparency does. What the column cuts off turns white in the photo.
@@ -51,4 +51,4 @@ def with_cutout(
                 f"{photo.width} x {photo.height}: expected a cut-out of the photo's own aspect."
             )
         mask = mask.resize(photo.size, Image.Resampling.BILINEAR)
-    return cut_out(photo, mask), mask
+    return white_outside(photo, mask), mask

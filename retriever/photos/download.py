@@ -28,7 +28,7 @@ Allowed = Callable[[str], bool]
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is one of the public internet."""
+    """Tell whether an IP address is one of the public internet."""
     return ipaddress.ip_address(address).is_global
 
 
@@ -36,7 +36,7 @@ def download_photo(url: str, target: Path, allowed: Allowed = is_public) -> None
     """Fetch a photo to a file, which is there whole or not at all.
 
     Args:
-        url: https. target: the file. allowed: which IP addresses may be asked.
+        url: https. target: the file. allowed: whether an IP address may be connected to.
 
     Raises:
         ValueError: another scheme, an address that is not public, more than MOST_BYTES, no photo.

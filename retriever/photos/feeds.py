@@ -63,7 +63,10 @@ _ENCODINGS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"", "utf-8-sig
 
 @dataclass(frozen=True)
 class Product:
-    """One photo of an article. photo: a URL or a file name; columns: of the catalogue's table."""
+    """One photo of an article in a feed.
+
+    photo: its URL or file name. columns: the values of the columns of the catalogue's table.
+    """
 
     photo: str
     columns: Mapping[str, str]
@@ -71,10 +74,11 @@ class Product:
 
 @dataclass
 class Feed:
-    """A feed that was read.
+    """The content of a product feed.
 
-    mapping: what each of its columns was taken for ('' where its name is kept).
-    faults: (line, reason) of rows that can't be used.
+    products: one a photo, in the order of the feed. mapping: each of the feed's columns with the
+    catalogue's column that it became ('' where it keeps its name). faults: (line, reason) of rows
+    that can't be used.
     """
 
     products: list[Product] = field(default_factory=list)
@@ -137,7 +141,7 @@ def read_feed(path: Path, words: Mapping[str, Iterable[str]] | None = None) -> F
 
 
 def map_columns(names: Iterable[str]) -> dict[str, str]:
-    """What the columns mean, by COLUMNS; each meaning goes to the likeliest column once."""
+    """Find the catalogue's column that each name means, by COLUMNS; the likeliest name gets it."""
     names = list(names)
     plain = {_plain(name): name for name in reversed(names)}
     mapping: dict[str, str] = {}
@@ -151,7 +155,7 @@ def map_columns(names: Iterable[str]) -> dict[str, str]:
 
 
 def parse_price(text: str) -> tuple[str, str] | None:
-    """The number (with a point) and the currency (or '') of a price; None if it is none.
+    """Split a price into its number (with a point) and currency (or ''); None if it is no price.
 
     The last of `.` and `,` is the decimal point unless three digits follow it and it, or a blank,
     stands for thousands.
@@ -239,7 +243,7 @@ def _view_id(name: str, place: int, photo: str) -> str:
 
 
 def photo_name(photo: str) -> str:
-    """The file name that a URL or path of a photo ends in, without a query."""
+    """Return the file name that a URL or path of a photo ends in, without a query."""
     path = urlsplit(photo).path if "://" in photo else photo
     return PurePosixPath(unquote(path).replace("\\", "/")).name
 
@@ -333,7 +337,7 @@ def _xml_rows(path: Path, content: bytes) -> tuple[list[str], Iterator[tuple[int
 
 
 def read_words(path: Path) -> dict[str, list[str]]:
-    """A JSON file of categories with the words that mean them: {"shoes": ["boots", "sneakers"]}.
+    """Read a JSON file of the words that mean each category: {"shoes": ["boots", "sneakers"]}.
 
     Raises:
         ValueError: it is something else.

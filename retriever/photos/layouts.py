@@ -53,13 +53,13 @@ OTHER = "other files"
 
 @lru_cache(4096)
 def category_of(text: str) -> str:
-    """A category as it is searched: the paper's three in whatever letter case and spacing."""
+    """Return a category as it is searched: the paper's three in any letter case and spacing."""
     name = re.sub(r"[\s_-]+", "_", text.strip()).casefold()
     return name if name in CATEGORIES else text.strip()
 
 
 def passed_over(files: Iterable[str]) -> dict[str, str]:
-    """The files, of all below a folder, that are no garment photos, each with its kind."""
+    """Find the files, of all below a folder, that are no garment photos, each with its kind."""
     passed: dict[str, str] = {}
     photos: dict[str, tuple[str, ...]] = {}
     for file in sorted(files):
@@ -85,8 +85,8 @@ def _is_of_system(name: str) -> bool:
     return name.casefold() in SYSTEM_FOLDERS or bool(_SYSTEM_FILE.fullmatch(name))
 
 
-def account(garments: int, rejected: int, passed: Mapping[str, str], hidden: int) -> str:
-    """What became of every file of a folder, in numbers."""
+def describe_files(garments: int, rejected: int, passed: Mapping[str, str], hidden: int) -> str:
+    """Write one line that says how many files of each sort a folder holds."""
     counts = Counter(passed.values())
     total = garments + rejected + len(passed) + hidden
     parts = [f"garment photos {garments}"]
@@ -121,8 +121,10 @@ def _examples(passed: Mapping[str, str], kind: str) -> str:
 
 
 def _beside_dress_code(photos: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
-    """What is no garment below CATEGORY folders of Dress Code: the rule goes by its own names, so
-    that a shop's `dresses/images/summer.jpg` stays a garment."""
+    """Find what is no garment below category folders of Dress Code, by its own file names.
+
+    A shop's `dresses/images/summer.jpg` so stays a garment.
+    """
     official = {
         (category, *rest[:-1])
         for category, *rest in photos.values()
@@ -150,8 +152,7 @@ def _beside_dress_code(photos: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
 
 
 def _beside_cloth(photos: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
-    """What stands beside the garments in a folder of VITON-HD's layout: of `cloth`, `cloth-mask`,
-    `image`, ... only `cloth` holds garments."""
+    """Find what is no garment in VITON-HD's layout, where only the folder `cloth` has any."""
     places = {
         parts[:depth] for parts in photos.values() for depth, name in enumerate(parts[:-1])
         if name.casefold() == _CLOTH

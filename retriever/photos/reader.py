@@ -36,9 +36,9 @@ Prepare = Callable[[Image.Image], torch.Tensor]
 class Photo:
     """A photo that was read, and what tells whether its file has changed since.
 
-    `bytes` and `mtime_ns` are the file's size and time, `content` is its sha256 in hex, `thumbnail`
-    the bytes of a JPEG file. `picture` is what the encoder takes: RGB at full size, or the tensor
-    that its `prepare` made of that.
+    bytes, mtime_ns: size and time of the file. content: its SHA-256 in hex. thumbnail: the bytes of
+    a JPEG file. picture: what the encoder takes, RGB at full size, or the tensor that its `prepare`
+    made.
     """
 
     file: str
@@ -50,48 +50,50 @@ class Photo:
 
     @property
     def pixels(self) -> int:
+        """The number of pixels that the picture holds in memory."""
         picture = self.picture
         return picture[0].numel() if torch.is_tensor(picture) else picture.width * picture.height
 
 
-class Room:
-    """A bound on the pixels that photos hold in memory, for all threads or processes together.
+class PixelBudget:
+    """A limit on the pixels that photos hold in memory, shared by all threads or processes.
 
-    Photos enter in the order of their turns, so that the one which is asked for next is never kept
-    out by those after it. One that is larger than all the room enters an empty one.
+    Photos are admitted in the order of their turns, so that later ones can't keep out the one that
+    is asked for next. A photo larger than the whole budget is admitted when nothing else is held.
 
     Args:
-        pixels: how many there is room for.
-        condition: of `threading`, or of a `multiprocessing` context.
-        state: three integers that all of them share: pixels held, the next turn, and whether the
-            room is closed.
+        pixels: how many may be held.
+        condition: a Condition of `threading`, or of a `multiprocessing` context.
+        state: three integers that all threads or processes share: pixels held, the next turn, and
+            whether the budget is closed.
     """
 
     def __init__(self, pixels: int, condition: Any, state: Any):
         self._pixels, self._condition, self._state = pixels, condition, state
 
-    def enter(self, turn: int, pixels: int) -> None:
-        """Wait for the turn and for room; after `close`, nobody waits."""
+    def acquire(self, turn: int, pixels: int) -> None:
+        """Wait for the turn, then for free pixels, and take them; after `close`, don't wait."""
         with self._condition:
             self._condition.wait_for(lambda: self._admits(turn, pixels))
             self._state[0] += pixels
             self._state[1] = max(self._state[1], turn + 1)
             self._condition.notify_all()
 
-    def leave(self, pixels: int) -> None:
-        """Give room back."""
+    def release(self, pixels: int) -> None:
+        """Give pixels back."""
         with self._condition:
             self._state[0] -= pixels
             self._condition.notify_all()
 
     def close(self) -> None:
-        """Let everybody in, since nobody asks for the photos any more."""
+        """Admit everybody at once, since nobody asks for the photos any more."""
         with self._condition:
             self._state[2] = 1
             self._condition.notify_all()
 
     @property
     def closed(self) -> bool:
+        """Whether `close` was called."""
         return bool(self._state[2])
 
     def _admits(self, turn: int, pixels: int) -> bool:
@@ -123,7 +125,7 @@ def read_photo(root: Path, file: str, prepare: Prepare | None = None) -> Photo:
 
 
 def thumbnail_of(image: Image.Image) -> bytes:
-    """An RGB picture fitted into THUMBNAIL_SIZE, as a JPEG file."""
+    """Fit an RGB picture into THUMBNAIL_SIZE pixels and return it as the bytes of a JPEG file."""
     small = image.copy() if max(image.size) <= THUMBNAIL_SIZE else image
     if small is image:
         scale = THUMBNAIL_SIZE / max(image.size)
@@ -138,7 +140,7 @@ class PhotoReader:
     """A context manager that reads photos on several threads or processes, in order.
 
     However many are read ahead, their pixels stay within AHEAD_PIXELS (PREPARED_PIXELS where
-    `prepare` makes them small at once). Closing it ends what was begun.
+    `prepare` makes them small at once). Closing it cancels what has not been read.
 
     processes: 0 reads on threads, which is what a program that others share wants. More start
     that many interpreters, which pays where decoding is slower than encoding (a fast GPU); the
@@ -153,28 +155,30 @@ class PhotoReader:
         self._pool: Executor
         if processes:
             context = multiprocessing.get_context("spawn")
-            self._room = Room(pixels, context.Condition(), context.Array("q", 3, lock=False))
+            self._budget = PixelBudget(
+                pixels, context.Condition(), context.Array("q", 3, lock=False)
+            )
             self._pool = ProcessPoolExecutor(
                 processes,
                 context,
                 initializer=_start_process,
-                initargs=(root, prepare, self._room),
+                initargs=(root, prepare, self._budget),
             )
             self._task = _in_process
         else:
-            self._room = Room(pixels, threading.Condition(), [0, 0, 0])
+            self._budget = PixelBudget(pixels, threading.Condition(), [0, 0, 0])
             self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="photos")
-            self._task = partial(_read_in_turn, root, prepare, self._room)
+            self._task = partial(_read_in_turn, root, prepare, self._budget)
 
     def __enter__(self) -> PhotoReader:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._room.close()
+        self._budget.close()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def read(self, files: Sequence[str], ahead: int) -> Iterator[Photo | Reject]:
-        """Photos in the order of `files`, with up to `ahead` read before they are asked for."""
+        """Yield photos in the order of `files`, reading up to `ahead` of them ahead."""
         waiting: deque[Future[tuple[Photo | Reject, int]]] = deque()
         begun = 0
         while waiting or begun < len(files):
@@ -184,26 +188,26 @@ class PhotoReader:
                 self._turns += 1
             photo, held = waiting.popleft().result()
             if self._keeps_pixels:
-                self._room.leave(held)
+                self._budget.release(held)
             yield photo
 
 
 def _read_in_turn(
-    root: Path, prepare: Prepare | None, room: Room, file: str, turn: int
+    root: Path, prepare: Prepare | None, budget: PixelBudget, file: str, turn: int
 ) -> tuple[Photo | Reject, int]:
-    """A photo, or why there is none, and the pixels that it holds in the room until it is taken."""
+    """Read a photo, or why it can't be read, and return the pixels that it holds of the budget."""
     try:
         width, height = photo_size(safe_path(root, file))
     except (OSError, ValueError):
         width = height = 0  # reading it says why
-    room.enter(turn, width * height)
-    if room.closed:
+    budget.acquire(turn, width * height)
+    if budget.closed:
         return Reject(file, "the reading was ended"), width * height
     try:
         return _read_or_reject(root, file, prepare), width * height
     finally:
         if prepare is not None:
-            room.leave(width * height)
+            budget.release(width * height)
 
 
 def _read_or_reject(root: Path, file: str, prepare: Prepare | None) -> Photo | Reject:
@@ -224,13 +228,13 @@ def _digest(opened: io.BufferedReader):
     return digest
 
 
-_process: tuple[Path, Prepare | None, Room]
+_process: tuple[Path, Prepare | None, PixelBudget]
 
 
-def _start_process(root: Path, prepare: Prepare | None, room: Room) -> None:
+def _start_process(root: Path, prepare: Prepare | None, budget: PixelBudget) -> None:
     global _process
     torch.set_num_threads(1)
-    _process = (root, prepare, room)
+    _process = (root, prepare, budget)
 
 
 def _in_process(file: str, turn: int) -> tuple[Photo | Reject, int]:

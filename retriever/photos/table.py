@@ -35,10 +35,10 @@ IsPhoto = Callable[[str], bool]
 
 @dataclass
 class Table:
-    """A table that was read.
+    """The content of a catalogue's table.
 
     rows: (line, values by column name), in the order of the file; every row has a `file`.
-    faults: (line, reason) of the rows that can't be used. notes: what else is not taken over.
+    faults: (line, reason) of the rows that can't be used. notes: on columns and cells left out.
     """
 
     path: Path
@@ -47,7 +47,7 @@ class Table:
     notes: list[str] = field(default_factory=list)
 
     def place(self, line: int) -> str:
-        """Where a row stands, in words."""
+        """Name the place of a row: file and line."""
         return f"{self.path.name} line {line}"
 
 
@@ -57,7 +57,7 @@ def may_be_table(file: str) -> bool:
 
 
 def is_named_table(file: str) -> bool:
-    """Whether a file has the name of a catalogue's table, in any letter case."""
+    """Tell whether a file has the name of a catalogue's table, in any letter case."""
     path = PurePosixPath(file)
     return path.suffix.lower() in SUFFIXES and path.stem.casefold() == NAME
 
@@ -105,7 +105,7 @@ def choose_table(paths: Sequence[Path], is_photo: IsPhoto) -> tuple[Table | None
 
 
 def _is_table(path: Path, is_photo: IsPhoto) -> bool:
-    """Whether it describes photos; a data set's captions and settings do not."""
+    """Tell whether a file describes photos; a data set's captions and settings do not."""
     try:
         read_table(path, is_photo)
     except (ValueError, OSError):
@@ -131,8 +131,10 @@ def read_table(path: Path, is_photo: IsPhoto) -> Table:
 
 
 def posix_path(text: str, root: Path) -> tuple[str, bool]:
-    """A table's path with slashes, relative to `root` where it lies there; and whether it is an
-    absolute path of somewhere else."""
+    """Return a path with slashes, relative to `root` if it lies there.
+
+    The second value: whether it is an absolute path of somewhere else.
+    """
     path = PurePosixPath(text.strip().replace("\\", "/"))
     if not path.is_absolute() and not PureWindowsPath(text).anchor:
         return str(path), False
@@ -168,7 +170,7 @@ class PhotoNames:
         return _grouped(self._files, lambda file: _form(file.rpartition("/")[2]).casefold())
 
     def find(self, text: str) -> tuple[str, int] | None:
-        """The photo, and how far its name is from the text: 0, the same; None: there is none."""
+        """Find the photo and the rank of the match: 0 exact, 1 Unicode form, 2 letter case."""
         if text in self._files:
             return text, 0
         path, foreign = posix_path(text, self._root)
@@ -187,7 +189,7 @@ class PhotoNames:
         return self.find(text) is not None
 
     def hint(self, text: str) -> str:
-        """What may have been meant by a path that names no photo, or nothing."""
+        """Suggest what a path that names no photo may have meant; "" without an idea."""
         path, _ = posix_path(text, self._root)
         same = self._by_case.get(_form(path).casefold(), [])
         if len(same) > 1:
@@ -267,7 +269,7 @@ def _read_separated(table: Table, text: str, is_photo: IsPhoto) -> None:
 
 
 def _header(path: Path, line: str, separator: str) -> tuple[str, list[str]]:
-    """The separator and the stripped names of the columns."""
+    """Return the separator and the stripped names of the columns."""
     best: list[str] = []
     for choice in separator or _SEPARATORS:
         try:
@@ -284,7 +286,7 @@ def _header(path: Path, line: str, separator: str) -> tuple[str, list[str]]:
 
 
 def _column_names(table: Table, columns: Sequence[str]) -> list[str]:
-    """The columns as a garment has them; '' for one that is not read."""
+    """Return the columns as a garment has them; '' for one that is not read."""
     lower = [name.casefold() for name in columns]
     file = next(name for name in _FILE_NAMES if name in lower)
     names: list[str] = []
@@ -297,7 +299,7 @@ def _column_names(table: Table, columns: Sequence[str]) -> list[str]:
 def _record(
     lines: Sequence[str], line: int, separator: str, names: Sequence[str], is_photo: IsPhoto
 ) -> tuple[list[str], int]:
-    """The cells of the record that begins at a line, and the line after it.
+    """Return the cells of the record that begins at a line, and the line after it.
 
     A cell in quotes may go on over lines. A quote that swallows a line which is itself the row of a
     photo was left open by mistake.

@@ -1,4 +1,4 @@
-"""Making parts an index: the manifest that names them, and what they are searched by."""
+"""Committing parts as an index: its manifest, and the file of its approximate search."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _WRITTEN = re.compile(
 
 
 def describe_encoder(encoder: Encoder, color_check: int) -> dict[str, Any]:
-    """The encoder as the manifest records it."""
+    """Return the manifest's entry of an encoder."""
     described = {
         "name": encoder.name,
         "fingerprint": encoder.fingerprint,
@@ -56,7 +56,7 @@ def commit(
 ) -> dict[str, Any]:
     """Write the manifest of an index of `parts`, whose files are in `folder`; remove other files.
 
-    Until the manifest is replaced, the index is what it was.
+    Until the manifest is replaced, readers see the former index.
 
     Args:
         parts: as the manifest names them; those of which no row is left are dropped.
@@ -90,12 +90,12 @@ def commit(
 
 
 def garments_in(part: Mapping[str, Any]) -> int:
-    """The rows of a part that are not removed."""
+    """Count the rows of a part (its manifest entry) that are not removed."""
     return part["rows"] - len(removed_rows(part))
 
 
 def remove_others(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Remove what was written and isn't named by the manifest, and the draft."""
+    """Remove the draft, and the index files in `folder` that the manifest doesn't name."""
     named = {entry["name"] for entry in data_files(manifest)}
     for path in folder.iterdir():
         if path.name == DRAFT or (_WRITTEN.fullmatch(path.name) and path.name not in named):
@@ -105,7 +105,7 @@ def remove_others(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def save_vectors(folder: Path, made: Approximate) -> dict[str, Any]:
-    """Write an inverted file; returns what the manifest says of it."""
+    """Write an inverted file, and return its entry for the manifest."""
     path = folder / f"vectors-{new_word()}.faiss"
     with open(path, "wb") as file:
         made.save(file)
@@ -122,7 +122,7 @@ def _searched_by(
     former: GarmentIndex | None,
     progress: Progress | None,
 ) -> dict[str, Any]:
-    """The manifest's `kind` and `vectors`: the former ones, as they are or filled up, or new."""
+    """Return the manifest's `kind` and `vectors`: kept, brought up to date, or made anew."""
     count = sum(map(garments_in, parts))
     name = choose_kind(count) if kind == "auto" else kind
     if name == "exact":
@@ -153,8 +153,10 @@ def _searched_by(
 
 
 def _renumbered(former: GarmentIndex, parts: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, int]:
-    """The new numbers of the rows of the inverted file, -1 for those of parts that are gone, and
-    how many of `parts` these are."""
+    """Return the inverted file's rows' new numbers, -1 for parts that are gone.
+
+    The second value: how many of `parts`, from the first on, the file holds.
+    """
     start_of, start = {}, 0
     for part in parts:
         start_of[part["embeddings"]["name"]] = start

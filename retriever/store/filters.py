@@ -49,24 +49,24 @@ class Filter:
     """A condition on a garment's columns; see Comparison, Membership, And, Or and Not."""
 
     def to_sql(self) -> tuple[str, list[Value | bytes]]:
-        """An SQL condition on the columns that `sql_column` names, and its parameters.
+        """Return an SQL condition on the columns that `sql_column` names, and its parameters.
 
-        It is true or not true (false or NULL) of a garment exactly as the filter is.
+        It is true of exactly those garments that the filter is true of; else false or NULL.
         """
         raise NotImplementedError
 
     def columns(self) -> set[str]:
-        """The catalogue's columns that the filter looks at."""
+        """Return the names of the catalogue's columns that the filter looks at."""
         return {term.column for term in self._terms()}
 
     def _terms(self) -> Iterator[Filter]:
-        """The comparisons and memberships in it."""
+        """Yield the comparisons and memberships in the filter."""
         yield self
 
 
 @dataclass(frozen=True)
 class Comparison(Filter):
-    """`column op value`; op is one of OPERATORS."""
+    """The filter `column op value`; op is one of OPERATORS."""
 
     column: str
     op: str
@@ -85,7 +85,7 @@ class Comparison(Filter):
 
 @dataclass(frozen=True)
 class Membership(Filter):
-    """`column in [values]`, or `not in`."""
+    """The filter `column in [values]`, or `not in` if negated."""
 
     column: str
     values: tuple[Value, ...]
@@ -125,20 +125,20 @@ class _Junction(Filter):
 
 
 class And(_Junction):
-    """All of `parts`."""
+    """The filter that is true where all of `parts` are."""
 
     word = "AND"
 
 
 class Or(_Junction):
-    """Any of `parts`."""
+    """The filter that is true where any of `parts` is."""
 
     word = "OR"
 
 
 @dataclass(frozen=True)
 class Not(Filter):
-    """The opposite of `part`."""
+    """The filter that is true where `part` is not."""
 
     part: Filter
 
@@ -151,16 +151,17 @@ class Not(Filter):
 
 
 def is_number(value: Value) -> bool:
+    """Tell whether a value in a filter is a number, and not a text in quotes."""
     return not isinstance(value, str)
 
 
 def number_of(text: str) -> float | None:
-    """The number that a column's text is, None where it is none: how `number` columns are made."""
+    """Return the number that a column's text stands for; None where it is no number."""
     return float(text) if _NUMBER_ALONE.fullmatch(text) else None
 
 
 def sql_column(column: str, number: bool) -> str:
-    """The quoted SQL name of a column's texts, or of those of its values that are numbers.
+    """Return the quoted SQL name of a column's texts, or of its values that are numbers.
 
     SQLite compares names without regard to case; what it could confuse or misread is escaped.
     """
@@ -169,7 +170,7 @@ def sql_column(column: str, number: bool) -> str:
 
 
 def sql_value(value: Value) -> Value | bytes:
-    """A value as SQLite stores it; texts that are no UTF-8 (odd file names) become bytes."""
+    """Return a value as SQLite stores it; texts that are no UTF-8 (odd file names) become bytes."""
     if is_number(value):
         return float(value)
     try:
@@ -206,7 +207,7 @@ _GRAMMAR = {
 
 
 def parse_filter(text: str) -> Filter:
-    """The filter that a text says; see the module for the language.
+    """Parse a filter; see the module for its language.
 
     The tokens are read here, since the language has what Python lacks: `=` and `<>`, names in
     backquotes or of Python's keywords, words in capitals, texts with other escapes. The tree is
@@ -249,7 +250,7 @@ def _tokens(text: str) -> Iterator[_Token]:
 
 
 def _python_source(text: str, tokens: list[_Token]) -> Iterator[str]:
-    """The tokens as Python's: columns and values are named t0, t1, ... by their numbers.
+    """Write the tokens as Python: columns and values are named t0, t1, ... by their numbers.
 
     Raises:
         ValueError: one stands where the grammar has none; the message shows it.
@@ -289,7 +290,7 @@ def _python_source(text: str, tokens: list[_Token]) -> Iterator[str]:
 
 
 def _words_for(expected: str, closing: str) -> str:
-    """What an error says of what the grammar expects at a place."""
+    """Say in words what the grammar expects at a place."""
     if expected in (_DONE, _BETWEEN):
         return _DONE if closing == "end" else "')'"
     if expected in (_VALUE, _ITEM):
@@ -321,7 +322,7 @@ def _filter_of(node: ast.expr, tokens: list[_Token]) -> Filter:
 
 
 def _token(node: ast.expr, tokens: list[_Token]) -> _Token:
-    """The token that a name in the Python source stands for."""
+    """Return the token that a name in the Python source stands for."""
     match node:
         case ast.Name(name):
             return tokens[int(name[1:])]

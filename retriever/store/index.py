@@ -25,9 +25,9 @@ import torch
 from PIL import Image
 
 from ...pictures.photos import open_photo
-from ..encoders.fingerprint import accepts
+from ..encoders.fingerprint import has_fingerprint
 from ..encoders.open_clip import Encoder
-from ..encoders.recipe import called
+from ..encoders.recipe import display_name
 from ..photos.catalogue import Garment, safe_path
 from ..vectors import eight_bit as eightbit
 from ..vectors.approximate import Approximate, Kind, faiss_is_usable
@@ -41,7 +41,7 @@ from .records import FIELDS, ColumnValues, Line, Record, Records, of_category
 logger = logging.getLogger(__name__)
 
 _ROWS_KEPT = 256 << 20  # bytes of the rows of the last filters and words
-_ENTRY = 500  # bytes that each of them takes beside its rows
+_ENTRY = 500  # bytes that each entry takes beside its rows
 
 
 class GarmentIndex:
@@ -118,7 +118,7 @@ class GarmentIndex:
 
     @classmethod
     def in_memory(cls, garments: Sequence[Garment], embeddings: torch.Tensor) -> GarmentIndex:
-        """An index that is not on disk and has no photos.
+        """Make an index that is not on disk and has no photos.
 
         Args:
             garments: n records of different ids.
@@ -152,7 +152,7 @@ class GarmentIndex:
 
     @cached_property
     def rows(self) -> np.ndarray:
-        """The rows that hold a garment, int64, ascending; can't be written to."""
+        """The rows that hold a garment: int64, ascending, read-only."""
         rows = self.vectors.rows()
         rows.flags.writeable = False
         return rows
@@ -167,11 +167,11 @@ class GarmentIndex:
 
     @property
     def garments(self) -> Sequence[Garment]:
-        """All garments in the order of `rows`, each read when it is asked for."""
+        """All garments in the order of `rows`; each is read when it is asked for."""
         return _Garments(self)
 
     def garment(self, row: int) -> Garment:
-        """The garment of a row.
+        """Read the garment of a row.
 
         Raises:
             IndexError: there is no such row.
@@ -180,12 +180,12 @@ class GarmentIndex:
         return self.record(row).garment
 
     def record(self, row: int) -> Record:
-        """The record of a row; raises as `garment` does."""
+        """Read the record of a row; raises as `garment` does."""
         part, local = self.place(row)
         return part.records.record(local)
 
     def place(self, row: int) -> tuple[Part, int]:
-        """The part of a row, and the row's number in it.
+        """Return the part of a row, and the row's number in it.
 
         Raises:
             IndexError: there is no such row, or it was removed.
@@ -198,11 +198,11 @@ class GarmentIndex:
         raise IndexError(f"There is no row {row}: {self.folder} has {len(self)} garments.")
 
     def started_parts(self) -> list[tuple[int, Part]]:
-        """The parts, each after the row that it starts with."""
+        """List the parts, each after the row that it starts with."""
         return list(zip(self._starts, self.parts, strict=False))
 
     def lines(self) -> Iterator[Line]:
-        """The rows that hold a garment, as they are stored: faster than their records."""
+        """Yield the rows that hold a garment as they are stored, which is faster than records."""
         for start, part in self.started_parts():
             gone = set(part.removed.tolist())
             for line in part.records.lines():
@@ -210,7 +210,7 @@ class GarmentIndex:
                     yield line._replace(row=start + line.row) if start else line
 
     def row_of(self, garment_id: str) -> int:
-        """The row of a garment.
+        """Return the row of a garment.
 
         Raises:
             KeyError: there is no garment of that id.
@@ -224,34 +224,36 @@ class GarmentIndex:
     def check_encoder(self, encoder: Encoder) -> None:
         """Raise ValueError unless `encoder` is the one that the index was built with."""
         built = self.manifest["encoder"]
-        if not accepts(encoder, built["fingerprint"]):
+        if not has_fingerprint(encoder, built["fingerprint"]):
             raise ValueError(
-                f"The index {self.folder} was built with the encoder {called(built)} "
+                f"The index {self.folder} was built with the encoder {display_name(built)} "
                 f"({built['fingerprint'][:12]}, dimension {built['dim']}); the query comes from "
-                f"{called(encoder)} ({encoder.fingerprint[:12]}, dimension {encoder.dim}). Use the "
-                f"former, or build the index again with {called(encoder)}."
+                f"{display_name(encoder)} ({encoder.fingerprint[:12]}, dimension {encoder.dim}). "
+                f"Use the former, or build the index again with {display_name(encoder)}."
             )
 
     def columns(self) -> list[str]:
-        """The columns that a filter may name."""
+        """Return the names of the columns that a filter may use."""
         further = {name for part in self.parts for name in part.records.columns()}
         return [*FIELDS, *sorted(further.difference(FIELDS))]
 
     def categories(self) -> list[str]:
-        """The categories that occur, sorted, without the empty one."""
+        """Return the categories that occur, sorted, without the empty one."""
         return [name for name in self.category_counts if name]
 
     @cached_property
     def category_counts(self) -> dict[str, int]:
-        """The number of garments of each category that occurs, sorted; '' is 'none'."""
+        """The number of garments of each category that occurs, sorted; '' counts as 'none'."""
         counts: Counter[str] = Counter()
         for part in self.parts:
             counts.update(part.records.categories(part.removed))
         return dict(sorted(counts.items()))
 
     def value_counts(self, column: str, most: int) -> dict[str, int] | None:
-        """The number of garments with each value of a column, sorted; None if there are more than
-        `most` values. Garments without a value are not counted."""
+        """Count the garments with each value of a column, sorted by value.
+
+        None: there are more than `most` values. Garments without a value are not counted.
+        """
         counts: Counter[str] = Counter()
         for part in self.parts:
             found = part.records.value_counts(column, most, part.removed)
@@ -261,7 +263,7 @@ class GarmentIndex:
         return None if len(counts) > most else dict(sorted(counts.items()))
 
     def values_at(self, rows: np.ndarray, column: str) -> list[str]:
-        """What a column holds in rows that hold a garment, in their order; '' where it is empty."""
+        """Return the values of a column in rows that hold a garment, in order; '' for none."""
         rows = np.asarray(rows, dtype=np.int64)
         values = [""] * len(rows)
         numbers = np.searchsorted(self._starts, rows, side="right") - 1
@@ -274,14 +276,14 @@ class GarmentIndex:
         return values
 
     def values_of(self, column: str) -> ColumnValues:
-        """What a column holds: how many texts, how many of them numbers, and some of them."""
+        """Count a column's values, and those that are numbers, and give some of them."""
         found = [part.records.values_of(column, part.removed) for part in self.parts]
         samples = dict.fromkeys(value for part in found for value in part[2])
         texts, numbers = sum(part[0] for part in found), sum(part[1] for part in found)
         return ColumnValues(texts, numbers, tuple(samples)[:3])
 
     def rows_where(self, condition: Filter | None, category: str | None = None) -> np.ndarray:
-        """The rows of a category (None: of all) that a filter is true of, int64, ascending.
+        """Find the rows of a category (None: of all) that a filter is true of: int64, ascending.
 
         The array may be kept for the next call and can't be written to.
 
@@ -309,7 +311,7 @@ class GarmentIndex:
         return all(part.records.has_words for part in self.parts)
 
     def rows_with(self, term: str) -> np.ndarray:
-        """The rows whose texts hold a term (see text_table.terms_of), int64, ascending.
+        """Find the rows whose texts hold a term (see text_table.terms_of): int64, ascending.
 
         The array may be kept for the next call and can't be written to. Parts that were written
         without words have none.
@@ -330,7 +332,7 @@ class GarmentIndex:
         return self._kept(condition, lambda records: records.rows_where(condition))
 
     def _kept(self, key: Filter | str, find: Callable[[Records], np.ndarray]) -> np.ndarray:
-        """The rows that are found in the parts' records, without removed ones; the last stay."""
+        """Return the rows that `find` gives for all parts, without removed ones, and cache them."""
         with self._lock:
             rows = self._rows.get(key)
             if rows is not None:
@@ -358,7 +360,7 @@ class GarmentIndex:
         return found[0] if len(found) == 1 else np.concatenate(found)
 
     def photo(self, garment: Garment) -> Image.Image:
-        """The garment's photo from the catalogue, full size, RGB on white.
+        """Open the garment's photo from the catalogue, full size, RGB on white.
 
         Raises:
             FileNotFoundError: the photo, or the whole catalogue, is no longer there.
@@ -373,7 +375,7 @@ class GarmentIndex:
         return open_photo(path)
 
     def thumbnail(self, garment: Garment) -> Image.Image:
-        """The garment's photo, fitted into 256 x 256, as the build kept it.
+        """Open the thumbnail that the build kept: the photo, fitted into 256 x 256 pixels.
 
         Raises:
             KeyError: the garment is not of this index.
@@ -383,7 +385,7 @@ class GarmentIndex:
         return part.thumbnail_image(local)
 
     def thumbnail_file(self, row: int) -> bytes:
-        """The thumbnail of a row as a JPEG file's bytes.
+        """Read the thumbnail of a row as a JPEG file's bytes.
 
         Raises:
             IndexError: there is no such row.
@@ -394,7 +396,7 @@ class GarmentIndex:
 
     @cached_property
     def approximate(self) -> Approximate | None:
-        """What an index of another kind than `exact` is searched by; None if it can't be.
+        """The inverted file; None for an index of the kind `exact`, or without faiss.
 
         Raises:
             ValueError: the file is damaged, or of another index.
@@ -413,7 +415,10 @@ class GarmentIndex:
 
     @cached_property
     def added(self) -> tuple[np.ndarray, Vectors] | None:
-        """The few rows that came after the inverted file, and a copy of their vectors."""
+        """The rows that came after the inverted file was written, with a copy of their vectors.
+
+        None: there is no inverted file, or it holds all rows.
+        """
         if self.approximate is None or self.vectors.end <= self.approximate.end:
             return None
         rows = self.vectors.later(self.approximate.end).rows()
@@ -421,7 +426,7 @@ class GarmentIndex:
 
     @cached_property
     def eight_bit(self) -> EightBit | None:
-        """What an exact search of a middling index goes by; made when it is first needed."""
+        """The 8-bit search of an exact index of FEWEST to MOST garments; made when first needed."""
         if not eightbit.FEWEST <= len(self) <= eightbit.MOST or not faiss_is_usable():
             return None
         return EightBit(self.vectors)

@@ -1,7 +1,7 @@
 """A new part of an index while it is written: photo by photo, resumable.
 
-Rows are appended to data files of a new name; `draft.jsonl` lists those that are complete, with
-checksums. A build or update that stops, however it stops, is taken up from there by the next one.
+Rows are appended to data files of a new name; `draft.jsonl`, the journal, lists complete rows with
+checksums. The next build or update resumes from there, however the former one was stopped.
 Nothing else refers to the new files until a manifest names them.
 """
 
@@ -24,17 +24,17 @@ from ..photos.catalogue import Garment, safe_path
 from ..photos.reader import THUMBNAIL_SIZE, Photo
 from .manifest import MANIFEST, encode_rows, file_entry
 from .part import TENSOR
-from .records import FIELDS, Place, Record, RecordWriter
+from .records import FIELDS, Record, RecordWriter, ThumbnailPlace
 
 DRAFT = "draft.jsonl"
 HEADER_BYTES = 512
 """Room before the embeddings for the safetensors header, which is written last."""
 
-_FORMAT = 2  # of the journal
+_FORMAT = 2  # of draft.jsonl
 
 
 class Draft:
-    """A context manager that opens or takes up a draft and closes its files.
+    """A context manager that opens or resumes a draft, and closes its files.
 
     rows: the row of each photo, by its file. A photo that has changed, or is no longer wanted,
     keeps its row in the data files, but is not in `rows`.
@@ -46,12 +46,12 @@ class Draft:
         """
         Args:
             folder: the index's folder, where the draft's files lie too.
-            fingerprint, dim: the encoder's, which a draft has to share to be taken up.
+            fingerprint, dim: the encoder's, which a draft has to share to be resumed.
             root: the catalogue's folder.
             files: the photos that are to be in the draft, relative to `root`.
         """
         self.folder, self.root, self.dim = folder, root, dim
-        # Whatever changes the stored rows is named here, so that no other draft is taken up.
+        # Whatever changes the stored rows is named here, so that no other draft is resumed.
         self.key = {
             "format": _FORMAT,
             "fingerprint": fingerprint,
@@ -66,7 +66,7 @@ class Draft:
         with contextlib.ExitStack() as stack:
             self._embeddings = stack.enter_context(_open_both(self.embeddings_path))
             self._thumbnails = stack.enter_context(_open_both(self.thumbnails_path))
-            self._take_over(lines, set(files))
+            self._resume(lines, set(files))
             header = {"word": self.word, **self.key}
             write_bytes(folder / DRAFT, b"".join(map(_line, [header, *self._lines])))
             self._log = stack.enter_context(open(folder / DRAFT, "ab"))
@@ -79,7 +79,7 @@ class Draft:
         self._files.close()
 
     def append(self, photos: Sequence[Photo], embeddings: torch.Tensor) -> None:
-        """Store a batch: its data first, then the lines that declare it complete.
+        """Store a batch: its data first, then the journal's lines.
 
         embeddings: (len(photos), dim) float16.
         """
@@ -105,16 +105,16 @@ class Draft:
         self._log.flush()
 
     def finish(self, garment_of: Mapping[str, Garment]) -> dict[str, Any]:
-        """Complete the part's files and close them; until a commit the draft can still be taken up.
+        """Complete the part's files and close them; until a commit the draft can still be resumed.
 
         Args:
             garment_of: the garment of each photo, by its file.
 
         Returns:
-            The part as the manifest names it.
+            The part's entry for the manifest.
         """
         rows = sorted(self.rows.values())
-        count = rows[-1] + 1  # what comes after the last one that is wanted is cut off
+        count = rows[-1] + 1  # rows after the last wanted one are cut off
         self._embeddings.truncate(HEADER_BYTES + count * 2 * self.dim)
         self._embeddings.seek(0)
         self._embeddings.write(tensor_header(count, self.dim))
@@ -137,12 +137,12 @@ class Draft:
 
     def _record(self, row: int, garment_of: Mapping[str, Garment]) -> Record:
         line = self._lines[row]
-        place = Place(0, *line["thumbnail"], line["crc32"][1])
+        place = ThumbnailPlace(0, *line["thumbnail"], line["crc32"][1])
         garment = garment_of[line["file"]]
         return Record(garment, line["bytes"], line["mtime_ns"], line["content"], place)
 
     def _read(self) -> tuple[str, list[dict[str, Any]]]:
-        """The word and lines of a draft that can be taken up, else a new word."""
+        """Return the word and lines of a draft that can be resumed, else a new word."""
         lines = list(_read_lines(self.folder / DRAFT))
         header = lines[0] if lines else {}
         word = header.get("word", "")
@@ -153,8 +153,8 @@ class Draft:
             return new_word(), []
         return word, lines[1:]
 
-    def _take_over(self, lines: list[dict[str, Any]], files: set[str]) -> None:
-        """Keep the leading rows whose data are whole; those of unchanged photos are wanted."""
+    def _resume(self, lines: list[dict[str, Any]], files: set[str]) -> None:
+        """Keep the leading rows whose data are whole; `rows` gets those of unchanged photos."""
         self._embeddings.seek(HEADER_BYTES)
         end = 0
         for row, line in enumerate(lines):
@@ -180,12 +180,12 @@ class Draft:
 
 
 def new_word() -> str:
-    """Draw the random word that the names of a part's new files end with: 8 hexadecimal digits."""
+    """Draw the random word, 8 hexadecimal digits, in the names of a part's files."""
     return secrets.token_hex(4)
 
 
 def tensor_header(count: int, dim: int) -> bytes:
-    """The first HEADER_BYTES of a safetensors file of (count, dim) float16 embeddings."""
+    """Return the first HEADER_BYTES of a safetensors file of (count, dim) float16 embeddings."""
     tensor = {"dtype": "F16", "shape": [count, dim], "data_offsets": [0, 2 * count * dim]}
     header = json.dumps({TENSOR: tensor}).encode().ljust(HEADER_BYTES - 8)
     return len(header).to_bytes(8, "little") + header
@@ -198,7 +198,7 @@ def sync(path: Path) -> None:
 
 
 def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines up to the first that was not written whole."""
+    """Yield the lines up to the first that was not written whole."""
     if not path.exists():
         return
     with open(path, "rb") as file:

@@ -1,4 +1,4 @@
-"""One writer at a time: the system frees the lock of a process that is killed."""
+"""A lock that lets one process at a time write an index; a killed process loses it."""
 
 from __future__ import annotations
 

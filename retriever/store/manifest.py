@@ -38,7 +38,7 @@ REMEDY = "Build the index again: `fashion-rag index build --overwrite`."
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of the index in `folder`, checked for schema, shape and its own checksum.
+    """Read the manifest of an index, and check its schema, shape and checksum.
 
     One of schema 2, as version 0.1.0 wrote it, is given as one of a single part.
 
@@ -81,7 +81,7 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def least_score(manifest: Mapping[str, Any]) -> float | None:
-    """The least score of a match, as it was measured on the catalogue; None where it was not."""
+    """Return the least score of a match that was measured on the catalogue; None without one."""
     match manifest.get("least_score"):
         case {"score": float(score)} if -1 <= score <= 1:
             return score
@@ -89,7 +89,7 @@ def least_score(manifest: Mapping[str, Any]) -> float | None:
 
 
 def data_files(manifest: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The entries (name, bytes, sha256) of all data files."""
+    """List the entries (name, bytes, sha256) of all data files."""
     for part in manifest["parts"]:
         yield from part_files(part)
     if manifest.get("vectors"):
@@ -97,14 +97,14 @@ def data_files(manifest: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def part_files(part: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The entries of a part's files."""
+    """List the entries of a part's files."""
     yield part["embeddings"]
     yield part["records"]
     yield from part["thumbnails"]
 
 
 def file_entry(path: Path) -> dict[str, Any]:
-    """What the manifest says of a file; it is read whole."""
+    """Read a file whole, and return its entry {name, bytes, sha256} for the manifest."""
     sha256 = sha256_of_file(path, read_anew=True)
     return {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256}
 
@@ -137,14 +137,14 @@ def check_files(folder: Path, manifest: Mapping[str, Any], whole: bool = False) 
 
 
 def encode_rows(rows: np.ndarray, count: int) -> str:
-    """Some of `count` rows as text: a bit for each, deflated, in base 64."""
+    """Encode some of `count` rows as text: a bit for each, deflated, in base 64."""
     bits = np.zeros(count, dtype=bool)
     bits[rows] = True
     return base64.b64encode(zlib.compress(np.packbits(bits).tobytes())).decode("ascii")
 
 
 def decode_rows(text: str, count: int) -> np.ndarray:
-    """What `encode_rows` encoded: int64, ascending.
+    """Decode what `encode_rows` encoded: int64, ascending.
 
     Raises:
         ValueError: it is something else.
@@ -165,14 +165,14 @@ def decode_rows(text: str, count: int) -> np.ndarray:
 
 
 def removed_rows(part: Mapping[str, Any]) -> np.ndarray:
-    """The rows of a part, from 0, that are no longer there: int64, ascending."""
+    """Return the rows of a part, from 0, that were removed: int64, ascending."""
     if not part.get("removed"):
         return np.empty(0, np.int64)
     return decode_rows(part["removed"], part["rows"])
 
 
 def _of_schema_2(manifest: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """One part, searched as it was if its kind is still one of KINDS."""
+    """Convert a manifest of schema 2 to one of a single part; a kind that still exists is kept."""
     files, kind = manifest["files"], manifest["kind"]
     count, wanted = manifest["count"], manifest["wanted"]["kind"]
     logger.info("%s is of version 0.1.0: it is read as one part and left as it is.", path)

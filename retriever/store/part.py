@@ -77,17 +77,17 @@ class Part:
         return len(self.embeddings) - len(self.removed)
 
     def has(self, row: int) -> bool:
-        """Whether a row is there and not removed."""
+        """Tell whether the part has a row that is not removed."""
         place = int(np.searchsorted(self.removed, row))
         gone = place < len(self.removed) and self.removed[place] == row
         return 0 <= row < len(self.embeddings) and not gone
 
     def rows(self) -> np.ndarray:
-        """The rows that are not removed, int64, ascending."""
+        """Return the rows that are not removed: int64, ascending."""
         return np.delete(np.arange(len(self.embeddings)), self.removed)
 
     def thumbnail(self, row: int) -> tuple[str, bytes]:
-        """The thumbnail of a row as a JPEG file's bytes, and the name of the file that holds it.
+        """Read the thumbnail of a row, a JPEG file's bytes, and name the file that holds it.
 
         Raises:
             ValueError: it is damaged, as its checksum tells, or outside the file.
@@ -113,7 +113,7 @@ class Part:
         return name, data
 
     def thumbnail_image(self, row: int) -> Image.Image:
-        """The thumbnail of a row, RGB, at most 256 x 256.
+        """Open the thumbnail of a row: RGB, at most 256 x 256 pixels.
 
         Raises:
             ValueError: it is damaged, or larger.
@@ -130,7 +130,7 @@ class Part:
 
 
 def map_embeddings(path: Path) -> torch.Tensor:
-    """The (n, dim) float16 embeddings of a file, memory-mapped.
+    """Map the (n, dim) float16 embeddings of a file into memory.
 
     Raises:
         ValueError: the file is damaged, or of another type or shape.

@@ -32,8 +32,8 @@ _LONGEST_INDEXED = 64  # characters: longer texts are descriptions, which nobody
 _BATCH = 4096
 
 
-class Place(NamedTuple):
-    """Where a thumbnail lies: the number of its file in the part, offset, length, CRC-32."""
+class ThumbnailPlace(NamedTuple):
+    """Where a thumbnail lies in a part: number of the file, offset and length in bytes, CRC-32."""
 
     file: int
     offset: int
@@ -42,8 +42,10 @@ class Place(NamedTuple):
 
 
 class ColumnValues(NamedTuple):
-    """What a column holds: how many values, how many of them are numbers, the most frequent ones
-    (rather those that are no numbers)."""
+    """A summary of a column: how many values it has, how many are numbers, and examples.
+
+    examples: the most frequent values, texts before numbers, at most 3.
+    """
 
     texts: int
     numbers: int
@@ -52,7 +54,7 @@ class ColumnValues(NamedTuple):
 
 @dataclass(frozen=True)
 class Record:
-    """A garment, and what tells whether its photo has changed since it was encoded.
+    """A garment, with what tells whether its photo has changed since it was encoded.
 
     bytes, mtime_ns: of the photo's file. content: its sha256.
     """
@@ -61,16 +63,22 @@ class Record:
     bytes: int
     mtime_ns: int
     content: str
-    thumbnail: Place
+    thumbnail: ThumbnailPlace
 
 
-_PLAIN = ("metadata", "bytes", "mtime_ns", "content", *(f"thumbnail_{f}" for f in Place._fields))
+_PLAIN = (
+    "metadata",
+    "bytes",
+    "mtime_ns",
+    "content",
+    *(f"thumbnail_{f}" for f in ThumbnailPlace._fields),
+)
 _RECORD = ", ".join([*(sql_column(name, False) for name in FIELDS), *_PLAIN])
 _LINE = ", ".join([*(sql_column(name, False) for name in FIELDS), *_PLAIN[:4]])
 
 
 class Line(NamedTuple):
-    """What an update compares: the columns of a row as they are stored."""
+    """A row as it is stored, without the thumbnail: what an update compares."""
 
     row: int
     id: str | bytes
@@ -119,21 +127,24 @@ class Records:
 
     @classmethod
     def in_memory(cls, garments: Iterable[Garment]) -> Records:
-        """The records of garments without photos, for an index that is not on disk."""
+        """Make the records of garments without photos, for an index that is not on disk."""
         garments = list(garments)
         connection = sqlite3.connect(":memory:", check_same_thread=False)
         connection.isolation_level = None
         writer = RecordWriter(connection, {name for g in garments for name in g.metadata})
-        writer.put(enumerate(Record(garment, 0, 0, "", Place(0, 0, 0, 0)) for garment in garments))
+        writer.put(
+            enumerate(Record(garment, 0, 0, "", ThumbnailPlace(0, 0, 0, 0)) for garment in garments)
+        )
         writer.finish()
         return cls(None, connection, has_words=True)
 
     def close(self) -> None:
+        """Close the file."""
         with self._lock:
             self._connection.close()
 
     def record(self, row: int) -> Record:
-        """The record of a row.
+        """Read the record of a row.
 
         Raises:
             IndexError: there is no such row.
@@ -145,22 +156,22 @@ class Records:
         return self._record(row, found)
 
     def __iter__(self) -> Iterator[tuple[int, Record]]:
-        """All rows and their records, in order."""
+        """Yield all rows with their records, in order."""
         for row, *values in self._in_order(_RECORD):
             yield row, self._record(row, values)
 
     def lines(self) -> Iterator[Line]:
-        """All rows in order, as they are stored: several times faster than records."""
+        """Yield all rows in order as they are stored, several times faster than records."""
         return map(Line._make, self._in_order(_LINE))
 
     def row_of(self, garment_id: str) -> int | None:
-        """The row of a garment, None if there is no garment of that id."""
+        """Find the row of a garment; None if there is no garment of that id."""
         name = sql_column("id", False)
         found = self._one(f"SELECT row FROM garments WHERE {name} IS ?", [sql_value(garment_id)])
         return found and found[0]
 
     def rows_where(self, condition: Filter) -> np.ndarray:
-        """The rows that a filter is true of, int64, ascending; columns not here are empty."""
+        """Find the rows that a filter is true of: int64, ascending; a missing column is empty."""
         sql, parameters = condition.to_sql()
         missing = condition.columns() - set(self.columns())
         empty = [f"NULL AS {sql_column(c, number)}" for c in missing for number in (False, True)]
@@ -168,7 +179,7 @@ class Records:
         return self._rows("row", f"{table} WHERE {sql}", parameters)
 
     def rows_with(self, term: str) -> np.ndarray:
-        """The rows whose texts hold a term (see text_table.terms_of), int64, ascending.
+        """Find the rows whose texts hold a term (see text_table.terms_of): int64, ascending.
 
         Raises:
             ValueError: the file is damaged.
@@ -180,12 +191,12 @@ class Records:
         return rows
 
     def columns(self) -> list[str]:
-        """The columns that the rows have."""
+        """Return the names of the columns that the rows have."""
         names = [text_of(name) for (name,) in self._all("SELECT name FROM columns ORDER BY place")]
         return [*FIELDS, *names]
 
     def categories(self, removed: np.ndarray) -> dict[str, int]:
-        """The number of garments of each category that occurs, without those of removed rows."""
+        """Count the garments of each category that occurs, without removed rows."""
         name = sql_column("category", False)
         query = f"SELECT {name}, count(*) FROM garments"
         counts = dict(self._all(f"{query} GROUP BY {name}"))
@@ -196,7 +207,7 @@ class Records:
         return {text_of(category or ""): count for category, count in counts.items() if count}
 
     def values_at(self, rows: np.ndarray, column: str) -> dict[int, str]:
-        """What a column holds, by row; rows where it is empty are missing."""
+        """Return the values of a column by row; rows without a value are missing."""
         if column not in self.columns():
             return {}
         name = sql_column(column, False)
@@ -208,8 +219,10 @@ class Records:
         return {row: text_of(value) for row, value in found}
 
     def value_counts(self, column: str, most: int, removed: np.ndarray) -> dict[str, int] | None:
-        """The number of garments with each value of a column, without those of removed rows; None
-        if there are more than `most` values. Garments without a value are not counted."""
+        """Count the garments with each value of a column, without removed rows.
+
+        None: there are more than `most` values. Garments without a value are not counted.
+        """
         if column not in self.columns():
             return {}
         name = sql_column(column, False)
@@ -222,7 +235,7 @@ class Records:
         return None if len(counts) > most else {text_of(value): count for value, count in counts}
 
     def values_of(self, column: str, removed: np.ndarray) -> ColumnValues:
-        """What a column holds, without removed rows."""
+        """Summarise the values of a column, without removed rows."""
         if column not in self.columns():
             return ColumnValues(0, 0, ())
         text, number = sql_column(column, False), sql_column(column, True)
@@ -239,7 +252,7 @@ class Records:
         return ColumnValues(texts, numbers, tuple(text_of(value)[:60] for (value,) in most))
 
     def check(self) -> None:
-        """Read everything.
+        """Check the whole file by reading every record.
 
         Raises:
             ValueError: the file is damaged.
@@ -261,7 +274,7 @@ class Records:
         try:
             *texts, metadata, size, mtime, content = values[:8]
             garment = Garment(*(text_of(text or "") for text in texts), json.loads(metadata))
-            record = Record(garment, size, mtime, content, Place(*values[8:]))
+            record = Record(garment, size, mtime, content, ThumbnailPlace(*values[8:]))
             if not _is_record(record):
                 raise ValueError("of other types")
             return record
@@ -288,7 +301,10 @@ class Records:
 
 
 class RecordWriter:
-    """Fills a new SQLite file; `columns` are all names of metadata that its rows have."""
+    """A context manager that fills a new SQLite file of records.
+
+    columns: the names of all metadata that its rows have.
+    """
 
     def __init__(self, connection: sqlite3.Connection, columns: Iterable[str]):
         self._connection = connection
@@ -311,12 +327,13 @@ class RecordWriter:
 
     @classmethod
     def create(cls, path: Path, columns: Iterable[str]) -> RecordWriter:
+        """Create the file at `path`, in place of one that is there."""
         path.unlink(missing_ok=True)
         uri = sqlite_uri(path.absolute())
         return cls(sqlite3.connect(uri, uri=True, isolation_level=None), columns)
 
     def put(self, records: Iterable[tuple[int, Record]]) -> None:
-        """Write records under their row numbers, in place of what a row held before."""
+        """Write (row, record) pairs, in place of what the rows held before."""
         names = ["row", *_PLAIN, *self._names]
         sql = f"REPLACE INTO garments ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
         self._connection.execute("BEGIN")
@@ -348,7 +365,7 @@ class RecordWriter:
         self._connection.close()
 
     def _texts(self) -> Iterator[tuple[int, list[str]]]:
-        """The rows, each with what its columns of texts hold that is no number."""
+        """Yield the rows with the texts of their columns, numbers left out."""
         columns = [name for name in self._columns if text_table.is_text_column(name)]
         wanted = ", ".join(
             f"CASE WHEN {sql_column(name, True)} IS NULL THEN {sql_column(name, False)} END"
@@ -369,7 +386,7 @@ class RecordWriter:
 
 
 def sqlite_uri(path: PurePath, options: str = "") -> str:
-    """The URI of an absolute path as SQLite takes it: of a share (UNC) too, and of any name.
+    """Return the URI of an absolute path for SQLite: of a share (UNC) too, and of any name.
 
     `Path.as_uri` names the share's server as the URI's authority, which SQLite refuses.
     """
@@ -378,17 +395,19 @@ def sqlite_uri(path: PurePath, options: str = "") -> str:
 
 
 def _without(removed: np.ndarray) -> tuple[str, list[str]]:
-    """A condition that leaves out removed rows, and its parameters."""
+    """Return an SQL condition that leaves out removed rows, with its parameters."""
     if not len(removed):
         return "", []
     return " AND row NOT IN (SELECT value FROM json_each(?))", [json.dumps(removed.tolist())]
 
 
 def of_category(category: str) -> Filter:
+    """Return the filter for the garments of a category."""
     return Comparison("category", "=", category)
 
 
 def text_of(value: str | bytes) -> str:
+    """Return a stored text, which is bytes where it is no UTF-8 (see `filters.sql_value`)."""
     return value.decode("utf-8", "surrogatepass") if isinstance(value, bytes) else value
 
 

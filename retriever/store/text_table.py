@@ -39,7 +39,7 @@ _RUN = re.compile(f"[{_CLOSE}]+")
 
 @cache
 def fts5_is_there() -> bool:
-    """Whether this Python's SQLite has FTS5; nearly all have."""
+    """Tell whether this Python's SQLite has FTS5; nearly all have."""
     connection = sqlite3.connect(":memory:")
     try:
         connection.execute(_TABLE)
@@ -51,12 +51,12 @@ def fts5_is_there() -> bool:
 
 
 def is_text_column(column: str) -> bool:
-    """Whether the words of a column are searched, where they are no numbers and no links."""
+    """Tell whether the words of a column are searched, unless they are numbers or links."""
     return column not in _OTHERS
 
 
 def fill(connection: sqlite3.Connection, rows: Iterable[tuple[int, Sequence[str]]]) -> None:
-    """Make the table, of rows with the texts of their columns."""
+    """Create the table from (row, texts of its columns) pairs."""
     connection.execute(_TABLE)
     sql = f"INSERT INTO {TABLE} (rowid, text) VALUES (?, ?)"
     connection.executemany(sql, _searchable(rows))
@@ -64,9 +64,9 @@ def fill(connection: sqlite3.Connection, rows: Iterable[tuple[int, Sequence[str]
 
 
 def terms_of(text: str) -> tuple[str, ...]:
-    """The terms of a user's text, each as FTS5 takes it: in quotes, as nothing but words.
+    """Split a user's text into terms for FTS5, each in quotes, so that it is nothing but words.
 
-    Only letters, marks and digits are left, so no operator, quote or star of FTS5's is.
+    Only letters, marks and digits are left, so that no operator of FTS5 can stand in it.
     """
     words = []
     for word in _letters(text).split():
@@ -104,7 +104,7 @@ def _searchable(rows: Iterable[tuple[int, Sequence[str]]]) -> Iterator[tuple[int
 
 
 def _letters(text: str) -> str:
-    """A text without what is no letter, full-width and composed letters as others."""
+    """Remove what is no letter from a text, and unify full-width and composed letters."""
     return unicodedata.normalize("NFKC", text).translate(_LETTERS)
 
 

@@ -54,7 +54,7 @@ class BuildReport:
     searched: str = ""
 
     def summary(self) -> str:
-        """The report in words: see `report_text`."""
+        """Write the report in words; see `report_text`."""
         text = (
             f"{self.count} garments indexed in {self.seconds:.1f} s "
             f"({self.garments_per_second:.1f} a second), {len(self.rejects)} refused."
@@ -67,8 +67,11 @@ class BuildReport:
 def report_text(
     what: str, searched: str, rejects: Sequence[Reject], notes: Sequence[str] = ()
 ) -> str:
-    """A report in words: what was done, how the index is searched; then the details, the refused
-    files one a line."""
+    """Write a report in words.
+
+    First what was done and how the index is searched, then the notes and the refused files, one a
+    line.
+    """
     listed = [f"  {reject.file}: {reject.reason}" for reject in rejects]
     return "\n".join([what, searched, *listed, *notes])
 
@@ -170,7 +173,7 @@ def encode_missing(
     progress: Progress | None,
     processes: int = 0,
 ) -> list[Reject]:
-    """Encode those of `files` that the draft lacks into it; returns those that can't be read."""
+    """Encode into the draft those of `files` that it lacks; return those that can't be read."""
     progress = progress or silent
     left_out: list[Reject] = []
     missing = [file for file in files if file not in draft.rows]
@@ -195,7 +198,7 @@ def encode_missing(
 
 
 def shard_of(catalogue: Catalogue, number: int, of: int) -> Catalogue:
-    """The catalogue with the `number`-th of `of` parts of its garments alone.
+    """Return the catalogue with only the `number`-th, from 1, of `of` parts of its garments.
 
     Raises:
         ValueError: that part has none.

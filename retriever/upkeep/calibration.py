@@ -58,9 +58,10 @@ def calibrate(
 
 
 def is_outdated(measured: Mapping[str, Any] | None, parts: Sequence[Part]) -> bool:
-    """Whether the least score of an index that is now of `parts` is to be measured again.
+    """Tell whether the least score of an index, now of `parts`, is to be measured again.
 
-    None was, the garments have doubled or halved since, or there are captions now.
+    So it is if none was measured, if the number of garments has doubled or halved since, or if
+    captions are new.
     """
     match measured:
         case {"by": by, "garments": int(count)} if count > 0:
@@ -71,7 +72,7 @@ def is_outdated(measured: Mapping[str, Any] | None, parts: Sequence[Part]) -> bo
 
 
 def _captions(parts: Sequence[Part]) -> Sequence[str]:
-    """Different captions of garments that lie evenly over the parts, at most SAMPLE."""
+    """Return different captions of garments that lie evenly over the parts, at most SAMPLE."""
     count = sum(map(len, parts))
     captions: dict[str, None] = {}
     for part in parts:

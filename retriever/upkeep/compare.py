@@ -1,4 +1,4 @@
-"""What differs between an index and its catalogue: what an update has to do."""
+"""Comparing an index with its catalogue: the plan of what an update has to do."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ COUNTED = ("added", "changed", "renamed", "described", "removed")
 
 @dataclass
 class Plan:
-    """What an update is to do.
+    """The rows that an update removes, and the photos that it copies and encodes.
 
     Attributes:
         gone: rows to be removed; the garments of some come again, in new rows.
-        copied: by its file, each garment that gets a new record, while vector and thumbnail are
-            taken from a row: that row, and the photo's state.
+        copied: for each garment, by its file, that gets a new record but keeps vector and
+            thumbnail: the row to copy these from, and the photo's state.
         encoded: files of the photos to be encoded; `changed`: those of them that the index has
             with other content.
         garment_of: the garments of `copied` and `encoded` by their files, with their final ids.
@@ -78,7 +78,7 @@ def compare(
     gone = {file: line for file, line in old.items() if file not in files}
     taken = {""}
     for file in [file for file in gone if _is_below(file, catalogue.unread)]:
-        taken.add(text_of(gone.pop(file).id))  # not gone, as far as anyone can see
+        taken.add(text_of(gone.pop(file).id))  # its folder can't be listed: it may still be there
     gone_by_content = {line.content: line for line in gone.values()}
     stays_out = {entry["content"]: entry for entry in left_out}
     kept: list[tuple[Garment, State, Line]] = []
@@ -150,8 +150,8 @@ def _name(
 
 
 def _is_described_anew(garment: Garment, name: str, line: Line) -> bool:
-    told = (name, garment.category, garment.caption)
-    if told != tuple(text_of(text or "") for text in (line.id, line.category, line.caption)):
+    now = (name, garment.category, garment.caption)
+    if now != tuple(text_of(text or "") for text in (line.id, line.category, line.caption)):
         return True
     if not garment.metadata:
         return line.metadata != "{}"
@@ -163,7 +163,7 @@ def _is_described_anew(garment: Garment, name: str, line: Line) -> bool:
 
 
 def _state(root: str, file: str, line: Line | None, check_content: bool) -> State | None:
-    """What a photo is now; None where it can't be read at the moment."""
+    """Return size, time (ns) and SHA-256 of a photo now; None where it can't be read at present."""
     try:
         stat = os.stat(f"{root}/{file}")
         now = (stat.st_size, stat.st_mtime_ns)

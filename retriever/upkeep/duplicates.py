@@ -19,7 +19,7 @@ _QUERIES = 256
 def find_duplicates(
     index: GarmentIndex, threshold: float = THRESHOLD, progress: Progress | None = None
 ) -> list[list[int]]:
-    """Groups of rows; the first row of each is at least `threshold` similar to all others of it.
+    """Group rows; the first row of a group has `threshold` or more similarity to all others of it.
 
     A garment is in one group at most: that of the first row it resembles which is in none itself.
 
@@ -45,7 +45,7 @@ def find_duplicates(
 
 
 def _above(index: GarmentIndex, block: torch.Tensor, threshold: float) -> list[list[int]]:
-    """The rows of at least `threshold` for every query, ascending."""
+    """Return for every query the rows of at least `threshold` similarity, ascending."""
     k = min(_NEIGHBOURS, len(index))
     while True:
         scores, rows = nearest(index, block, k)

@@ -1,4 +1,4 @@
-"""Making a catalogue of a product feed: a table, and the photos that it names."""
+"""Importing a product feed into a catalogue: its table, and the photos that it names."""
 
 from __future__ import annotations
 
@@ -26,7 +26,11 @@ _PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif", ".tif", ".tiff",
 
 @dataclass
 class ImportReport:
-    """What an import did, or in a dry run would do. missing: (photo, reason)."""
+    """What an import did; with `dry`, what it would do.
+
+    written: photos in the catalogue's table. missing: (photo, reason). categories: photos by
+    category.
+    """
 
     feed: Feed
     written: int = 0
@@ -35,7 +39,7 @@ class ImportReport:
     dry: bool = False
 
     def lines(self) -> list[str]:
-        """The report, a line each."""
+        """Write the report, one string a line."""
         kept = [name for name, meaning in self.feed.mapping.items() if not meaning]
         lines = [
             f"  {name}  is  {meaning}" for name, meaning in self.feed.mapping.items() if meaning
@@ -74,7 +78,7 @@ def import_feed(
         dry: change nothing.
         words: categories with the words that mean them, see `feeds.read_feed`.
         progress: called with (done, total) photos; it may raise to cancel.
-        allowed: which IP addresses may be asked, see `download_photo`.
+        allowed: see `download_photo`.
 
     Raises:
         OSError: from the file system. ValueError: the feed can't be read, or no photo is found.
@@ -118,9 +122,9 @@ def _bring(
     dry: bool,
     allowed: Allowed,
 ) -> str | None:
-    """The photo's path in the catalogue; None where it is not to be had."""
+    """Bring a photo into the catalogue, and return its path there; None where that fails."""
     name, identity = photo_name(product.photo), product.columns.get("id", "")
-    if not unique:  # "image.jpg" of every article: only the id tells whose
+    if not unique:  # such as "image.jpg" of every article: only the id tells them apart
         name = f"{identity}_{name}"
     target = catalogue / FETCHED / _safe_name(name, identity)
     names = [name, target.name, *(identity + suffix for suffix in _PICTURES)]
@@ -152,7 +156,7 @@ def _link_or_copy(source: Path, target: Path) -> None:
 
 
 def _safe_name(name: str, identity: str) -> str:
-    """A file name that is one on every system; the id stands in for a name without letters."""
+    """Return a file name that every system allows; the id stands in for a name without letters."""
     stem, dot, suffix = name.rpartition(".")
     suffix = suffix.lower() if dot and f".{suffix.lower()}" in _PICTURES else "jpg"
     stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in (stem or name)).strip("_")

@@ -1,4 +1,4 @@
-"""Merging indexes of parts of one catalogue, built apart, into one."""
+"""Merging indexes of one catalogue's parts, built separately, into one index."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..encoders.recipe import called
+from ..encoders.recipe import display_name
 from ..photos.catalogue import Reject
 from ..store.commit import commit, garments_in
 from ..store.index import GarmentIndex
@@ -34,6 +34,7 @@ class MergeReport:
     repeated: int
 
     def summary(self) -> str:
+        """Write the report in words."""
         text = f"{self.count} garments merged."
         if self.repeated:
             text += f" {self.repeated} were in several parts; the first one holds."
@@ -121,7 +122,7 @@ def _in_order(indexes: list[GarmentIndex]) -> list[GarmentIndex]:
             if one[of] != other[of]:
                 raise ValueError(
                     f"{first.folder} and {index.folder} can't be merged: the {what} of the former "
-                    f"is {called(one)} ({one[of][:12]}), of the latter {called(other)} "
+                    f"is {display_name(one)} ({one[of][:12]}), of the latter {display_name(other)} "
                     f"({other[of][:12]})."
                 )
     shards = [index.manifest.get("shard") for index in indexes]
@@ -139,7 +140,7 @@ def _in_order(indexes: list[GarmentIndex]) -> list[GarmentIndex]:
 
 
 def _without_seen(part: Part, seen: set[tuple[str, str | bytes]]) -> dict[str, Any]:
-    """A part as the manifest names it, without the garments whose id or file was seen before."""
+    """Return a part's entry for the manifest, without garments whose id or file was seen before."""
     repeated = [
         line.row
         for line in part.records.lines()
@@ -153,7 +154,7 @@ def _without_seen(part: Part, seen: set[tuple[str, str | bytes]]) -> dict[str, A
 
 
 def _bring(source: Path, part: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """A part of another index, its files under new names in `folder`."""
+    """Link or copy a part's files into `folder` under new names; return its new entry."""
 
     def bring(entry: dict[str, Any]) -> dict[str, Any]:
         stem, suffix = entry["name"].split("-")[0], Path(entry["name"]).suffix

@@ -1,12 +1,12 @@
-"""An index of a catalogue, whatever is there already: built, or brought up to date."""
+"""Making an index current: it is built where there is none, else brought up to date."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from ..encoders.fingerprint import accepts
+from ..encoders.fingerprint import has_fingerprint
 from ..encoders.open_clip import Encoder
-from ..encoders.recipe import called
+from ..encoders.recipe import display_name
 from ..photos.catalogue import read_catalogue
 from ..store.index import GarmentIndex
 from ..store.manifest import MANIFEST
@@ -62,15 +62,15 @@ def refresh_index(
 
 
 def _check(index: GarmentIndex, root: Path, encoder: Encoder, shard: tuple[int, int]) -> None:
-    """Refuse to make an index into one that its user may not have meant to replace."""
+    """Refuse to replace an index that is of another encoder, catalogue or shard."""
     built = index.manifest["encoder"]
     remedy = "choose another name for the new index, or turn on overwrite (`--overwrite`) to "
-    if not accepts(encoder, built["fingerprint"]):
+    if not has_fingerprint(encoder, built["fingerprint"]):
         raise ValueError(
-            f"The index {index.folder} was built with the encoder {called(built)} "
-            f"({built['fingerprint'][:12]}), not with {called(encoder)} "
-            f"({encoder.fingerprint[:12]}): choose {called(built)} to bring it up to date, "
-            f"{remedy}encode all photos again with {called(encoder)}."
+            f"The index {index.folder} was built with the encoder {display_name(built)} "
+            f"({built['fingerprint'][:12]}), not with {display_name(encoder)} "
+            f"({encoder.fingerprint[:12]}): choose {display_name(built)} to bring it up to date, "
+            f"{remedy}encode all photos again with {display_name(encoder)}."
         )
     of_shard = tuple(index.manifest.get("shard", (1, 1)))
     if of_shard != tuple(shard):

@@ -1,4 +1,4 @@
-"""Tuning an index on its own garments: the least effort that finds what exact search finds."""
+"""Tuning an approximate index: the least effort that reaches a wanted recall."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ _LONGEST = 1.0  # seconds of searching per setting: enough queries for a median
 
 @dataclass(frozen=True)
 class Setting:
-    """One measured setting: its recall of the k best, 0 to 1, and the median time of a query."""
+    """A setting that was measured.
+
+    recall: of the exact k best, 0 to 1. milliseconds: the median time of a query.
+    """
 
     kind: Kind
     recall: float
@@ -36,7 +39,10 @@ class Setting:
 
 @dataclass(frozen=True)
 class TuneReport:
-    """What tuning measured, in that order, and which of these settings the index has now."""
+    """The settings that were measured, in that order, and the one that the index has now.
+
+    wanted: the recall that was asked for, 0 to 1.
+    """
 
     settings: tuple[Setting, ...]
     chosen: Setting
@@ -44,6 +50,7 @@ class TuneReport:
     k: int
 
     def summary(self) -> str:
+        """Write the settings as a table, one a line, with a mark at the chosen one."""
         lines = [f"{'effort':>7} {'candidates':>10} {'recall@' + str(self.k):>10} {'ms':>8}"]
         for setting in self.settings:
             mark = "  <-" if setting is self.chosen else ""
@@ -71,11 +78,11 @@ def tune_index(
         recall: of the exact `k` best, the share that is to be found on average, 0 to 1.
         kind: make the index one of this kind first (see KINDS); None keeps the kind it has.
         queries: (q, dim) float32 unit vectors such as users ask; None makes some, see
-            `made_up_queries`.
+            `synthetic_queries`.
         progress: called with (done, total) while a new kind is filled; it may raise to cancel.
 
     Returns:
-        None for an exact index: there is nothing to tune.
+        The report; None for an exact index, which has nothing to tune.
 
     Raises:
         ValueError: the recall is not within 0 to 1, or the index can't be of that kind.
@@ -101,7 +108,7 @@ def tune_index(
                     f"{folder} is an index of the kind {index.kind.name!r}: install faiss-cpu."
                 )
             settings, chosen = _measure(
-                index, made_up_queries(index) if queries is None else queries, recall, k
+                index, synthetic_queries(index) if queries is None else queries, recall, k
             )
             manifest["kind"] = chosen.kind.record()
             _write(index, manifest)
@@ -110,12 +117,12 @@ def tune_index(
     return TuneReport(tuple(settings), chosen, recall, k)
 
 
-def made_up_queries(index: GarmentIndex, count: int = _QUERIES) -> torch.Tensor:
-    """Make unit vectors that are as near to the garments as texts are: (count, dim) float32.
+def synthetic_queries(index: GarmentIndex, count: int = _QUERIES) -> torch.Tensor:
+    """Make unit vectors that lie as far from the garments as those of texts: (count, dim) float32.
 
-    A text points into the garments' own directions, but is no garment: its cosine similarity even
-    to what it describes is small. Each query is a mixture of how two garments differ from the mean,
-    without the mean, which all garments share and no text has.
+    The cosine similarity of a text even to the garment that it describes is small. Each query adds
+    up how two garments differ from the mean of all; the mean itself, which garments share and texts
+    don't, is left out.
     """
     vectors, generator = index.vectors, np.random.default_rng(0)
     rows = index.rows[generator.choice(len(index), (2, min(count, len(index))))]
@@ -127,7 +134,7 @@ def made_up_queries(index: GarmentIndex, count: int = _QUERIES) -> torch.Tensor:
 
 
 def recall_of(found: torch.Tensor, wanted: torch.Tensor) -> float:
-    """The share of the wanted rows (q, k) among those found (q, k)."""
+    """Return the share, 0 to 1, of the wanted rows (q, k) among those found (q, k)."""
     pairs = zip(found.tolist(), wanted.tolist(), strict=True)
     return float(np.mean([len(set(f) & set(w)) / len(w) for f, w in pairs]))
 
@@ -167,7 +174,7 @@ def _milliseconds(index: GarmentIndex, queries: torch.Tensor, k: int) -> float:
 
 
 def _of_kind(index: GarmentIndex, kind: str, progress: Progress | None) -> dict[str, Any]:
-    """What the manifest says of an index that is made one of `kind`."""
+    """Make the index one of `kind`, and return the changed entries of the manifest."""
     name = choose_kind(len(index)) if kind == "auto" else kind
     vectors = None
     if name == "exact":

@@ -32,18 +32,18 @@ from .compare import Plan, State, compare
 MOST_PARTS = 16
 """An index of more parts has its small ones joined by the next update."""
 
-_FEW = 0.25  # of a part: if no more get another record, these are copied to another part
+_FEW = 0.25  # share of a part: if fewer garments get a new record, they move to the new part
 _COPIED = 256  # garments at a time
 
 
 @dataclass(frozen=True)
 class UpdateReport:
-    """What an update did; all are numbers of garments, but the rejects, seconds and notes.
+    """What an update did, in numbers of garments.
 
-    count: in the index now. added, changed: encoded. renamed: of the same content under another
-    name. described: whose record alone is another. removed: whose photo is gone. left_out: that
-    were taken out of the index by `remove_garments` before, and stay out. notes: see Catalogue.
-    searched: see `explain_kind`.
+    count: in the index now. added, changed: encoded. renamed: whose photo has another name and the
+    same content. described: of which only the record changed. removed: whose photo is gone.
+    left_out: taken out by `remove_garments` before, and staying out. rejects: photos that can't be
+    read. seconds: how long the update took. notes: see Catalogue. searched: see `explain_kind`.
     """
 
     count: int
@@ -59,7 +59,7 @@ class UpdateReport:
     searched: str = ""
 
     def summary(self) -> str:
-        """The report in words: see `report_text`."""
+        """Write the report in words; see `report_text`."""
         counts = f"{self.added} added, {self.changed} changed, {self.renamed} renamed, "
         counts += f"{self.described} described anew, {self.removed} removed"
         if not any((self.added, self.changed, self.renamed, self.described, self.removed)):
@@ -85,7 +85,7 @@ def update_index(
     processes: int = 0,
     kind: str | None = None,
 ) -> UpdateReport:
-    """Make the index `folder` that of its catalogue as it is now.
+    """Bring the index `folder` up to date with its catalogue.
 
     Readers go on with what they opened; a crash leaves the index as it was, and the next update
     goes on with what was encoded. Only what is new is written, as a further part; where there are
@@ -259,10 +259,11 @@ def _write(
 
 
 def _described(index: GarmentIndex, number: int, plan: Plan, gone: np.ndarray) -> Mapping[str, Any]:
-    """A part as the manifest names it, with new records where most of its garments get one, or
-    where an earlier version wrote it without their words.
+    """Return a part's entry for the manifest, its records written anew if that pays.
 
-    These then needn't be copied to another part: they are taken out of the plan and of `gone`.
+    It pays where most garments of the part get a new record, or where an earlier version wrote it
+    without their words. They need not be copied to another part then: they are taken out of the
+    plan and of `gone`.
     """
     start, part = index.started_parts()[number]
     end = start + len(part.embeddings)
@@ -289,7 +290,7 @@ def _described(index: GarmentIndex, number: int, plan: Plan, gone: np.ndarray) -
 def _least_score(
     index: GarmentIndex, entries: Sequence[Mapping[str, Any]], encoder: Encoder | None
 ) -> Mapping[str, Any] | None:
-    """What the manifest says of the least score of a match, measured again where it is due."""
+    """Return the manifest's `least_score`, measured again where it is due."""
     known = index.manifest.get("least_score")
     if encoder is None:
         return known
@@ -305,14 +306,14 @@ def _lacks_words(part: Part) -> bool:
 
 
 def _without(entry: Mapping[str, Any], part: Part, gone: np.ndarray) -> Mapping[str, Any]:
-    """A part as the manifest names it, with the rows removed that `gone` is true of."""
+    """Return a part's entry for the manifest with the rows removed that `gone` is true of."""
     removed = np.union1d(part.removed, np.flatnonzero(gone[: len(part.embeddings)]))
     rows = len(part.embeddings)
     return {**entry, "removed": encode_rows(removed, rows)} if len(removed) else entry
 
 
 def _joined(parts: Sequence[Mapping[str, Any]], added: int) -> set[int]:
-    """The numbers of the parts whose garments are to be written anew, into the new part.
+    """Choose the parts, by number, whose garments are written anew into the new part.
 
     Those that are mostly removed; and where there are too many, the last ones that aren't much
     larger than all that follow them: so that a garment is written anew seldom, however many updates

@@ -1,4 +1,4 @@
-"""Kinds of index: how the garments that are worth scoring exactly are found.
+"""Kinds of index: how the candidates are found that are then scored exactly.
 
     exact   every garment is scored, straight from the embeddings (exact.py)
     ivf     an inverted file: garments in cells, of which those nearest to the query are looked at;
@@ -37,26 +37,27 @@ MOST_ADDED = 5_000
 """Up to this many rows are scored exactly beside an inverted file, before they are added to it."""
 
 _SEED = 1
-_VARIANCE = 0.92  # of the embeddings that the principal components keep
+_VARIANCE = 0.92  # share of the embeddings' variance that the principal components keep
 _MOST_DIMENSIONS = 256
 _DISTANCE = 2.0  # of a query from the garments' mean, in units of theirs
 _FEWEST = 256  # as many as a byte has values
-# The nearest of the garments that a filter wants lie further off: the effort grows by this power of
-# how many garments there are for each wanted one.
+# A filter's nearest garments lie further off: the effort grows by this power of
+# (all garments / garments that the filter wants).
 _FILTERED = 0.5
 _CLUSTERING = {"niter": 8, "seed": _SEED, "max_points_per_centroid": 64}
-_CLUSTERING["min_points_per_centroid"] = 1  # fewer are no fault of the user's
+_CLUSTERING["min_points_per_centroid"] = 1  # else faiss warns of fewer
 _BLOCK = 1 << 15  # garments at a time while building
-_STALE = 0.75, 4.0  # garments for each that was trained on: outside, it is trained anew
+_STALE = 0.75, 4.0  # garments now / garments trained on: outside of this, it is trained anew
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind and its parameters, as the manifest records them; 0 where the kind has none.
+    """The kind of an index with its parameters, as the manifest records them; 0 means not used.
 
-    name: `exact` or `ivf`. dimensions: how many principal components are kept. cells: how many the
-    inverted file has. trained_on: how many garments there were when it was trained. effort: how
-    many cells a query looks at, which `tune` sets. candidates: how many garments it scores exactly.
+    name: `exact` or `ivf`. dimensions: how many principal components are kept. cells: how many
+    cells the inverted file has. trained_on: how many garments it was trained on. effort: how many
+    cells are searched for a query; `tune` sets it. candidates: how many garments are then scored
+    exactly.
     """
 
     name: str
@@ -68,7 +69,7 @@ class Kind:
 
     @classmethod
     def of(cls, manifest: Mapping[str, Any]) -> Kind:
-        """The kind that a manifest records.
+        """Read the kind that a manifest records.
 
         Raises:
             ValueError: it is none of this version's.
@@ -86,21 +87,22 @@ class Kind:
         return kind
 
     def is_stale(self, count: int) -> bool:
-        """Whether `count` garments are so many fewer or more than the kind was trained on."""
+        """Tell whether `count` garments are far more or fewer than the kind was trained on."""
         fewest, most = _STALE
         return not fewest <= count / max(1, self.trained_on) <= most
 
     def record(self) -> dict[str, Any]:
+        """Return the kind as the manifest records it."""
         return {name: value for name, value in asdict(self).items() if value}
 
 
 def choose_kind(count: int) -> str:
-    """The kind that `auto` is for `count` garments."""
+    """Return the kind that `auto` means for `count` garments."""
     return "exact" if count <= EXACT_ROWS or not faiss_is_usable() else "ivf"
 
 
 def explain_kind(kind: Kind, wanted: str, count: int) -> str:
-    """How an index of `count` garments is searched, and why so, as one sentence.
+    """Say in one sentence how an index of `count` garments is searched, and why.
 
     Args:
         wanted: one of KINDS, as the manifest records it.
@@ -120,6 +122,7 @@ def explain_kind(kind: Kind, wanted: str, count: int) -> str:
 
 
 def faiss_is_usable() -> bool:
+    """Tell whether faiss can be used: it is installed, and this is not macOS."""
     # On macOS the OpenMP runtimes of faiss and torch end the process when both are loaded.
     if sys.platform == "darwin":
         return False
@@ -133,8 +136,7 @@ def faiss_is_usable() -> bool:
 class Approximate:
     """An inverted file over the rows of an index; made by `build` or `load`.
 
-    `end` is the number after that of the last row that it was filled with, `filed` how many rows
-    it holds.
+    end: the number after the last row that it was filled with. filed: how many rows it holds.
     """
 
     def __init__(self, vectors: Any, kind: Kind, end: int):
@@ -215,6 +217,7 @@ class Approximate:
 
     @property
     def filed(self) -> int:
+        """How many rows it holds."""
         return self._base.ntotal
 
     def add(self, vectors: Vectors, progress: Progress | None = None) -> None:
@@ -231,7 +234,7 @@ class Approximate:
         self._vectors.ntotal = self._base.ntotal
 
     def renumber(self, new: np.ndarray, end: int) -> None:
-        """Give row n the number new[n], int64, below `end`; -1 drops it."""
+        """Give each row n the number new[n] (int64, below `end`), where -1 drops it."""
         import faiss
 
         self._last_bits = None
@@ -249,7 +252,7 @@ class Approximate:
     def candidates(
         self, queries: torch.Tensor, count: int, kind: Kind, rows: np.ndarray | None = None
     ) -> np.ndarray:
-        """Rows that are probably the nearest: (q, count) int64, -1 where there are fewer.
+        """Find the rows that are probably the nearest: (q, count) int64, -1 where there are fewer.
 
         Args:
             queries: (q, dim) float32. kind: with the effort to make.
@@ -273,7 +276,7 @@ class Approximate:
             faiss.omp_set_num_threads(threads)
 
     def _bits(self, rows: np.ndarray) -> np.ndarray:
-        """A bit for every row, set for those of `rows`; the last ones are kept."""
+        """Return one bit a row, set for those of `rows`; the result for the last `rows` is kept."""
         if self._last_bits is not None and self._last_bits[0] is rows:
             return self._last_bits[1]
         wanted = np.zeros(max(self.end, int(rows[-1]) + 1), dtype=bool)
@@ -284,7 +287,7 @@ class Approximate:
         return bits
 
     def _directions(self, queries: torch.Tensor) -> np.ndarray:
-        """The queries as points among the garments, which are at a distance of about 1 from 0.
+        """Move queries to points among the garments, which lie at a distance of about 1 from 0.
 
         Only a query's direction tells garments apart, in which it is moved out of their midst: the
         nearest cells to such a point are those of the highest scores, also for texts,
@@ -305,13 +308,13 @@ class Approximate:
 
 
 def _cells(count: int) -> int:
-    """About four times the root of the count, a power of two, of 40 garments at least."""
+    """Choose the number of cells: a power of two near 4 sqrt(count), 40 garments or more a cell."""
     wanted = min(4 * count**0.5, count / 40)
     return 1 << max(0, round(np.log2(max(1, wanted))))
 
 
 def _sample(vectors: Vectors, count: int) -> np.ndarray:
-    """Some rows in float32, the same ones each time."""
+    """Draw some rows in float32, the same ones each time."""
     rows = vectors.rows()
     if count < len(rows):
         rows = np.sort(np.random.default_rng(_SEED).choice(rows, count, replace=False))
@@ -319,7 +322,7 @@ def _sample(vectors: Vectors, count: int) -> np.ndarray:
 
 
 def _principal_components(sample: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The mean (dim,) and the components (m, dim) that hold most of the variance, float32."""
+    """Return the mean (dim,) and the components (m, dim) with most of the variance, float32."""
     mean = sample.mean(axis=0)
     centred = torch.from_numpy(sample[:: -(-len(sample) // 50_000)] - mean)
     values, vectors = torch.linalg.eigh(centred.T @ centred)

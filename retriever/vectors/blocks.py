@@ -1,4 +1,4 @@
-"""Unit vectors in rows that lie in several tensors, numbered through, some of them removed."""
+"""Unit vectors of an index: rows in several tensors, numbered through, some of them removed."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _NONE = np.empty(0, np.int64)
 
 
 class Vectors:
-    """Rows of float16 unit vectors in tensors of (n, dim), one after the other.
+    """Rows of float16 unit vectors in tensors (n, dim) that follow each other, some rows removed.
 
-    first, end: the number of the first row and that after the last one, removed ones included.
-    starts: the numbers of the tensors' first rows, and `end`.
-    dim: numbers in a vector. len() is the number of rows without the removed ones.
+    first, end: the number of the first row, and the number after the last one, removed ones
+    included. starts: the numbers of the tensors' first rows, and `end`. dim: numbers in a vector.
+    len(): how many rows are not removed.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class Vectors:
     ):
         """
         Args:
-            removed: for each tensor the rows of it that don't count, int64, ascending.
+            removed: for each tensor its removed rows, int64, ascending.
             first: the number of the first row.
         """
         self.tensors = list(tensors)
@@ -42,19 +42,19 @@ class Vectors:
         return self.end - self.first - sum(map(len, self.removed))
 
     def rows(self) -> np.ndarray:
-        """The numbers of the rows that are not removed, int64, ascending."""
+        """Return the numbers of the rows that are not removed: int64, ascending."""
         there = np.ones(self.end - self.first, dtype=bool)
         for start, gone in zip(self.starts - self.first, self.removed, strict=False):
             there[start + gone] = False
         return np.flatnonzero(there) + self.first
 
     def later(self, row: int) -> Vectors:
-        """The tensors that start at `row` or after it; there must be one."""
+        """Return the tensors that start at `row` or after it; there must be one."""
         skipped = int(np.searchsorted(self.starts, row))
         return Vectors(self.tensors[skipped:], self.removed[skipped:], int(self.starts[skipped]))
 
     def at(self, rows: np.ndarray) -> torch.Tensor:
-        """(len(rows), dim) float16: the vectors of rows, in their order."""
+        """Copy the vectors of rows, in their order: (len(rows), dim) float16."""
         # By numpy, on one thread: torch would wake the others for a fraction of a millisecond.
         if len(self.tensors) == 1:
             return torch.from_numpy(self.tensors[0].numpy()[rows - self.first])
@@ -66,7 +66,7 @@ class Vectors:
         return torch.from_numpy(found)
 
     def blocks(self, size: int) -> Iterator[Block]:
-        """All rows in tensors of at most `size`, each with those of its rows that are removed."""
+        """Yield all rows in tensors of at most `size`: (first row, tensor, places removed)."""
         for start, tensor, gone in zip(
             self.starts.tolist(), self.tensors, self.removed, strict=False
         ):
@@ -75,7 +75,7 @@ class Vectors:
                 yield start + first, tensor[first : first + size], gone[low:high] - first
 
     def chosen(self, rows: np.ndarray, size: int) -> Iterator[Block]:
-        """The given rows (ascending), at most `size` at a time, each with its whole tensor."""
+        """Yield given rows (ascending), at most `size` at a time: (first row, tensor, places)."""
         cuts = np.searchsorted(rows, self.starts)
         for number, tensor in enumerate(self.tensors):
             start = int(self.starts[number])
@@ -84,7 +84,7 @@ class Vectors:
                 yield start, tensor, rows[first:last] - start
 
     def copied(self, size: int) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
-        """The rows that are not removed, about `size` at a time: numbers, and (m, dim) float16."""
+        """Yield the rows that are not removed, about `size` at a time: (numbers, vectors)."""
         for start, block, gone in self.blocks(size):
             there = np.delete(np.arange(len(block)), gone)
             if len(there):

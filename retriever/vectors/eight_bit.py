@@ -1,4 +1,4 @@
-"""Exact search with half the reading: scores from 8 bits a number, ranked exactly, and proven.
+"""Exact search that reads half as much: candidates by 8-bit scores, ranked exactly and proven.
 
 Every garment's score is off by no more than the length of what the 8 bits leave out. Candidates are
 scored exactly; if the k-th of them is better than the last candidate's score and that bound, no
@@ -24,7 +24,7 @@ _SUMMING = 1e-4  # a bound on the rounding of the float32 sums
 
 
 class EightBit:
-    """Rows of float16 unit vectors, 8 bits a number, shared among the threads.
+    """Unit vectors of an index in 8 bits a number, in one list a thread.
 
     Raises:
         ImportError: faiss is missing.
@@ -62,7 +62,7 @@ class EightBit:
         self._left_out = left_out
 
     def search(self, query: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """The k best scores and rows for one query (dim,), ties by row; None if not proven."""
+        """Find the k best scores and rows for one query (dim,), ties by row; None if not proven."""
         scaled = (query * self._scale)[None].numpy()
         bound = float(query.norm()) * self._left_out + _SUMMING
         count = len(self._vectors)

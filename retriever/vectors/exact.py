@@ -29,7 +29,7 @@ Found = tuple[torch.Tensor, torch.Tensor]
 def exact_search(
     vectors: Vectors, queries: torch.Tensor, k: int, rows: np.ndarray | None = None
 ) -> Found:
-    """The `k` rows of the highest cosine similarity for every query, best first.
+    """Find the `k` rows of the highest cosine similarity for every query, best first.
 
     Args:
         queries: (q, dim) float32 unit vectors, on the CPU.
@@ -44,7 +44,7 @@ def exact_search(
 
 
 def _search(vectors: Vectors, queries: torch.Tensor, k: int, rows: np.ndarray | None) -> Found:
-    """Block by block of the garments, so that they are read once and few scores are held."""
+    """Score block by block of the garments, so that each is read once and few scores are held."""
     size = max(_ROWS, _SCORES // len(queries))
     scores, near = [], []
     for start, block, local in vectors.blocks(size) if rows is None else vectors.chosen(rows, size):
@@ -76,14 +76,17 @@ def _search_block(
 
 
 def rerank(vectors: Vectors, query: torch.Tensor, candidates: np.ndarray, k: int) -> Found:
-    """The `k` best of the candidate rows (int64, ascending) for one query (dim,), exactly."""
+    """Find the `k` best of the candidate rows (int64, ascending) for one query (dim,), exactly."""
     exact = exact_scores(vectors, query, candidates)
     order = exact.argsort(descending=True, stable=True)[:k]
     return exact[order], torch.from_numpy(candidates)[order]
 
 
 def exact_scores(vectors: Vectors, query: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
-    """Cosine similarities of rows to one query, float32, the same whatever the other rows are."""
+    """Compute cosine similarities of rows to one query, float32.
+
+    A row's score does not depend on which other rows are asked for.
+    """
     # By numpy, on one thread: torch would wake the others for a fraction of a millisecond's work.
     scores = [np.empty(0, np.float32)]
     for start in range(0, len(rows), _GATHERED):

@@ -26,7 +26,7 @@ TEXTS = ("a red dress with long sleeves", "blue straight trousers")
 
 @pytest.fixture(scope="module")
 def miniature(tmp_path_factory) -> Path:
-    return trained.model_folder(tmp_path_factory.mktemp("miniature") / "miniature")
+    return trained.write_miniature(tmp_path_factory.mktemp("miniature") / "miniature")
 
 
 def test_the_demo_in_comfyui_and_without(

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from comfy_cli.workflow_to_api import convert_ui_to_api
-from fashion_rag.comfyui_server.client import Graph, Node, Refused
+from fashion_rag.comfyui_server.client import Graph, Node, PromptError
 from PIL import Image, ImageDraw
 from safetensors.torch import load_file
 
@@ -481,7 +481,7 @@ def test_bad_cut_outs_are_said(session):
             graph = session.graph("dress")
             graph[graph.index.number]["inputs"]["index_name"] = name
             graph.save(graph.references[0], "wrong")
-            with pytest.raises(Refused, match=message):
+            with pytest.raises(PromptError, match=message):
                 session.run(graph)
     finally:
         table.write_text(before, encoding="utf-8")

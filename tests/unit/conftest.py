@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from fashion_rag.retriever.milvus.connection import Place
+from fashion_rag.retriever.milvus.connection import CollectionPlace
 
 from .milvus_server import PACKAGE, MilvusServer, places, unpack
 
@@ -39,7 +39,7 @@ def milvus(request) -> MilvusServer | None:
 
 
 @pytest.fixture
-def place(milvus) -> Iterator[Callable[[str], Place]]:
+def place(milvus) -> Iterator[Callable[[str], CollectionPlace]]:
     """Where a collection of a test is, by its name."""
     with places(milvus) as place:
         yield place

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from fashion_rag.retriever.milvus.connection import Place
+from fashion_rag.retriever.milvus.connection import CollectionPlace
 
 PACKAGE = "milvus==2.3.5"
 
@@ -165,17 +165,17 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def places(server: MilvusServer | None) -> Iterator[Callable[[str], Place]]:
+def places(server: MilvusServer | None) -> Iterator[Callable[[str], CollectionPlace]]:
     """Gives where a collection is, by its name: in a database of its own that is dropped in the
     end, or, without a server, in a file of milvus-lite."""
     if server is None:
-        yield lambda name: Place(name, "vectors.db")
+        yield lambda name: CollectionPlace(name, "vectors.db")
         return
     from pymilvus import MilvusClient
 
     database = f"test_{uuid.uuid4().hex[:8]}"
     MilvusClient(server.uri).create_database(database)
-    yield lambda name: Place(name, server.uri, database=database)
+    yield lambda name: CollectionPlace(name, server.uri, database=database)
     client = MilvusClient(server.uri, db_name=database)
     for name in client.list_collections():
         for alias in client.describe_collection(name)["aliases"]:

@@ -16,10 +16,10 @@ from fashion_rag.adapter.person.parsing import (  # noqa: E402
     LONGEST,
     Preprocessing,
     coloured,
+    describe_labels,
     label_table,
     load_parser,
     read_preprocessing,
-    told,
 )
 
 ATR = (
@@ -220,7 +220,7 @@ def test_colours_and_words():
     labels = torch.zeros(10, 10, dtype=torch.uint8)
     labels[:5] = LABELS["dress"]
     labels[0] = LABELS["hair"]
-    assert told(labels) == "dress 40.0%, hair 10.0%"
-    assert told(labels * 0) == ""
+    assert describe_labels(labels) == "dress 40.0%, hair 10.0%"
+    assert describe_labels(labels * 0) == ""
     picture = coloured(labels)
     assert picture.shape == (10, 10, 3) and len(picture.view(-1, 3).unique(dim=0)) == 3

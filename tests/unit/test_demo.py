@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fashion_rag.comfyui_server.client import Refused
+from fashion_rag.comfyui_server.client import PromptError
 from fashion_rag.comfyui_server.installations import Host
 from fashion_rag.commands import demo
 from fashion_rag.commands import main as cli
@@ -101,7 +101,7 @@ def test_the_first_supported_host(tmp_path, monkeypatch, capsys, versions, chose
     assert ("too old: 0.28 is needed" in capsys.readouterr().err) == ("0.27.9" in versions)
 
 
-@pytest.mark.parametrize("failure", [Refused("no such node"), TimeoutError("no such node")])
+@pytest.mark.parametrize("failure", [PromptError("no such node"), TimeoutError("no such node")])
 def test_a_host_that_fails_is_named(tmp_path, monkeypatch, capsys, failure):
     broken = host(tmp_path / "broken", "0.33.0")
 

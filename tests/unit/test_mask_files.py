@@ -10,8 +10,8 @@ from fashion_rag.adapter.person.inpainting import composite, prepare_inpainting
 from fashion_rag.adapter.person.mask_files import (
     check_mask_size,
     mask_from_picture,
+    normalise_mask,
     read_mask,
-    settle_mask,
 )
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -195,12 +195,12 @@ def test_other_proportions_do_not(mask):
 def test_masks_between_nodes_are_settled_alike():
     right = torch.from_numpy(INSIDE).float()[None]
     for tensor in (right * 255, right / 255, right * 1.02, right.double(), right - (1 - right)):
-        assert torch.equal(settle_mask(tensor), right)
+        assert torch.equal(normalise_mask(tensor), right)
     holed = right.clone()
     holed[0, 0, 0] = torch.nan
-    assert torch.equal(settle_mask(holed), right)
+    assert torch.equal(normalise_mask(holed), right)
     faint = torch.full((1, 128, 96), 0.4)
-    assert torch.equal(settle_mask(faint), faint)
+    assert torch.equal(normalise_mask(faint), faint)
 
 
 def test_a_squeezed_mask_is_refused_between_nodes_too():

@@ -10,7 +10,7 @@ import pytest
 import torch
 from fashion_rag.retriever.backends import LocalBackend
 from fashion_rag.retriever.milvus import collection, sync
-from fashion_rag.retriever.milvus.connection import Place
+from fashion_rag.retriever.milvus.connection import CollectionPlace
 from fashion_rag.retriever.milvus.index import MilvusIndex
 from fashion_rag.retriever.milvus.pull import pull
 from fashion_rag.retriever.milvus.rows import PartRows, Rows
@@ -35,7 +35,7 @@ torch.set_num_threads(1)
 class Shop:
     """A catalogue with its index, the collection of that, and the rows that pushes sent."""
 
-    def __init__(self, folder: Path, place: Place, count: int = 30):
+    def __init__(self, folder: Path, place: CollectionPlace, count: int = 30):
         self.photos = draw_catalogue(folder / "photos", count)
         self.local, self.far, self.place = folder / "index", folder / "far", place
         self.sent: list[int] = []

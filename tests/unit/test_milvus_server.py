@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fashion_rag.retriever.milvus.connection import Place
+from fashion_rag.retriever.milvus.connection import CollectionPlace
 from fashion_rag.retriever.milvus.server import Server
 from fashion_rag.retriever.milvus.sync import push
 from fashion_rag.retriever.open_index import open_index
@@ -26,7 +26,7 @@ pymilvus = pytest.importorskip("pymilvus")
 
 
 @pytest.fixture
-def place(milvus_server) -> Iterator[Callable[[str], Place]]:
+def place(milvus_server) -> Iterator[Callable[[str], CollectionPlace]]:
     """Where a collection of a test is on the server, by its name."""
     with places(milvus_server) as place:
         yield place
@@ -155,7 +155,7 @@ def test_two_pushes_at_once(tmp_path, place, generations):
 
 
 def test_a_server_that_is_killed_in_a_push(tmp_path, own_server):
-    place = Place("killed", own_server.uri, timeout=5)
+    place = CollectionPlace("killed", own_server.uri, timeout=5)
     before, after = index_of(300, "00000001"), index_of(4500, "00000002", seed=1)
     push(before, tmp_path, place)
     seen = []
@@ -181,7 +181,7 @@ def test_a_server_that_is_killed_in_a_push(tmp_path, own_server):
 
 def test_a_server_that_is_killed_in_a_search(tmp_path, own_server):
     local = index_of(300)
-    push(local, tmp_path, Place("searched", own_server.uri, timeout=5))
+    push(local, tmp_path, CollectionPlace("searched", own_server.uri, timeout=5))
     index = open_index(tmp_path)
     timer = threading.Timer(0.3, own_server.kill)
     timer.start()
@@ -284,7 +284,7 @@ def test_authorization_and_encryption(tmp_path, milvus_binaries):
     }
     with MilvusServer(tmp_path / "server", milvus_binaries, settings) as server:
         address = f"https://localhost:{server.port}"
-        Place("shop", address, timeout=5).write(tmp_path)
+        CollectionPlace("shop", address, timeout=5).write(tmp_path)
         environment = {**os.environ, "MILVUS_URI": address}
         trusting = {**environment, "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": str(paths["authority"])}
 
@@ -307,7 +307,7 @@ def test_authorization_and_encryption(tmp_path, milvus_binaries):
 def test_a_server_without_room(tmp_path, milvus_binaries):
     settings = {"quotaAndLimits.limitWriting.diskProtection.diskQuota": 1}
     with MilvusServer(tmp_path / "server", milvus_binaries, settings) as server:
-        place = Place("shop", server.uri, timeout=5)
+        place = CollectionPlace("shop", server.uri, timeout=5)
         before, after = index_of(6000, "00000001"), index_of(4000, "00000002", seed=1)
         push(before, tmp_path, place)
         time.sleep(5)  # the server looks at its disk every three seconds

@@ -60,7 +60,7 @@ class Painted:
 @pytest.fixture(scope="module")
 def found(tmp_path_factory) -> tuple[FashionRAGPipeline, list[tuple[str, Garment, Garment]]]:
     """For every text the garment found, and another one that differs in colour and pattern."""
-    folder = trained.model_folder(tmp_path_factory.mktemp("miniature"))
+    folder = trained.write_miniature(tmp_path_factory.mktemp("miniature"))
     encoder = load_encoder(folder)
     numbers = range(examples.FIRST_GARMENT, examples.FIRST_GARMENT + CANDIDATES)
     garments = [make_garment(examples.SEED, number) for number in numbers]

@@ -15,9 +15,9 @@ from fashion_rag.pictures.references import (
     CELL_STEP,
     MEGAPIXEL,
     board,
-    cut_out,
     pad_to_step,
     shrink,
+    white_outside,
 )
 from fashion_rag.retriever.photos.catalogue import Garment
 from fashion_rag.retriever.photos.cutouts import with_cutout
@@ -222,6 +222,6 @@ def test_alpha_and_mask_of_other_modes():
 
 
 def test_a_cut_out_is_blended_with_white(photo):
-    grey = cut_out(photo, Image.new("L", photo.size, 128)).getpixel((0, 0))
+    grey = white_outside(photo, Image.new("L", photo.size, 128)).getpixel((0, 0))
     assert grey == pytest.approx((132, 137, 142), abs=1)
-    assert cut_out(photo, None) is photo
+    assert white_outside(photo, None) is photo

@@ -16,7 +16,7 @@ from fashion_rag.retriever.search import nearest
 from fashion_rag.retriever.store import commit
 from fashion_rag.retriever.store.index import GarmentIndex
 from fashion_rag.retriever.upkeep.build import build_index
-from fashion_rag.retriever.upkeep.tune import made_up_queries, recall_of, tune_index
+from fashion_rag.retriever.upkeep.tune import recall_of, synthetic_queries, tune_index
 from fashion_rag.retriever.upkeep.update import update_index
 from fashion_rag.retriever.vectors.approximate import Approximate, Kind, choose_kind
 from fashion_rag.retriever.vectors.blocks import Vectors
@@ -52,7 +52,7 @@ def made() -> GarmentIndex:
 
 
 def recall(index: GarmentIndex, rows: np.ndarray | None = None, k: int = 10) -> float:
-    queries = made_up_queries(index, 60)
+    queries = synthetic_queries(index, 60)
     truth = exact_search(index.vectors, queries, k, rows)
     scores, found = nearest(index, queries, k, rows)
     vectors = index.vectors.at(found.flatten().numpy()).view(*found.shape, -1)
@@ -129,7 +129,7 @@ def test_files(made, tmp_path):
         made.approximate.save(file)
     with open(path, "rb") as file:
         again = Approximate.load(file, "vectors", made.kind, COUNT, DIM)
-    queries = made_up_queries(made, 20)
+    queries = synthetic_queries(made, 20)
     same = [a.candidates(queries, 20, made.kind) for a in (made.approximate, again)]
     assert np.array_equal(*same)
     with open(path, "rb") as file, pytest.raises(ValueError, match=r"vectors holds .*\(3999, 48\)"):

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 from fashion_rag.retriever.backends import LocalBackend
-from fashion_rag.retriever.milvus.connection import Connection, Place
+from fashion_rag.retriever.milvus.connection import CollectionPlace, Connection
 from fashion_rag.retriever.milvus.filters import Fields, to_expression
 from fashion_rag.retriever.milvus.index import MilvusIndex
 from fashion_rag.retriever.milvus.sync import push
@@ -307,7 +307,7 @@ def test_a_missing_photo_and_one_outside(far, tmp_path):
 
 
 def server_file(tmp_path: Path, uri: str, timeout: float = 1.0) -> Path:
-    Place("shop", uri, timeout=timeout).write(tmp_path)
+    CollectionPlace("shop", uri, timeout=timeout).write(tmp_path)
     return tmp_path
 
 
@@ -335,7 +335,7 @@ def test_a_server_that_goes_away_and_comes_back(local, tmp_path):
 
     server, database, port = start_server_in_thread(str(tmp_path / "data"))
     folder = tmp_path / "far"
-    place = Place("shop", f"http://127.0.0.1:{port}", timeout=2)
+    place = CollectionPlace("shop", f"http://127.0.0.1:{port}", timeout=2)
     push(local, folder, place)
     index = open_index(folder)
     same(local, index, queries(2), 5, None, Comparison("price", "<", 80))
@@ -357,7 +357,7 @@ def test_a_search_that_takes_too_long(local, tmp_path, monkeypatch):
 
     monkeypatch.setattr(MilvusServicer, "Search", lambda *_: time.sleep(3))
     server, database, port = start_server_in_thread(str(tmp_path / "data"))
-    place = Place("shop", f"http://127.0.0.1:{port}")
+    place = CollectionPlace("shop", f"http://127.0.0.1:{port}")
     push(local, tmp_path, place)
     server_file(tmp_path, place.uri, timeout=1.0)
     with pytest.raises(TimeoutError, match="does not answer within 1 s.*raise timeout in"):
@@ -370,7 +370,7 @@ def test_a_file_that_another_process_has_open(tmp_path):
     from milvus_lite.db import MilvusLite
 
     database = MilvusLite(str(tmp_path / "vectors.db"))  # its lock is the same for any opener
-    Place("shop", "vectors.db").write(tmp_path)
+    CollectionPlace("shop", "vectors.db").write(tmp_path)
     with pytest.raises(ConnectionError, match="another process may have it open"):
         open_index(tmp_path)
     database.close()
@@ -378,7 +378,7 @@ def test_a_file_that_another_process_has_open(tmp_path):
 
 def test_a_collection_that_is_not_there(folder):
     with pytest.raises(FileNotFoundError, match="no collection 'nothing'.*index push"):
-        Connection(folder, replace(Place.read(folder), collection="nothing")).manifest()
+        Connection(folder, replace(CollectionPlace.read(folder), collection="nothing")).manifest()
 
 
 def test_credentials_go_to_the_server_of_the_environment_alone(tmp_path, monkeypatch):
@@ -391,15 +391,15 @@ def test_credentials_go_to_the_server_of_the_environment_alone(tmp_path, monkeyp
     monkeypatch.setattr(pymilvus, "MilvusClient", client)
     monkeypatch.setenv("MILVUS_TOKEN", "me:secret")
     monkeypatch.setenv("MILVUS_URI", "https://milvus.example:19530/")
-    Connection(tmp_path, Place("shop", "https://milvus.example:19530"))
-    Connection(tmp_path, Place("shop"))
-    Connection(tmp_path, Place("shop", "https://elsewhere.example"))
+    Connection(tmp_path, CollectionPlace("shop", "https://milvus.example:19530"))
+    Connection(tmp_path, CollectionPlace("shop"))
+    Connection(tmp_path, CollectionPlace("shop", "https://elsewhere.example"))
     assert [token for _, token in sent] == ["me:secret", "me:secret", ""]
     monkeypatch.delenv("MILVUS_URI")
-    Connection(tmp_path, Place("shop", "https://milvus.example:19530"))
+    Connection(tmp_path, CollectionPlace("shop", "https://milvus.example:19530"))
     assert sent[-1][1] == ""
     with pytest.raises(ValueError, match="names no uri, and MILVUS_URI is not set"):
-        Connection(tmp_path, Place("shop"))
+        Connection(tmp_path, CollectionPlace("shop"))
 
 
 @pytest.mark.parametrize(
@@ -446,10 +446,10 @@ def test_a_bad_milvus_json(tmp_path, text, words):
 
 
 def test_milvus_json_holds_what_was_given(tmp_path):
-    place = Place("shop", "http://a:19530", database="d", timeout=3.5)
+    place = CollectionPlace("shop", "http://a:19530", database="d", timeout=3.5)
     place.write(tmp_path)
-    assert Place.read(tmp_path) == place
-    Place("shop").write(tmp_path)
+    assert CollectionPlace.read(tmp_path) == place
+    CollectionPlace("shop").write(tmp_path)
     assert json.loads((tmp_path / "milvus.json").read_text()) == {"collection": "shop"}
     with pytest.raises(FileNotFoundError, match="milvus.json is missing"):
         MilvusIndex.open(tmp_path / "nowhere")
@@ -460,6 +460,6 @@ def test_milvus_json_holds_what_was_given(tmp_path):
 )
 def test_a_missing_package(tmp_path, monkeypatch, module, package):
     monkeypatch.setitem(sys.modules, module, None)
-    Place("shop", "vectors.db").write(tmp_path)
+    CollectionPlace("shop", "vectors.db").write(tmp_path)
     with pytest.raises(ImportError, match=f"pip install {package}"):
         open_index(tmp_path)

@@ -72,7 +72,7 @@ def test_prepared_photos_hold_no_pixels(catalogue, monkeypatch):
     monkeypatch.setattr(reading, "PREPARED_PIXELS", 10_000)
     with PhotoReader(catalogue, lambda photo: torch.zeros(3, 1, 1)) as reader:
         found = [item.file for item in reader.read(files_of(catalogue), 32)]
-        assert reader._room._state[0] == 0
+        assert reader._budget._state[0] == 0
     assert found == files_of(catalogue)
 
 

@@ -16,7 +16,7 @@ from fashion_rag.retriever.encoders.open_clip import load_encoder
 from fashion_rag.retriever.encoders.recipe import (
     PLAIN,
     VIEWS,
-    WithViews,
+    ViewsEncoder,
     as_built,
     views_of,
     with_recipe,
@@ -31,6 +31,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from .encoder_folders import noise_photos
 from .retriever_fakes import ColourEncoder, draw_catalogue, write_tiny_encoder
 
 torch.set_num_threads(1)
@@ -48,9 +49,7 @@ def plain(folder):
 
 @pytest.fixture(scope="module")
 def photos() -> list[Image.Image]:
-    noise = np.random.default_rng(0)
-    sizes = [(90, 60), (33, 47), (32, 32), (20, 200)]
-    return [Image.fromarray(noise.integers(0, 256, (h, w, 3), dtype=np.uint8)) for w, h in sizes]
+    return noise_photos((90, 60), (33, 47), (32, 32), (20, 200))
 
 
 def unit(vector: np.ndarray) -> np.ndarray:
@@ -96,7 +95,7 @@ def test_what_it_says_of_itself(plain, photos):
     encoder = with_recipe(plain, VIEWS)
     assert (encoder.name, encoder.dim) == (plain.name, plain.dim)
     assert encoder.fingerprint != plain.fingerprint
-    assert encoder.fingerprint == WithViews(plain).fingerprint
+    assert encoder.fingerprint == ViewsEncoder(plain).fingerprint
     assert encoder.context_length == plain.context_length
     assert encoder.preprocessing == {**plain.preprocessing, "recipe": VIEWS}
     prepare = pickle.loads(pickle.dumps(encoder.prepare))  # as processes get it

@@ -60,7 +60,7 @@ def drawn(width: int, height: int, seed: int = 0) -> Image.Image:
 
 
 def test_the_shipped_folder_without_its_tokenizer(encoder, tmp_path):
-    whole = load_encoder(trained.model_folder(tmp_path / "miniature"))
+    whole = load_encoder(trained.write_miniature(tmp_path / "miniature"))
     texts = ["red blouse, square neckline", "white slim trousers"]
     assert torch.equal(encoder.encode_texts(texts), whole.encode_texts(texts))
     assert encoder.fingerprint == whole.fingerprint

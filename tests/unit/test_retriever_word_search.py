@@ -16,7 +16,7 @@ from fashion_rag.retriever.photos.catalogue import Garment
 from fashion_rag.retriever.query import GROUP, Query, retrieve
 from fashion_rag.retriever.store import text_table
 from fashion_rag.retriever.store.index import GarmentIndex
-from fashion_rag.retriever.store.records import Place, Record, Records, RecordWriter
+from fashion_rag.retriever.store.records import Record, Records, RecordWriter, ThumbnailPlace
 from fashion_rag.retriever.store.text_table import MOST_TERMS, terms_of
 from fashion_rag.retriever.upkeep.build import build_index
 from fashion_rag.retriever.upkeep.update import remove_garments, update_index
@@ -307,7 +307,7 @@ def test_sqlite_without_fts5_reads_and_writes_indexes(shop, monkeypatch):
 
 def write_records(path: Path, script: str) -> Records:
     with RecordWriter.create(path, []) as writer:
-        record = Record(garment(0, "navy"), 0, 0, "", Place(0, 0, 0, 0))
+        record = Record(garment(0, "navy"), 0, 0, "", ThumbnailPlace(0, 0, 0, 0))
         writer.put([(0, record)])
         writer.finish()
     with sqlite3.connect(path) as connection:

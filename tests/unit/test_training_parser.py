@@ -21,7 +21,7 @@ from fashion_rag.training.parser import (  # noqa: E402
     ParserTask,
     dice,
     mirrored,
-    whole,
+    photo_and_labels,
 )
 
 RUN = {"steps": 2, "batch_size": 2, "learning_rate": 1e-3}
@@ -111,7 +111,7 @@ def test_the_folder_sees_what_the_task_sees(world, tmp_path):
     assert parser.table == tuple(range(18)) and parser.preprocessing.size == (128, 96)
     assert parser.preprocessing.mean == MEAN and parser.preprocessing.std == STD
     pair = task.held_out.pairs[0]
-    pixels, _ = whole(task.held_out, pair, (128, 96))
+    pixels, _ = photo_and_labels(task.held_out, pair, (128, 96))
     task.eval()
     with torch.no_grad():
         inside = task._logits(pixels[None]).argmax(dim=1)[0]
