@@ -12,7 +12,7 @@ from ..retriever.gallery import read_fields
 from ..retriever.query import Query
 
 LONGEST = 10_000
-"""Characters of a line; an encoder reads some hundreds of a text."""
+"""The most characters of a line; an encoder reads some hundreds of a text."""
 
 _MOST_BYTES = 4 * LONGEST + 2  # with the line's end
 _MARK = b"\xef\xbb\xbf"  # that a file is UTF-8, as Windows writes it

@@ -28,7 +28,7 @@ from ..progress import Progress
 GARMENTS = 360
 """Garments of the drawn catalogue, a third of each category."""
 FULL_SIZE, FULL_STEPS, FULL_GUIDANCE = (384, 512), 50, 7.5
-"""What the paper samples with."""
+"""The paper's picture size (width, height), steps and guidance scale."""
 TO_FETCH = (
     "sd2-community/stable-diffusion-2-inpainting, with CLIP ViT-H/14 as image_encoder and "
     "Fashion-RAG's adapter as inversion_adapter.safetensors (README, Weights and licences)"

@@ -11,7 +11,7 @@ from .dresscode import Sample
 from .statistics import Figure
 
 Values = dict[str, np.ndarray]
-"""Measures to one value a sample (n,), nan where a sample has none."""
+"""Values (n,) of n samples by measure, nan where a sample has none."""
 
 
 @dataclass

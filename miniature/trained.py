@@ -8,7 +8,7 @@ from pathlib import Path
 from ..model_parts import write_tokenizer
 
 WEIGHTS = Path(__file__).parent / "weights" / "model"
-"""A model folder without its tokenizer, whose vocabulary open_clip brings along."""
+"""The model folder without its tokenizer, whose vocabulary comes with open_clip."""
 PARSER = WEIGHTS.parent / "parser"
 """The folder of the human parser that knows the drawn world."""
 SIZE = (96, 128)

@@ -17,14 +17,14 @@ Garments = io.Custom("FASHIONRAG_GARMENTS")
 Adapter = io.Custom("FASHIONRAG_ADAPTER")
 Tokens = io.Custom("FASHIONRAG_TOKENS")
 Frame = io.Custom("FASHIONRAG_FRAME")
-"""On it travels one `adapter.person.cut_out.Frame` a photo, as a tuple."""
+"""Its value is a tuple of one `adapter.person.cut_out.Frame` a photo."""
 Parser = io.Custom("FASHIONRAG_PARSER")
 Labels = io.Custom("FASHIONRAG_LABELS")
-"""(b, H, W) uint8, numbers of adapter.person.masks.LABELS."""
+"""Its value is (b, H, W) uint8, numbers of adapter.person.masks.LABELS."""
 
 
 KEPT_MEGAPIXELS = 4.0
-"""What travels of a garment's photo: above what any editor takes, and bounded whatever the file."""
+"""The largest size of a photo among the garments found; no editor takes more."""
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ GROUP = "item_group_id"
 """The column that views of one product share."""
 
 MOST_VIEWS = 16_384
-"""So many of the nearest photos are looked through for different garments."""
+"""The most of the nearest photos that are looked through for different garments."""
 
 _CANCELLED = 0.05  # a shorter sum of unit vectors points nowhere in particular
 _SEPARATOR = re.compile(r"[,;\n\r、，；،؛。\u2028\u2029]")

@@ -28,10 +28,10 @@ from .store.text_table import terms_of
 from .vectors.exact import exact_scores
 
 RANK_CONSTANT = 60
-"""The k of Cormack et al.: how little the first ranks stand out."""
+"""The k of Cormack et al.: the larger it is, the less the first ranks stand out."""
 
 DEPTH = 100
-"""So many of the best garments of each ranking are joined, or more where more are asked for."""
+"""How many of the best garments of each ranking are joined, or more if more are asked for."""
 
 
 def search_words(

@@ -50,15 +50,15 @@ class Clip:
     model: dict[str, Any] = field(default_factory=dict)
     """open_clip's `model_cfg`: an untrained model of these sizes."""
     encoder: str = ""
-    """Or an encoder folder to go on from."""
+    """An encoder folder to go on from, instead of `model`."""
     worn_weight: float = 0.5
     worn_share: float = 1.0
     """Part of each batch whose worn garment is seen: it costs twice as much as the photo."""
     recolour: bool = False
-    """Both in other colours, each in its own: then pattern and cut must tell them apart."""
+    """Show photo and worn garment in changed colours, so that pattern and cut must be learned."""
     words_weight: float = 0.0
     by_category: bool = False
-    """Batches of one category each, as an index is searched: negatives are harder."""
+    """Make batches of one category each, as an index is searched: negatives are harder."""
     chunks: tuple[float, ...] = (0.2, 0.2, 0.6)
     """Probability of captions of 1, 2, 3 noun chunks."""
     locked: bool = False

@@ -28,7 +28,7 @@ from .dresscode import DressCode
 from .loop import Task
 
 SCALE = 0.18215
-"""Of Stable Diffusion's latents; ComfyUI has it fixed."""
+"""The factor of Stable Diffusion's latents, which is fixed in ComfyUI."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Vae:
     crop: int = 64
     square_weight: float = 3.0
     colour_weight: float = 2.0
-    """Of errors in colour against those in lightness, which are larger and learned first."""
+    """Weight of errors in colour against those in lightness, which are larger and learned first."""
     edge_weight: float = 3.0
     kl_weight: float = 1e-6
 

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 StateDict = dict[str, torch.Tensor]
 WORDS = 16
 HEAD_WIDTH = 80
-"""Of CLIP ViT-H/14's attention heads; the tensors do not tell the number of heads."""
+"""Width of CLIP ViT-H/14's attention heads, by which the number of heads is known."""
 
 
 def load_tensors(path: str | Path) -> tuple[StateDict, dict[str, str]]:

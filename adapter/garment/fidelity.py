@@ -21,7 +21,7 @@ Encode = Callable[[Sequence[Image.Image]], np.ndarray]
 """Photos to unit vectors (n, dim), as retrieval encodes them."""
 
 WEIGHTS = {"cosine": 0.2, "colour": 0.5, "texture": 0.3}
-"""Of the parts in the score; docs/evaluation.md tells how it agrees with the truth."""
+"""Weights of the parts in the score; docs/evaluation.md shows how it agrees with the truth."""
 
 _SIDE = 128
 """Garments are compared at this length of their longer side, in pixels."""

@@ -15,11 +15,11 @@ from ...pictures.tensors import to_batch, to_pictures
 
 PREPROCESS = ("fit", "whole", "paper_stretch")
 GARMENT_SIZE = (384, 512)
-"""Width and height in pixels at which the method sees garments first."""
+"""Width and height in pixels that garments are fitted into first, as in training."""
 CANVAS = (768, 1024)
 """Width and height of the common canvas for photos of different sizes."""
 LARGEST = max(CANVAS)
-"""Photos travel with at most so many pixels in height and width."""
+"""The most pixels that a batch's photos have in height and in width."""
 WHITE = (255, 255, 255)
 
 

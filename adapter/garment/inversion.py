@@ -20,17 +20,17 @@ class InversionAdapterConfig:
     """The sizes of an adapter; the published ones have (1280, 16, 1, 5120, 5120, 16, 1024)."""
 
     width: int
-    """Of the vision tower's features."""
+    """Width of the vision tower's features."""
     heads: int
     layers: int
     mlp_width: int
-    """Of the encoder layer's MLP."""
+    """Width of the encoder layers' MLP."""
     hidden: int
-    """Of the head's two hidden layers."""
+    """Width of the head's two hidden layers."""
     words: int
-    """Pseudo-words a garment."""
+    """How many pseudo-words a garment has."""
     output_width: int
-    """Of a pseudo-word: the text encoder's token embeddings."""
+    """Width of a pseudo-word: that of the text encoder's token embeddings."""
 
 
 class InversionAdapter(nn.Module):

@@ -60,7 +60,7 @@ MODEL_INDEX = {
     "image_encoder": ["transformers", "CLIPVisionModelWithProjection"],
     "scheduler": ["diffusers", "DDIMScheduler"],
 }
-"""What `model_index.json` of a model folder says."""
+"""The content of a model folder's `model_index.json`."""
 
 
 class FashionRAGPipeline:

@@ -28,7 +28,7 @@ _NECK, _HEAD, _HIPS, _LEGS = 1, (0, 14, 15, 16, 17), (8, 11), ((9, 10), (12, 13)
 _CROWN, _FOOT = 1.1, 0.4
 """Crown above the nose in lengths from neck to nose, sole below the ankle in those of the shin."""
 _SOFT = 2.0
-"""A part of the photo that is enlarged more than this is warned of."""
+"""A part of the photo that is enlarged by more than this gets a warning."""
 _STRIP = 256
 """Rows that are pasted at a time, which bounds the memory that a large photo takes."""
 

@@ -20,7 +20,7 @@ class Framed:
     image: torch.Tensor
     """(1, height, width, 3) float32 in 0..1; beside the photo its edge goes on."""
     mask: torch.Tensor
-    """(1, height, width) float32 in 0..1; continued likewise, so a garment goes on as a whole."""
+    """(1, height, width) float32 in 0..1, continued likewise, so that no garment is cut off."""
     keypoints: np.ndarray | None
     """(18, 3): x, y in pixels of the canvas, confidence."""
     box: tuple[int, int, int, int]

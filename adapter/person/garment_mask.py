@@ -26,12 +26,12 @@ from .masks import (
 from .pose import Size, pose_of_frame, present
 
 MUCH = 0.7
-"""Share of the person from which on a mask is said to cover much."""
+"""A mask of at least this share of the person gets a note that it covers much."""
 _SPECK = 0.05
 _LEAST = 0.004
-"""Of the picture: what is smaller is no person, but a speck on an empty wall."""
+"""Share of the picture below which a region is no person, but a speck on an empty wall."""
 _HOLE = 0.001
-"""Of the picture: a hole in a mask that is no larger is not meant."""
+"""Share of the picture up to which a hole in a mask is filled, as it is not meant."""
 _ABOVE = 0.3
 _HEADS = [LABELS[name] for name in ("face", "hair", "hat")]
 # Nose, eyes, ears, in OpenPose's numbers.
@@ -77,7 +77,7 @@ def masks_from_labels(
         category, mode, grow: see `masks.inpainting_mask`.
         person: 0 is the largest, 1 the next.
         pose: a frame of POSE_KEYPOINT; of its people the one is taken who stands there. Without
-            it the neck is told from the face by its place.
+            it, the neck is found by its place below the face.
         photo: height and width of the photo, to which a pose refers that does not tell its frame;
             the labels' without.
 

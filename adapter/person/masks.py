@@ -70,7 +70,7 @@ _OWN = {
     "lower_body": ("skirt", "pants", "dress"),
     "outfit": ("dress", "upper_clothes", "skirt", "pants"),
 }
-"""Of which at least one must be there; the rest of what is repainted are arms, legs and belt."""
+"""Labels of which at least one must occur; arms, legs and belt are only repainted with them."""
 _LARGEST = {"sunglasses": 0.03, "left_shoe": 0.15, "right_shoe": 0.15, "belt": 0.15}
 """Shares of the person beyond which a label is something else in another numbering."""
 # From the left wrist over both shoulders to the right one, in OpenPose's numbers.
@@ -207,7 +207,8 @@ def check_labels(labels: np.ndarray, category: str) -> None:
     """Refuse a label map with numbers that ATR lacks, or without a garment of the category.
 
     Raises:
-        NothingToRepaintError: there is no garment of the category; the numbers found are told.
+        NothingToRepaintError: there is no garment of the category; the message lists the labels
+            found.
         ValueError: there are numbers that ATR lacks.
     """
     numbers = np.unique(labels)

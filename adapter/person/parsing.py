@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
 LONGEST = 2048
-"""Pixels of the longer side up to which labels are told apart; a larger photo's are enlarged."""
+"""Pixels of the longer side up to which photos are parsed; a larger photo's labels are enlarged."""
 
 # Names of the published tables beside our own: SegFormer's of ATR (segformer_b2_clothes), of 24
 # labels (segformer-b2-human-parse-24), FASHN's, and LIP's. A label for both sides becomes the left

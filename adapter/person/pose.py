@@ -1,6 +1,6 @@
 """Keypoints of people as pose detectors and editors write them, to (18, 3) in COCO-18 order.
 
-Three things are told apart, each by what the data says of it and not by one number: which joints
+Three things are found out, each from what the data says of it and not from one number: which joints
 there are, the frame that coordinates refer to, and their unit (pixels, or shares of the frame).
 """
 

@@ -23,7 +23,7 @@ from .text import TextTower
 from .vision import ClipVision, encode
 
 _OPTIONAL = ("prepare", "count_tokens", "context_length", "multilingual")
-"""What an encoder may have beside what every one has; see retriever.encoders.Encoder."""
+"""The optional attributes and methods of an encoder; see retriever.encoders.Encoder."""
 
 
 def open_encoder(

@@ -18,7 +18,7 @@ from ...retriever.encoders.batches import free_memory, is_out_of_memory
 logger = logging.getLogger(__name__)
 
 _WHOLE = 1e32
-"""More bytes than any model has: what `partially_load` is given to load all of it."""
+"""More bytes than any model has, so that `partially_load` loads all of it."""
 
 
 class ManagedAdapter:

@@ -28,7 +28,7 @@ WEIGHT_DTYPES: dict[str, dict[str, Any]] = {
     "fp8_e4m3fn_fast": {"dtype": torch.float8_e4m3fn, "fp8_optimizations": True},
     "fp8_e5m2": {"dtype": torch.float8_e5m2},
 }
-"""The stock loader's choices and what they ask of the host."""
+"""The stock loader's choices, each with the host's model options."""
 
 Model = comfy.model_patcher.ModelPatcher
 

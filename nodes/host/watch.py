@@ -16,7 +16,7 @@ from pathlib import Path
 from ...files import state_of_file
 
 MOST_FILES = 2048
-"""So many files are watched, the last ones."""
+"""How many files are watched; the last ones are kept."""
 
 
 class Watch:

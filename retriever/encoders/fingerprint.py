@@ -12,7 +12,7 @@ import torch
 from ...files import remembered
 
 SAMPLED = 4096
-"""Elements of each tensor that count."""
+"""How many elements of each tensor are read."""
 _BLOCK = 1 << 22
 _REMEMBERED_FROM = 16 << 20  # bytes; smaller files are hashed at once
 

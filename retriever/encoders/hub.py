@@ -30,9 +30,9 @@ _WEIGHTS = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
 class Source:
     """Where an encoder comes from.
 
-    gigabytes: of its weights as published, about: parameters times their bytes.
+    gigabytes: size of its weights as published, roughly: parameters times their bytes.
     preprocessing: what its published configuration must say.
-    layout: of its files, OPEN_CLIP or TRANSFORMERS; also sentence-transformers' is the latter.
+    layout: of its files, OPEN_CLIP or TRANSFORMERS, which stands for sentence-transformers' too.
     """
 
     repository: str

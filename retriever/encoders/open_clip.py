@@ -121,7 +121,7 @@ class OpenClipEncoder:
 
 
 LocalEncoder = OpenClipEncoder | TowersEncoder | AutoModelEncoder | SentenceEncoder
-"""What a folder is opened as: an Encoder with `model`, `device` and `dtype`, which may be moved."""
+"""The encoders of folders: their `model` may be moved, with `device` and `dtype`."""
 
 
 def load_encoder(

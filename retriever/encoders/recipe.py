@@ -29,7 +29,7 @@ PLAIN, VIEWS = "plain", "views"
 RECIPES = (PLAIN, VIEWS)
 
 WEIGHTS = (1.0, 0.25, 0.25)
-"""Of the whole photo, the padded and the cropped view."""
+"""Weights of the whole photo, the padded and the cropped view."""
 PROMPT_WEIGHT = 0.25
 PROMPT = "a fashion product photo of {}"
 

@@ -1,7 +1,7 @@
 """The retrieval encoder that a model folder holds: its own text encoder and image encoder.
 
-What the encoder `host` is inside ComfyUI, outside of it: two halves of one CLIP in transformers'
-format, with their projections.
+It is, outside of ComfyUI, what the encoder `host` is inside: two halves of one CLIP in
+transformers' format, with their projections.
 """
 
 from __future__ import annotations

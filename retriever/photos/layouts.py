@@ -1,8 +1,8 @@
 """Which files of a folder are garment photos: by their endings, and by the layouts of data sets.
 
 A Dress Code or VITON-HD folder holds people, masks and label maps beside the garments, a NAS
-thumbnails of everything. What is passed over is told with its kind, so that a report accounts for
-every file.
+thumbnails of everything. What is passed over is returned with its kind, so that a report accounts
+for every file.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SYSTEM_FOLDERS = frozenset(
     "@eadir @__thumb @recycle @recently-snapshot @tmp @sharebin #recycle #snapshot $recycle.bin "
     "lost+found __macosx system~1 networktrash~1".split()
 ) | {"system volume information", "network trash folder", "temporary items"}
-"""Folders of a NAS or an operating system, in small letters: thumbnails and deleted files."""
+"""Folders of a NAS or an operating system, in small letters, with thumbnails and deleted files."""
 
 _SYSTEM_FILE = re.compile(
     r"syno(photo|video)_.*|(eh)?thumbs\.db|desktop\.ini|icon\r", re.IGNORECASE

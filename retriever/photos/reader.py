@@ -27,7 +27,7 @@ AHEAD_PIXELS = 64_000_000
 """Photos that are being read and those that wait for the encoder hold this many together (4 bytes
 each, 256 MB); a larger photo is read alone."""
 PREPARED_PIXELS = 192_000_000
-"""The same where photos are prepared at once, and so hold their pixels for a moment only."""
+"""The same where photos are prepared at once, and so hold their pixels only for a moment."""
 
 Prepare = Callable[[Image.Image], torch.Tensor]
 

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 INDEX_SCHEMA = 3
 MANIFEST = "manifest.json"
 HASHED_AT_OPEN = 4 << 20
-"""Of the smallest files, so many bytes are compared with their sha256 when an index is opened."""
+"""How many bytes, of the smallest files, are compared with their sha256 when an index is opened."""
 
 REMEDY = "Build the index again: `fashion-rag index build --overwrite`."
 

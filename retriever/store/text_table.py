@@ -20,7 +20,7 @@ from functools import cache
 
 TABLE = "words"
 MOST_TERMS = 64
-"""So many different words of a text are asked for: an encoder reads about as many."""
+"""The most different words of a text that are searched; an encoder reads about as many."""
 
 _TABLE = (
     f"CREATE VIRTUAL TABLE {TABLE} USING fts5(text, content='', columnsize=0, "

@@ -21,13 +21,13 @@ from ..vectors.blocks import Vectors
 from ..vectors.exact import exact_search
 
 SAMPLE = 256
-"""So many captions are encoded: on a CPU some 0.1 of the time that as many photos take."""
+"""How many captions are encoded; on a CPU they take some 0.1 of the time of as many photos."""
 
 FEWEST = 20
-"""From fewer captions no score is taken that nearly all reach."""
+"""With fewer captions the colour cards are used instead."""
 
 REACHED_BY = 0.95
-"""The share of the captions whose best garment has the least score or more."""
+"""The share of the captions whose best garment reaches the least score."""
 
 _LOOKED_AT = 4096  # garments whose captions are read
 

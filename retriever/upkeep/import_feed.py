@@ -19,7 +19,7 @@ from ..photos.feeds import Feed, Product, photo_name, read_feed
 
 TABLE = "garments.csv"
 FETCHED = "photos"
-"""The folder of the catalogue that photos from elsewhere go to."""
+"""The folder in the catalogue for photos that are linked, copied or fetched."""
 
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif", ".tif", ".tiff", ".bmp", ".jfif")
 

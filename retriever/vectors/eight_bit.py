@@ -14,7 +14,7 @@ from .blocks import Vectors
 from .exact import rerank
 
 FEWEST, MOST = 5_000, 250_000
-"""Garments between which this pays: fewer take no time, more would hold much memory."""
+"""Numbers of garments between which this pays: fewer take no time, more would take much memory."""
 
 _SPARE = 64
 _FIRST = 6

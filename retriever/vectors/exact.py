@@ -13,7 +13,7 @@ import torch
 from .blocks import Vectors
 
 FEW_QUERIES = 6
-"""Up to this many are scored one by one in half precision; more share a float32 copy of blocks."""
+"""Up to this many queries are scored one by one in half precision; more share float32 blocks."""
 
 _ROWS = 512  # of float32 embeddings at a time: they stay in the cache of one core
 _GATHERED = 4096  # rows of half-precision embeddings that are copied together
