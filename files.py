@@ -236,5 +236,5 @@ def _write_remembered() -> None:
     try:
         newest = list((_read_remembered() | _remembered).items())[-_MOST_REMEMBERED:]
         write_text(cache_folder() / "hashes.json", json.dumps(dict(newest)))
-    except OSError as error:  # a home that can't be written to costs time, nothing else
+    except OSError as error:  # without a cache, files are read again
         logger.debug("hashes are not remembered: %s", error)

@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     try:
         return args.run(args) or 0
-    except BrokenPipeError:  # the reader of a pipe has seen enough, such as `head`
+    except BrokenPipeError:  # the reader of the pipe, such as `head`, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:

@@ -216,7 +216,7 @@ class GarmentIndexLoader(io.ComfyNode):
     def execute(cls, index_name, clip=None, clip_vision=None) -> io.NodeOutput:
         folder = folders.resolve("indexes", index_name)
         index = open_index(folder)
-        # The path in the file is a claim of whoever made it: only a registered catalogue is read.
+        # The path in the file is untrusted: only a registered catalogue is read.
         index.catalogue_root = folders.resolve("catalogues", index.manifest["catalogue"]["name"])
         built = index.manifest["encoder"]
         encoder = as_built(open_encoder(built["name"], clip, clip_vision), built)

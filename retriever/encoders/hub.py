@@ -144,7 +144,7 @@ def get_encoder(tag: str, folder: Path, report: Callable[[str], None]) -> Path:
         fetch(source.repository, name, info.sha)
     if source.layout == OPEN_CLIP:
         _complete_open_clip(partial, source, fetch)
-    shutil.rmtree(partial / ".cache", ignore_errors=True)  # the hub client's notes
+    shutil.rmtree(partial / ".cache", ignore_errors=True)  # of the hub's client
     replace_file(partial, folder)
     return folder
 

@@ -28,7 +28,7 @@ BATCH = 1000  # rows in one request, well below the 64 MB of a message
 
 _MOST_BYTES = 65_535  # of a VARCHAR
 _MOST_LISTED = 16_000  # rows in one answer
-_LONG = 600.0  # seconds, for what takes longer the more there is
+_LONG = 600.0  # seconds, for requests that take longer the more rows there are
 _INDEX = {
     "exact": ("FLAT", {}),
     "hnsw": ("HNSW", {"M": 32, "efConstruction": 200}),

@@ -39,8 +39,8 @@ MOST_ADDED = 5_000
 _SEED = 1
 _VARIANCE = 0.92  # share of the embeddings' variance that the principal components keep
 _MOST_DIMENSIONS = 256
-_DISTANCE = 2.0  # of a query from the garments' mean, in units of theirs
-_FEWEST = 256  # as many as a byte has values
+_DISTANCE = 2.0  # of a query from the garments' mean; theirs is about 1
+_FEWEST = 256  # garments that training needs: a byte has as many values
 # A filter's nearest garments lie further off: the effort grows by this power of
 # (all garments / garments that the filter wants).
 _FILTERED = 0.5

@@ -86,5 +86,24 @@ def test_every_package_says_what_it_is_for(name):
     assert len(ast.get_docstring(ast.parse(text)) or "") > 30
 
 
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_public_names_have_a_docstring(name):
+    """Functions, classes, and methods of classes without a base; properties may go without."""
+    found = []
+    for node in ast.parse(modules()[name].read_text(encoding="utf-8")).body:
+        found.append((node, getattr(node, "name", "_")))
+        if isinstance(node, ast.ClassDef) and not node.bases and not node.name.startswith("_"):
+            found += [
+                (method, f"{node.name}.{method.name}")
+                for method in node.body
+                if isinstance(method, ast.FunctionDef) and not method.name.startswith("_")
+                if not any("property" in ast.unparse(d) or "setter" in ast.unparse(d)
+                           for d in method.decorator_list)
+            ]  # fmt: skip
+    assert not [
+        called for node, called in found if called[0] != "_" and not ast.get_docstring(node)
+    ]
+
+
 def test_the_drawing_is_of_today():
     assert DRAWING.read_text(encoding="utf-8") == draw(), "run `python tests/architecture.py`"
