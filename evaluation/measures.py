@@ -10,9 +10,9 @@ from ..pictures.boxes import box_of
 
 
 def ssim(picture: np.ndarray, truth: np.ndarray) -> float:
-    """Structural similarity (Wang et al. 2004: Gaussian window, sigma 1.5), mean of the channels.
+    """Compute structural similarity (Wang et al. 2004: Gaussian window, sigma 1.5).
 
-    The same as torchmetrics', which the official code takes.
+    It is the channels' mean, the same as torchmetrics', which the official code takes.
     """
     return float(
         structural_similarity(

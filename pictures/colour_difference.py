@@ -25,8 +25,9 @@ def lab_of(colours: np.ndarray) -> np.ndarray:
 
 
 def ciede2000(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """CIEDE2000 between CIELAB colours (..., 3) that broadcast, as (...): 0 is the same colour,
-    about 2 is just noticeable, above 20 is another colour.
+    """Compute CIEDE2000 between CIELAB colours (..., 3) that broadcast, as (...).
+
+    0 is the same colour, about 2 is just noticeable, above 20 is another colour.
 
     The formula and its order of steps are those of Sharma, Wu and Dalal (2005), with k = 1.
     """

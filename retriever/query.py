@@ -564,7 +564,7 @@ def _gumbel(seed: int, count: int) -> np.ndarray:
 def _most_diverse(
     relevance: np.ndarray, vectors: np.ndarray, pinned: int, count: int, diversity: float
 ) -> np.ndarray:
-    """Positions in `relevance` by maximal marginal relevance, in the order they are taken.
+    """Choose positions in `relevance` by maximal marginal relevance, in the order they are taken.
 
     vectors: those of the pinned garments, which count as taken, and then of the candidates.
     """

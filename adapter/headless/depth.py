@@ -57,7 +57,7 @@ def cross_attentions(unet: torch.nn.Module, levels: Collection[int]) -> list[tor
 
 @contextmanager
 def context_at(layers: Collection[torch.nn.Module], context: torch.Tensor) -> Iterator[None]:
-    """While this is open, the given layers attend to `context` (b, tokens, width) instead."""
+    """Let layers attend to `context` (b, tokens, width) while this context manager is open."""
 
     def replace(layer, args, kwargs):
         return args, {**kwargs, "encoder_hidden_states": context}

@@ -100,8 +100,11 @@ def train_classifier(
 
 
 def _varied(pixels: torch.Tensor) -> torch.Tensor:
-    """Views (b, 3, side, side) mirrored, shifted, in other colours and a little blurred or noisy,
-    each in its own way: the pattern stays. Returns (b, 3, WINDOW, WINDOW)."""
+    """Vary views (b, 3, side, side), and cut them to (b, 3, WINDOW, WINDOW).
+
+    Each is mirrored, shifted, coloured otherwise, and a little blurred or noisy, but keeps its
+    pattern.
+    """
     count = len(pixels)
     pixels = torch.where(_some(count, 0.5), pixels.flip(3), pixels)
     places = torch.randint(2 * _MARGIN + 1, (2, count, 1)) + torch.arange(WINDOW)

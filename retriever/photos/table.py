@@ -52,7 +52,7 @@ class Table:
 
 
 def may_be_table(file: str) -> bool:
-    """Whether a file has the ending of a table or a spreadsheet."""
+    """Tell whether a file has the ending of a table or a spreadsheet."""
     return file.lower().endswith((*SUFFIXES, *SPREADSHEETS))
 
 
