@@ -1,4 +1,4 @@
-"""`fashion-rag index update|remove|duplicates|merge|tune|verify`."""
+"""`fashion-rag index update|remove|duplicates|merge|tune|verify`: keeping an index in order."""
 
 from __future__ import annotations
 

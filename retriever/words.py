@@ -68,7 +68,7 @@ _ALSO_ENGLISH = frozenset("robe rose a as e i o y de la le un die het en for wit
 def plain_words(text: str) -> tuple[str, tuple[str, ...]]:
     """Return a query's text as an encoder gets it, and a note on all that was taken out.
 
-    `(red dress:1.3)` becomes `red dress`; `embedding:NAME` and `<lora:NAME:1>` go.
+    `(red dress:1.3)` becomes `red dress`; `embedding:NAME` and `<lora:NAME:1>` are left out.
     """
     words = text
     for escaped, stand_in in _ESCAPED.items():

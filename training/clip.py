@@ -299,7 +299,10 @@ def _model(config: Clip) -> tuple[dict[str, Any], open_clip.CLIP]:
 
 
 class ClipStream(Dataset):
-    """In-shop photo, worn garment, tokens of a caption; uint8 (3, s, s), uint8, int64 (t,)."""
+    """Samples by position: in-shop photo, worn garment, and tokens of a caption.
+
+    Photos are uint8 (3, s, s), tokens int64 (t,).
+    """
 
     def __init__(self, data: DressCode, config: Clip, size: int, longest: int):
         self.data, self.config, self.size = data, config, size

@@ -1,1 +1,1 @@
-"""Photos and texts to unit vectors of one space."""
+"""Encoding photos and texts to unit vectors of one space."""

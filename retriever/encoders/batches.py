@@ -1,4 +1,4 @@
-"""Encoding with less memory than a batch needs: the one place that meets out of memory."""
+"""Encoding in smaller batches where memory runs out."""
 
 from __future__ import annotations
 

@@ -166,7 +166,7 @@ def _wanted(source: Source, there: Iterable[str]) -> list[str]:
 def _complete_open_clip(
     partial: Path, source: Source, fetch: Callable[[str, str, str | None], None]
 ) -> None:
-    """Bring the tokenizer that the configuration names, mend the latter, make safetensors."""
+    """Fetch the configuration's tokenizer, correct the configuration, make safetensors."""
     config = json.loads((partial / CONFIG).read_text(encoding="utf-8"))
     tokenizer = config["model_cfg"]["text_cfg"].get("hf_tokenizer_name")
     if tokenizer and not any((partial / name).is_file() for name in TOKENIZER_FILES):

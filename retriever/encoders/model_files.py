@@ -1,4 +1,4 @@
-"""The files of a model folder in transformers' layout, looked at before the library reads them.
+"""The files of a model folder in transformers' layout, checked before the library reads them.
 
 A folder is untrusted: transformers and sentence-transformers would import Python files that a
 configuration names, open pickles, and fetch compiled attention kernels. Nothing of that is asked

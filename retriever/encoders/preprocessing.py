@@ -31,7 +31,7 @@ _EPSILON = 1e-5
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """RGB photo -> (3, height, width) float32: resized, cropped, scaled, normalised.
+    """Turns an RGB photo into (3, height, width) float32: resized, cropped, scaled, normalised.
 
     size: (height, width) that it is squashed to, the length of its shorter side, or None.
     crop: (height, width) about the middle, black where the photo is smaller, or None.
@@ -64,7 +64,7 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Patches:
-    """RGB photo -> its patches in its own proportions, as SigLIP2's NaFlex towers take them.
+    """Cuts an RGB photo into patches in its own proportions, for SigLIP2's NaFlex towers.
 
     The result is (1 + most, values) float32, so that photos of any proportions make one batch: the
     numbers of rows and columns of patches first, then the patches, then zeros.

@@ -1,1 +1,1 @@
-"""Which garments a folder of photos holds, and reading many photos."""
+"""Reading catalogues: which garments a folder of photos holds, and the photos themselves."""

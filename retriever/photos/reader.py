@@ -178,7 +178,7 @@ class PhotoReader:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def read(self, files: Sequence[str], ahead: int) -> Iterator[Photo | Reject]:
-        """Yield photos in the order of `files`, reading up to `ahead` of them ahead."""
+        """Yield photos in the order of `files`, reading up to `ahead` of them in advance."""
         waiting: deque[Future[tuple[Photo | Reject, int]]] = deque()
         begun = 0
         while waiting or begun < len(files):

@@ -87,7 +87,7 @@ class Part:
         return np.delete(np.arange(len(self.embeddings)), self.removed)
 
     def thumbnail(self, row: int) -> tuple[str, bytes]:
-        """Read the thumbnail of a row, a JPEG file's bytes, and name the file that holds it.
+        """Return a row's thumbnail (the bytes of a JPEG file), and the name of its file.
 
         Raises:
             ValueError: it is damaged, as its checksum tells, or outside the file.

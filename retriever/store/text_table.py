@@ -80,7 +80,7 @@ def terms_of(text: str) -> tuple[str, ...]:
 
 
 class _Letters(dict[int, int]):
-    """What `str.translate` makes of a character: itself if a letter, mark or digit, else a space.
+    """A table for `str.translate`: letters, marks and digits stay, all else becomes a space.
 
     SQLite's own table is of an older Unicode: texts and queries go by Python's alike.
     """

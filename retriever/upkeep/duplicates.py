@@ -21,7 +21,7 @@ def find_duplicates(
 ) -> list[list[int]]:
     """Group rows; the first row of a group has `threshold` or more similarity to all others of it.
 
-    A garment is in one group at most: that of the first row it resembles which is in none itself.
+    A garment is in one group at most: the first that it fits into.
 
     Raises:
         ValueError: the threshold is not within 0 to 1.
