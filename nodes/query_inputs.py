@@ -143,7 +143,7 @@ QUERY_OPTIONS = [
         advanced=True,
         tooltip="How much the words of captions, brands and titles count beside the photos: 0 "
         "goes by the photos alone, 1 by the words alone. With good captions try 0.25 to "
-        "0.5. An index in Milvus takes 0 only.",
+        "0.5. In Milvus this needs version 2.5 or newer.",
     ),
     io.Boolean.Input(
         "auto_min_score",

@@ -20,6 +20,7 @@ from ..store.index import GarmentIndex
 from ..store.records import FIELDS, Record
 from .connection import Connection
 from .filters import Fields, stored_number, stored_text
+from .full_text import WORDS, add_fields, stored_words
 from .index import VECTOR
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,8 @@ def create(connection: Connection, name: str, manifest: Mapping[str, Any]) -> No
         if fields[1]:
             schema.add_field(fields[1], DataType.DOUBLE)
             indexes.add_index(fields[1], server.number_index, fields[1])
+    if manifest.get("words"):
+        add_fields(schema, indexes)
     _make(connection, name, schema, manifest)
     connection.client.create_index(name, indexes, sync=False, timeout=_patient(connection))
     connection.load(name)
@@ -144,7 +147,7 @@ def _write(
     write = connection.client.upsert if replace else connection.client.insert
     for first in range(start, len(numbers), BATCH):
         last = min(first + BATCH, len(numbers))
-        batch = _batch(index, columns, numbers[first:last], rows[first:last], manifest["half"])
+        batch = _batch(index, columns, numbers[first:last], rows[first:last], manifest)
         write(name, batch, timeout=connection.place.timeout)
         progress(kept + last, len(index))
 
@@ -154,14 +157,20 @@ def _batch(
     columns: Mapping[str, Fields],
     numbers: np.ndarray,
     rows: np.ndarray,
-    half: bool,
+    manifest: Mapping[str, Any],
 ) -> list[dict[str, Any]]:
     vectors = index.vectors.at(rows).numpy()
-    vectors = vectors if half else vectors.astype(np.float32)
-    return [
-        {"row": number, VECTOR: vector, **_values(index.record(row), columns)}
-        for number, row, vector in zip(numbers.tolist(), rows.tolist(), vectors, strict=True)
+    vectors = vectors if manifest["half"] else vectors.astype(np.float32)
+    records = [index.record(row) for row in rows.tolist()]
+    lines = [
+        {"row": number, VECTOR: vector, **_values(record, columns)}
+        for number, vector, record in zip(numbers.tolist(), vectors, records, strict=True)
     ]
+    if manifest.get("words"):
+        words = stored_words([record.garment for record in records])
+        for line, text in zip(lines, words, strict=True):
+            line[WORDS] = text
+    return lines
 
 
 def _values(record: Record, columns: Mapping[str, Fields]) -> dict[str, Any]:

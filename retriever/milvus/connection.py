@@ -318,8 +318,10 @@ def read_manifest(described: dict[str, Any]) -> dict[str, Any] | None:
             "columns": dict() as columns,
             "categories": dict(),
         } if kind in KINDS and all(map(_is_fields, columns.values())):
-            if isinstance(manifest.get("rows_in", ""), str) and (
-                "parts" not in manifest or are_parts(manifest["parts"])
+            if (
+                isinstance(manifest.get("rows_in", ""), str)
+                and isinstance(manifest.get("words", False), bool)
+                and ("parts" not in manifest or are_parts(manifest["parts"]))
             ):
                 return manifest
     return None

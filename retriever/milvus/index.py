@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -22,8 +23,10 @@ from ..encoders.recipe import display_name
 from ..photos.catalogue import Garment, safe_path
 from ..store.filters import Filter, number_of
 from ..store.records import FIELDS, ColumnValues
+from ..store.text_table import fts5_is_there
 from .connection import CollectionPlace, Connection, NotLoadedError
 from .filters import Fields, inlined, stored_text, to_expression
+from .full_text import SPARSE, WORDS, asked_codes, check_words, holding_any, holding_these
 from .rows import Rows
 
 VECTOR = "vector"
@@ -33,6 +36,7 @@ _AT_ONCE = 4096  # vectors in one answer, well below the 64 MB of a message
 _ROUNDING = 1e-5  # a bound on what the server's float32 scores may be off
 _SLACK = 16
 _THUMBNAIL = 256
+_WORDS_KEPT = 1 << 16  # words of queries, with the number of garments that hold each
 
 
 class MilvusIndex:
@@ -49,6 +53,7 @@ class MilvusIndex:
         self.catalogue_root = Path(catalogue_root or manifest["catalogue"]["path"])
         self.rows = Rows.of_manifest(manifest)
         self._columns = {name: Fields(*pair) for name, pair in manifest["columns"].items()}
+        self._count_of = lru_cache(_WORDS_KEPT)(self._ask_count)
 
     @classmethod
     def open(cls, folder: Path, catalogue_root: Path | None = None) -> MilvusIndex:
@@ -93,8 +98,7 @@ class MilvusIndex:
         Raises:
             ValueError: also k above 16,384.
         """
-        if k > _MOST:
-            raise ValueError(f"k is {k}: Milvus gives at most {_MOST} garments for one query.")
+        _check_most(k)
         scope = self._scope(category, where)
         scores = np.full((len(queries), k), -np.inf, np.float32)
         rows = np.full((len(queries), k), -1, np.int64)
@@ -105,22 +109,89 @@ class MilvusIndex:
                 scores[number, : len(best)], rows[number, : len(found)] = best, found
         return scores, rows
 
-    def nearest_by_words(self, *_: object) -> NoReturn:
-        """Refuse: the words of a collection are not indexed.
+    def nearest_by_words(
+        self, text: str, query: np.ndarray, k: int, category: str | None, where: Filter | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """See SearchBackend. The same as the local index finds, see full_text.py.
 
         Raises:
-            ValueError: always.
+            ValueError: also k above 16,384.
         """
-        raise ValueError(
-            f"The collection {self.manifest['collection']!r} at {self.connection.address} is "
-            "searched by its vectors alone: set words to 0 (`--words 0`), or use a local index "
-            "(`fashion-rag index pull`)."
+        _check_most(k)
+        check_words(self.manifest, self.connection.server, self.connection.address)
+        expression, parameters = self._scope(category, where)
+        codes = asked_codes(text)
+        if not codes:
+            return np.empty(0, np.float32), np.empty(0, np.float32), np.empty(0, np.int64)
+        rows, held, whole = self._holders(codes, k, expression, parameters)
+        scores = np.zeros(len(rows), np.float32)
+        for code, there in zip(codes, held.T, strict=True):
+            scores[there] += self._weight(code)
+        near, found = np.empty(0, np.float32), np.empty(0, np.int64)
+        bound = np.float32(0)
+        if len(rows) > k or (len(rows) and not whole):
+            # Of those that hold the same words as the last of the k, the cosine similarity decides.
+            last = min(k, len(rows))
+            bound = np.partition(scores, -last)[-last]
+            alike = holding_these(codes, held[scores == bound])
+            rows, scores = rows[scores > bound], scores[scores > bound]
+            alike = f"({expression}) and ({alike})" if expression else alike
+            (answer,) = self._nearest(query[None], k - len(rows), alike, parameters)
+            near, found = answer
+        cosines = np.concatenate([_cosines(self.vectors_at(rows), query), near])
+        scores = np.concatenate([scores, np.full(len(found), bound, np.float32)])
+        rows = np.concatenate([rows, found])
+        order = np.lexsort((rows, -cosines, -scores))
+        return scores[order], cosines[order], rows[order]
+
+    def _holders(
+        self, codes: list[str], k: int, expression: str, parameters: dict[str, Any]
+    ) -> tuple[np.ndarray, np.ndarray, bool]:
+        """Ask for the garments that hold the rarest of the words.
+
+        Returns:
+            Rows, int64, k or more where there are as many; which words each of them holds, (rows,
+            len(codes)) bool; and whether there are no others.
+        """
+        # Scores of several segments can't be compared: all that are found are looked at.
+        by_segment = self.connection.server.counts_words_by_segment
+        count = _MOST if by_segment else min(k + _SLACK, _MOST)
+        while True:
+            (hits,) = self._ask_loaded(
+                self.connection.client.search,
+                data=[" ".join(codes)],
+                anns_field=SPARSE,
+                limit=count,
+                output_fields=["row", WORDS],
+                search_params={"metric_type": "BM25", "params": {}},
+                **self._filter(expression, parameters),
+            )
+            rows = np.array([hit["entity"]["row"] for hit in hits], np.int64)
+            said = [set(hit["entity"][WORDS].split()) for hit in hits]
+            held = np.array([[code in words for code in codes] for words in said], bool)
+            counted, whole = self.rows.holds(rows), len(hits) < count
+            if whole or count == _MOST or counted.sum() >= k:
+                return rows[counted], held.reshape(len(rows), len(codes))[counted], whole
+            count = min(4 * count, _MOST)
+
+    def _weight(self, code: str) -> np.float64:
+        """Return what a word counts, see word_search.py."""
+        there = len(self)
+        holders = min(self._count_of(code), there)
+        return np.log1p((there - holders + 0.5) / (holders + 0.5))
+
+    def _ask_count(self, code: str) -> int:
+        (line,) = self._ask_loaded(
+            self.connection.client.query,
+            output_fields=["count(*)"],
+            **self._filter(holding_any([code]), {}),
         )
+        return line["count(*)"]
 
     @property
     def has_words(self) -> bool:
         """See SearchBackend."""
-        return False
+        return self.manifest.get("words", False) and fts5_is_there()
 
     def _nearest(
         self, queries: np.ndarray, k: int, expression: str, parameters: dict[str, Any]
@@ -138,10 +209,7 @@ class MilvusIndex:
                 whole = len(found) < count or count == _MOST
                 counted = self.rows.holds(found)
                 found, vectors = found[counted], vectors[counted]
-                exact = (vectors.astype(np.float64) * queries[number].astype(np.float64)).sum(
-                    axis=1
-                )
-                exact = exact.astype(np.float32)
+                exact = _cosines(vectors, queries[number])
                 order = np.lexsort((found, -exact))[:k]
                 done[number] = exact[order], found[order]
                 # All that may tie with the k-th must be among the candidates.
@@ -324,6 +392,17 @@ class MilvusIndex:
         image = self.photo(garment)
         image.thumbnail((_THUMBNAIL, _THUMBNAIL))
         return image
+
+
+def _check_most(k: int) -> None:
+    if k > _MOST:
+        raise ValueError(f"k is {k}: Milvus gives at most {_MOST} garments for one query.")
+
+
+def _cosines(vectors: np.ndarray, query: np.ndarray) -> np.ndarray:
+    """Return the scores of (n, dim) vectors, float32, which don't depend on their number."""
+    exact = (vectors.astype(np.float64) * query.astype(np.float64)).sum(axis=1)
+    return exact.astype(np.float32)
 
 
 def garment_of(record: str) -> Garment:

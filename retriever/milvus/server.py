@@ -4,9 +4,10 @@
 |---|---|
 | 2.3 | the oldest that is supported: rows can be replaced, collections lie in databases |
 | 2.4 | INVERTED indexes of texts and numbers, half precision |
-| 2.5 | parameters in filters, graphs of 8-bit codes |
+| 2.5 | parameters in filters, graphs of 8-bit codes, full-text search |
 
-milvus-lite has numbers of its own: no parameters, half precision, descriptions or graphs on disk.
+milvus-lite has numbers of its own: full-text search, but no parameters, half precision,
+descriptions or graphs on disk.
 """
 
 from __future__ import annotations
@@ -67,6 +68,16 @@ class Server:
     def has_parameters(self) -> bool:
         """Whether it takes a filter's values as parameters beside the expression."""
         return self._knows(2, 5)
+
+    @property
+    def has_full_text(self) -> bool:
+        """It searches texts by their words."""
+        return self.is_lite or self._knows(2, 5)
+
+    @property
+    def counts_words_by_segment(self) -> bool:
+        """It weighs a word by how many texts of a segment hold it, not of all texts."""
+        return self.is_lite
 
     @property
     def text_index(self) -> str:

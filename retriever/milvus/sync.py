@@ -21,10 +21,13 @@ from ..store.filters import Comparison
 from ..store.index import GarmentIndex
 from ..store.lock import only_writer
 from ..store.manifest import MANIFEST
+from ..store.text_table import fts5_is_there
 from .collection import count, create, create_head, delete, fill, row_numbers
 from .connection import KINDS, SCHEMA, CollectionPlace, Connection, read_manifest
 from .filters import Fields
+from .full_text import FIELDS
 from .rows import Rows
+from .server import Server
 
 _MOST_FIELDS = 64  # of a collection, unless the server is configured otherwise
 
@@ -85,7 +88,7 @@ def _push(
                 f"{connection.address} has a collection {alias!r} that was made by something else: "
                 "choose another name."
             )
-        manifest = _manifest(index, alias, kind, connection.server.has_half and kind != "exact")
+        manifest = _manifest(index, alias, kind, connection.server)
         former = _former(connection)
         if former is not None:
             if _is_whole(connection, index, manifest, *former):
@@ -140,8 +143,8 @@ def _is_whole(
 
 def _adds(index: GarmentIndex, manifest: Mapping[str, Any], former: Mapping[str, Any]) -> bool:
     """Tell whether the former collection can hold the index, and holds most of it."""
-    alike = ("kind", "half", "encoder", "columns")
-    if any(former.get(name) != manifest[name] for name in alike):
+    alike = ("kind", "half", "encoder", "columns", "words")
+    if any(former.get(name) != manifest.get(name) for name in alike):
         return False
     before = Rows.of_manifest(former)
     rows = Rows.of(index, before)
@@ -193,7 +196,7 @@ def _sweep(connection: Connection, data: str, rows: Rows) -> None:
             delete(connection, data, found[~rows.holds(found)])
 
 
-def _manifest(index: GarmentIndex, alias: str, kind: str, half: bool) -> dict[str, Any]:
+def _manifest(index: GarmentIndex, alias: str, kind: str, server: Server) -> dict[str, Any]:
     columns: dict[str, Fields] = {}
     for number, name in enumerate(index.columns()):
         numbers = index.rows_where(Comparison(name, ">=", -math.inf))
@@ -204,17 +207,20 @@ def _manifest(index: GarmentIndex, alias: str, kind: str, half: bool) -> dict[st
             f"The garments have {len(columns)} columns, which take {used} fields; a collection of "
             f"Milvus has at most {_MOST_FIELDS}: leave some out of the catalogue's table."
         )
+    words = server.has_full_text and fts5_is_there() and used + FIELDS <= _MOST_FIELDS
     return {
         "schema": SCHEMA,
         "generation": index.manifest["generation"],
         "collection": alias,
         "count": len(index),
         "kind": kind,
-        "half": half,
+        "half": server.has_half and kind != "exact",
         "catalogue": index.manifest["catalogue"],
         "encoder": index.manifest["encoder"],
         "columns": {name: list(fields) for name, fields in columns.items()},
         "categories": index.category_counts,
+        # Named where it is so alone: to others a manifest of an earlier version is the same.
+        **({"words": True} if words else {}),
     }
 
 

@@ -17,6 +17,10 @@ import sqlite3
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
+from itertools import pairwise
+
+from ..photos.catalogue import Garment
+from .filters import number_of
 
 TABLE = "words"
 MOST_TERMS = 64
@@ -35,6 +39,7 @@ _CLOSE = (
     "\u4e00-\u9fff\uac00-\ud7a3\uf900-\ufaff\U00020000-\U0003ffff"
 )
 _RUN = re.compile(f"[{_CLOSE}]+")
+_LETTER = re.compile(f"[{_CLOSE}]")
 
 
 @cache
@@ -53,6 +58,12 @@ def fts5_is_there() -> bool:
 def is_text_column(column: str) -> bool:
     """Tell whether the words of a column are searched, unless they are numbers or links."""
     return column not in _OTHERS
+
+
+def texts_of(garment: Garment) -> list[str]:
+    """Return what is searched of a garment: its caption and columns of texts, without numbers."""
+    columns = [text for name, text in garment.metadata.items() if is_text_column(name)]
+    return [text for text in (garment.caption, *columns) if text and number_of(text) is None]
 
 
 def fill(connection: sqlite3.Connection, rows: Iterable[tuple[int, Sequence[str]]]) -> None:
@@ -77,6 +88,56 @@ def terms_of(text: str) -> tuple[str, ...]:
         words.append(word[start:])
     terms = {word.lower(): f'"{word}"' for word in words if word}
     return tuple(terms.values())[:MOST_TERMS]
+
+
+def words_said(texts: Iterable[Sequence[str]]) -> list[list[str]]:
+    """Return the different words of garments as FTS5 reads them, for an index that is not its own.
+
+    Letters of a script without spaces are words, and so is each pair of neighbours.
+
+    Args:
+        texts: of each garment, see `texts_of`.
+    """
+    texts = list(texts)
+    said: list[list[str]] = [[] for _ in texts]
+    for row, tokens in _tokens(_searchable(enumerate(texts))).items():
+        words = dict.fromkeys(tokens[:1])
+        for former, token in pairwise(tokens):
+            words[token] = None
+            if _LETTER.fullmatch(former) and _LETTER.fullmatch(token):
+                words[former + token] = None
+        said[row] = list(words)
+    return said
+
+
+def words_asked(text: str) -> list[str]:
+    """Return the words of a user's text, each as `words_said` gives it of a garment that holds it.
+
+    A term of `terms_of` is one; one that FTS5 takes apart, its parts. Words of one stem are the
+    same one several times.
+    """
+    terms = [term.strip('"') for term in terms_of(text)]
+    words = []
+    for number, tokens in sorted(_tokens(enumerate(terms)).items()):
+        words += ["".join(tokens)] if " " in terms[number] else tokens
+    return words
+
+
+def _tokens(rows: Iterable[tuple[int, str]]) -> dict[int, list[str]]:
+    """Return what FTS5's tokenizer makes of the text of each row, in its order."""
+    connection = sqlite3.connect(":memory:")
+    try:
+        # A token of 32 kB is cut, maybe within a letter.
+        connection.text_factory = lambda value: value.decode("utf-8", "replace")
+        connection.execute(_TABLE)
+        connection.executemany(f"INSERT INTO {TABLE} (rowid, text) VALUES (?, ?)", rows)
+        connection.execute(f"CREATE VIRTUAL TABLE tokens USING fts5vocab({TABLE}, 'instance')")
+        found: dict[int, list[str]] = {}
+        for row, token in connection.execute("SELECT doc, term FROM tokens ORDER BY doc, offset"):
+            found.setdefault(row, []).append(token or "")  # of an accent that stands alone
+        return found
+    finally:
+        connection.close()
 
 
 class _Letters(dict[int, int]):

@@ -45,19 +45,19 @@ def own_server(milvus_binaries, tmp_path_factory) -> Iterator[MilvusServer]:
 @pytest.mark.parametrize(
     ("version", "expected"),
     [
-        ("v2.3.5-lite", ("Trie", "STL_SORT", False, False)),
-        ("2.3.22", ("Trie", "STL_SORT", False, False)),
-        ("v2.4.0-rc.1", ("INVERTED", "INVERTED", True, False)),
-        ("2.5.4", ("INVERTED", "INVERTED", True, True)),
-        ("Zilliz Cloud (Compatible with Milvus 2.6)", ("INVERTED",) * 2 + (True,) * 2),
-        ("master-20260101-0a1b2c", ("INVERTED",) * 2 + (True,) * 2),
-        ("milvus_lite-3.2.2", ("INVERTED", "INVERTED", False, False)),
+        ("v2.3.5-lite", ("Trie", "STL_SORT", False, False, False)),
+        ("2.3.22", ("Trie", "STL_SORT", False, False, False)),
+        ("v2.4.0-rc.1", ("INVERTED", "INVERTED", True, False, False)),
+        ("2.5.4", ("INVERTED", "INVERTED", True, True, True)),
+        ("Zilliz Cloud (Compatible with Milvus 2.6)", ("INVERTED",) * 2 + (True,) * 3),
+        ("master-20260101-0a1b2c", ("INVERTED",) * 2 + (True,) * 3),
+        ("milvus_lite-3.2.2", ("INVERTED", "INVERTED", False, False, True)),
     ],
 )  # fmt: skip
 def test_what_a_server_of_a_version_knows(version, expected):
     server = Server.of(version, "http://a")
     known = (server.text_index, server.number_index, server.has_half, server.has_parameters)
-    assert known == expected
+    assert (*known, server.has_full_text) == expected
     assert server.is_lite == version.startswith("milvus_lite")
 
 
