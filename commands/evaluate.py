@@ -88,7 +88,8 @@ def _add_evaluate(commands: Any) -> None:
         "--columns",
         nargs="+",
         metavar="NAME",
-        help="k0 k1 k2 k3 k1_without_own oracle oracle_parsed vae",
+        help="k0 k1 k2 k3 k1_without_own k1_captioned k2_captioned k3_captioned "
+        "k3_captioned_without_own oracle oracle_parsed vae",
     )
     add(
         "--parser",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..adapter.garment.prompts import DEPTH_PROMPT, PAPER_PROMPT
+from ..adapter.garment.prompts import CAPTION_PROMPT, DEPTH_PROMPT, PAPER_PROMPT
 from .dresscode import Sample
 from .retrieval import Ranking
 
@@ -19,7 +19,7 @@ class Column:
     key: names its folder and its place in the JSON. garments: how many are given. source: CAPTION
     for the text alone, RETRIEVED, OTHERS (retrieved without the sample's own), OWN (the oracle),
     TRUTH for the true photo that only went through the VAE. parsed: the mask comes from a human
-    parser's labels, not from the data's own.
+    parser's labels, not from the data's own. captioned: the caption stands before the garments.
     """
 
     key: str
@@ -27,11 +27,14 @@ class Column:
     source: str
     garments: int
     parsed: bool = False
+    captioned: bool = False
 
     @property
     def prompt(self) -> str:
-        """The paper's prompt for text alone or for garments."""
-        return DEPTH_PROMPT if self.source == CAPTION else PAPER_PROMPT
+        """The paper's prompt for text alone or for garments, or the one that has both."""
+        if self.source == CAPTION:
+            return DEPTH_PROMPT
+        return CAPTION_PROMPT if self.captioned else PAPER_PROMPT
 
     def pick(self, sample: Sample, ranking: Ranking, chunks: int) -> tuple[str, ...]:
         """The photos of the garments that a sample gets, best first."""
@@ -48,6 +51,13 @@ class Column:
 TEXT = Column("k0", "k = 0 (caption)", CAPTION, 0)
 FIRST, SECOND, THIRD = (Column(f"k{k}", f"k = {k}", RETRIEVED, k) for k in (1, 2, 3))
 WITHOUT_OWN = Column("k1_without_own", "k = 1, own removed", OTHERS, 1)
+CAPTIONED = tuple(
+    Column(f"k{k}_captioned", f"caption and {k} found", RETRIEVED, k, captioned=True)
+    for k in (1, 2, 3)
+)
+CAPTIONED_WITHOUT_OWN = Column(
+    "k3_captioned_without_own", "caption and 3 found, own removed", OTHERS, 3, captioned=True
+)
 ORACLE = Column("oracle", "oracle (own garment)", OWN, 1)
 PARSED = Column("oracle_parsed", "oracle, mask by the parser", OWN, 1, parsed=True)
 ROUND_TRIP = Column("vae", "true photos through the VAE", TRUTH, 0)
@@ -55,7 +65,9 @@ ROUND_TRIP = Column("vae", "true photos through the VAE", TRUTH, 0)
 
 PROTOCOL = (TEXT, FIRST, SECOND, THIRD)
 """The paper's: 0 to 3 retrieved garments."""
-CLAIM = (*PROTOCOL, WITHOUT_OWN, ORACLE, PARSED, ROUND_TRIP)
+CLAIM = (
+    *PROTOCOL, WITHOUT_OWN, *CAPTIONED, CAPTIONED_WITHOUT_OWN, ORACLE, PARSED, ROUND_TRIP,
+)  # fmt: skip
 COLUMNS_BY_KEY = {column.key: column for column in CLAIM}
 
 

@@ -38,7 +38,8 @@ from .clip import tower_pixels
 from .dresscode import DressCode, caption
 from .fashion_rag_config import FashionRag
 from .loop import Task
-from .samples import Prompts, person_inputs, picture, retrieved
+from .retrieval import Retrieval, retrieve_garments, searched_captions
+from .samples import Prompts, person_inputs, picture
 from .stream import PairStream
 
 _PREVIEW_STEPS, _PREVIEW_GUIDANCE = 20, 2.5
@@ -90,14 +91,21 @@ class FashionRagTask(Task):
         towers = towers if is_model_folder(encoder) else [encoder]
         # One process of a machine encodes, the others read what it kept.
         with PartialState().local_main_process_first():
-            found = torch.arange(len(pairs))[:, None]
+            found = None
             # A sample's own garment alone needs no retriever.
-            if len(config.garments) > 2:
-                found = cached_tensors(
+            if len(config.garments) > 2 or config.captioned and config.order == "retrieved":
+                counts = [n for n, share in enumerate(config.chunks, 1) if share]
+                captions = searched_captions(pairs, counts if config.captioned else ())
+                rows = cached_tensors(
                     cache / "retrieved.safetensors",
-                    fingerprint(pairs, towers, captions=True, pool=config.pool),
-                    lambda: {"rows": retrieved(pairs, encoder, config.pool, device)},
+                    fingerprint(
+                        pairs, towers, captions=True, pool=config.pool, texts=len(captions)
+                    ),
+                    lambda: {
+                        "rows": retrieve_garments(pairs, captions, encoder, config.pool, device)
+                    },
                 )["rows"]
+                found = Retrieval(captions, rows)
             self.stream = PairStream(pairs, config, found, self.prompts, self.image_encoder)
             if config.precompute:
                 self.stream.encoded = self._encode_all(cache, device)

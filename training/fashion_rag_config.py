@@ -9,6 +9,8 @@ from ..adapter.garment.garment_images import PREPROCESS
 from ..adapter.person.masks import MODES
 from .config import Run, check_shares
 
+ORDERS = ("own_first", "retrieved")
+
 
 @dataclass(frozen=True)
 class FashionRag:
@@ -29,12 +31,25 @@ class FashionRag:
     """Height and width in pixels."""
     garments: tuple[float, ...] = (0.0, 0.34, 0.33, 0.33)
     """Probability of 0, 1, 2, 3 garments; with none the caption's prompt is used."""
+    order: str = "own_first"
+    """Which garments a prompt with a caption before them gets: `own_first`, the own one and what
+    the retriever finds beside it, or `retrieved`, what a search returns. A prompt without a caption
+    always has the own one first: what is made of a garment shows this garment."""
+    captioned: float = 0.0
+    """Probability that a prompt with garments has the caption before them."""
+    own_left_out: float = 0.5
+    """Order `retrieved`: probability that the searched catalogue lacks the own garment."""
+    catalogue: int = 0
+    """Order `retrieved`: garments of a category in the searched catalogue, about so many, drawn
+    anew for each sample; 0 for all of the split."""
+    keep: float = 1.0
+    """Order `retrieved`: probability of each found garment to be given."""
     chunks: tuple[float, ...] = (0.1, 0.1, 0.8)
     """Probability of captions of 1, 2, 3 noun chunks."""
     drop: float = 0.1
     """Probability of the empty prompt and pose, for classifier-free guidance."""
     pool: int = 20
-    """How many garments the retriever finds for a caption."""
+    """How many garments the retriever finds for a caption, before `catalogue` thins them out."""
     masks: dict[str, float] = field(default_factory=lambda: {"bounding_box": 1.0})
     """Share of each kind of inpainting mask."""
     mirror: bool = True
@@ -58,7 +73,12 @@ class FashionRag:
         check_shares("chunks", self.chunks, 3)
         if len(self.size) != 2 or any(side <= 0 or side % 8 for side in self.size):
             raise ValueError(f"size is {self.size}; expected height and width, multiples of 8.")
-        for name, most in (("drop", 1.0), ("adapter_dropout", 1.0), ("outside", float("inf"))):
+        if self.order not in ORDERS:
+            raise ValueError(f"order is {self.order!r}; expected one of {', '.join(ORDERS)}.")
+        shares = ("drop", "adapter_dropout", "captioned", "own_left_out", "keep")
+        unbounded = ("outside", "catalogue")
+        for name in (*shares, *unbounded):
+            most = 1.0 if name in shares else float("inf")
             if not 0 <= getattr(self, name) <= most:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 0 to {most:g}.")
         if self.snr_gamma < 0 or self.pool < len(self.garments) - 1:

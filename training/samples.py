@@ -1,17 +1,16 @@
-"""What the U-Net is trained on: pairs as tensors, and garments drawn from the retriever."""
+"""What the U-Net is trained on: pairs as tensors, their garments and their prompts."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
-from tqdm import tqdm
 
 from ..adapter.garment.prompts import (
+    CAPTION_PROMPT,
     DEPTH_PROMPT,
     PAPER_PROMPT,
     category_words,
@@ -21,8 +20,7 @@ from ..adapter.garment.prompts import (
 from ..adapter.person.framing import frame
 from ..adapter.person.inpainting import prepare_inpainting
 from ..adapter.person.pose import DRESSCODE_FRAME, pose_map
-from ..retriever.encoders.open_clip import load_encoder
-from .dresscode import DressCode, Pair, caption
+from .dresscode import DressCode, Pair
 
 # Left and right change places in a mirrored picture; OpenPose's numbers.
 _MIRRORED = (0, 1, 5, 6, 7, 2, 3, 4, 11, 12, 13, 8, 9, 10, 15, 14, 17, 16)
@@ -94,6 +92,10 @@ class Prompts:
         """The caption's prompt, without garments."""
         return self._ids(split_prompt(DEPTH_PROMPT, category_words([category]), text), 0)
 
+    def captioned(self, text: str, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The caption, and after it the garments that it found."""
+        return self._ids(split_prompt(CAPTION_PROMPT, caption=text), count)
+
     def empty(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The unconditional prompt."""
         return self._ids([""], 0)
@@ -120,44 +122,46 @@ class Prompts:
         return ids, places
 
 
-def retrieved(data: DressCode, encoder: Path, pool: int, device: torch.device) -> torch.Tensor:
-    """For each pair the rows of the garments that its whole caption finds, (n, pool) int64.
+def own_first(own: int, found: list[int], count: int) -> list[int]:
+    """Give the own garment, followed by the best ones that the retriever finds beside it.
 
-    The index holds the garments of the split and the pair's category, its own included; rows are
-    those of `data.pairs`. A category with fewer garments repeats its last one.
-    """
-    model = load_encoder(encoder, device)
-    images = _batches(data, lambda some: model.encode_images([data.garment(p) for p in some]))
-    texts = _batches(data, lambda some: model.encode_texts([caption(p.chunks) for p in some]))
-    found = torch.zeros(len(data), pool, dtype=torch.int64)
-    for category in {pair.category for pair in data.pairs}:
-        rows = torch.tensor([i for i, pair in enumerate(data.pairs) if pair.category == category])
-        for part in rows.split(1024):
-            best = (texts[part] @ images[rows].T).topk(min(pool, len(rows))).indices
-            best = torch.cat([best, best[:, -1:].expand(-1, pool - best.shape[1])], dim=1)
-            found[part] = rows[best]
-    return found
-
-
-def _batches(data: DressCode, encode) -> torch.Tensor:
-    starts = tqdm(range(0, len(data), 64), desc="retrieval embeddings", leave=False)
-    return torch.cat([encode(data.pairs[start : start + 64]) for start in starts])
-
-
-def sample_garments(
-    rng: random.Random, own: int, found: list[int], shares: tuple[float, ...]
-) -> list[int]:
-    """Pick the garments of one sample: no row, or its own one followed by retrieved ones.
-
-    The picture shows the own garment, so it stands first; the further ones are what the retriever
-    finds beside it, best first.
+    The picture shows the own garment: a model that is trained so paints the first photo, and asks
+    no further one.
 
     Args:
-        shares: probability of 0, 1, 2, ... garments.
+        own: row of the garment that the person wears.
+        found: rows of the garments that the caption finds, best first.
+        count: how many garments, 0 or more.
     """
-    count = rng.choices(range(len(shares)), shares)[0]
     others = [row for row in found if row != own]
     return [own, *others[: count - 1]] if count else []
+
+
+def as_retrieved(
+    rng: random.Random,
+    own: int,
+    found: list[int],
+    count: int,
+    *,
+    own_left_out: float,
+    in_catalogue: float,
+    keep: float,
+) -> list[int]:
+    """Give what a search in a catalogue returns, in its order, as when the method is used.
+
+    The catalogue is another one for every sample: some of the garments of the split, at random.
+    The own garment stands where the caption finds it, if it does.
+
+    Args:
+        own, found, count: see `own_first`.
+        own_left_out: probability that the catalogue lacks the own garment.
+        in_catalogue: probability of any other garment to be in it.
+        keep: probability of each found garment to be given.
+    """
+    with_own = rng.random() >= own_left_out
+    candidates = dict.fromkeys(found)  # a small category repeats its last garment
+    there = [row for row in candidates if (with_own if row == own else rng.random() < in_catalogue)]
+    return [row for row in there[:count] if rng.random() < keep]
 
 
 def sample_mask_mode(rng: random.Random, modes: Mapping[str, float]) -> str:
@@ -173,9 +177,9 @@ def picture(tensor: torch.Tensor) -> Image.Image:
 
 __all__ = [
     "Prompts",
-    "sample_garments",
-    "sample_mask_mode",
+    "as_retrieved",
+    "own_first",
     "person_inputs",
     "picture",
-    "retrieved",
+    "sample_mask_mode",
 ]

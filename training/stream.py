@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
+from collections.abc import Collection
 
 import torch
 from torch.utils.data import Dataset
 
 from .clip import epoch_order, tower_pixels
-from .dresscode import DressCode, caption
+from .dresscode import DressCode, Pair, caption
 from .fashion_rag_config import FashionRag
-from .samples import Prompts, person_inputs, sample_garments, sample_mask_mode
+from .retrieval import Retrieval
+from .samples import Prompts, as_retrieved, own_first, person_inputs, sample_mask_mode
 
 
 class PairStream(Dataset):
     """Samples by position: a person, garments picked at random for them, and the prompt."""
 
-    def __init__(self, data: DressCode, config: FashionRag, found, prompts: Prompts, tower):
+    def __init__(
+        self,
+        data: DressCode,
+        config: FashionRag,
+        found: Retrieval | None,
+        prompts: Prompts,
+        tower,
+    ):
         self.data, self.config, self.found, self.prompts = data, config, found, prompts
+        sizes = Counter(pair.category for pair in data.pairs)
+        self._in_catalogue = {
+            category: min(1.0, config.catalogue / size) if config.catalogue else 1.0
+            for category, size in sizes.items()
+        }
         self.pixels = tower.config.image_size
         self.encoded: dict[str, torch.Tensor] | None = None
         self.most = len(config.garments) - 1
@@ -39,17 +54,12 @@ class PairStream(Dataset):
         rng = random.Random(f"{config.run.seed} {position}")
         pair = self.data.pairs[index]
         mirror = config.mirror and rng.random() < 0.5
-        rows = sample_garments(rng, index, self.found[index].tolist(), config.garments)
+        garments = rng.choices(range(self.most + 1), config.garments)[0]
         dropped = rng.random() < config.drop
         if dropped:
-            rows = []
-            ids, places = self.prompts.empty()
-        elif rows:
-            ids, places = self.prompts.garments(pair.category, len(rows))
+            rows, (ids, places) = [], self.prompts.empty()
         else:
-            some = rng.choices((1, 2, 3), config.chunks)[0]
-            chunks = rng.sample(pair.chunks, min(some, len(pair.chunks)))
-            ids, places = self.prompts.caption(pair.category, caption(chunks))
+            rows, (ids, places) = self._asked(rng, index, pair, garments)
         sample = {
             "ids": ids,
             "places": places,
@@ -71,3 +81,36 @@ class PairStream(Dataset):
         for slot, garment in enumerate(rows):
             photos[slot] = self.garment(garment)
         return sample | {"garment_pixels": photos}
+
+    def _asked(
+        self, rng: random.Random, index: int, pair: Pair, count: int
+    ) -> tuple[list[int], tuple[torch.Tensor, torch.Tensor]]:
+        """Up to `count` garments, as positions in the data, and the ids and places of a prompt."""
+        config = self.config
+        if count and not (config.captioned and rng.random() < config.captioned):
+            rows = own_first(index, self._found(pair, pair.chunks, count), count)
+            return rows, self.prompts.garments(pair.category, len(rows))
+        some = rng.choices((1, 2, 3), config.chunks)[0]
+        chunks = rng.sample(pair.chunks, min(some, len(pair.chunks)))
+        found = self._found(pair, chunks, count)
+        if config.order == "own_first":
+            rows = own_first(index, found, count)
+        else:
+            rows = as_retrieved(
+                rng,
+                index,
+                found,
+                count,
+                own_left_out=config.own_left_out,
+                in_catalogue=self._in_catalogue[pair.category],
+                keep=config.keep,
+            )
+        text = caption(chunks)
+        if rows:
+            return rows, self.prompts.captioned(text, len(rows))
+        return rows, self.prompts.caption(pair.category, text)
+
+    def _found(self, pair: Pair, chunks: Collection[str], count: int) -> list[int]:
+        if self.found is None or not count:
+            return []
+        return self.found(pair.category, caption(chunks))

@@ -8,7 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...miniature.fabrics import PLAIN
-from ..columns import FIRST, ORACLE, PARSED, PROTOCOL, ROUND_TRIP, TEXT
+from ..columns import (
+    CAPTIONED,
+    CAPTIONED_WITHOUT_OWN,
+    FIRST,
+    ORACLE,
+    PARSED,
+    PROTOCOL,
+    ROUND_TRIP,
+    TEXT,
+)
 from ..distances import frechet_distance
 from ..measured import Measured
 from ..statistics import Figure, mean_figure, resampled_distance, shared_figure
@@ -94,6 +103,7 @@ def judge(measured: Measured, own: np.ndarray, patterns: Sequence[str]) -> list[
             rate,
         ),
         _colour_of_retrieved(measured),
+        *_several(measured),
         *_parsed(measured),
         *_realism(measured),
         _outside(measured),
@@ -217,6 +227,47 @@ def _pattern(measured: Measured, label: str, key: str, name: str, rate: Figure |
     if rate is None or rate.value < CLASSIFIER_RATE:
         return Target(label, target.wanted, target.reached, False, "void: see the classifier")
     return target
+
+
+def _several(measured: Measured) -> list[Target]:
+    """What a second and a third garment add where the caption stands before them, and whether
+    garments help where the own one can't be found."""
+    one, _, three = (column.key for column in CAPTIONED)
+    least = 0.12, 0.05, 0.10
+
+    def lower(few: str, many: str) -> Figure | None:
+        return shared_figure(
+            lambda more, less: 1 - more / less,
+            _column(measured, many, "colour_error"),
+            _column(measured, few, "colour_error"),
+        )
+
+    def reason(few: str, many: str, name: str) -> Callable[[float], str]:
+        return lambda value: (
+            f"{_mean(measured, few, name):.3g} and {_mean(measured, many, name):.3g}: the further "
+            "garments are hardly asked"
+        )
+
+    more_patterns = shared_figure(
+        lambda more, less: more - less,
+        *(_column(measured, key, "pattern") for key in (three, one)),
+    )
+    without = CAPTIONED_WITHOUT_OWN.key
+    return [
+        _target(
+            "caption and 3 garments against caption and 1: colour error", "12 % lower",
+            lower(one, three), lambda x: x >= least[0], reason(one, three, "colour_error"),
+        ),
+        _target(
+            "caption and 3 garments against caption and 1: pattern", "5 % more of the pictures",
+            more_patterns, lambda x: x >= least[1], reason(one, three, "pattern"),
+        ),
+        _target(
+            "caption and 3 garments, own removed, against k = 0: colour error", "10 % lower",
+            lower(TEXT.key, without), lambda x: x >= least[2],
+            reason(TEXT.key, without, "colour_error"),
+        ),
+    ]  # fmt: skip
 
 
 def _parsed(measured: Measured) -> list[Target]:

@@ -38,6 +38,9 @@ def measured(**changes: dict[str, float]) -> tuple[Measured, np.ndarray]:
         right = patterns.get(column.key, 0)
         if column.key in ("k1", "k2", "k3"):
             error, right = np.where(own > 0, 6.0, 18.0), np.where(own > 0, 0.93, 0.2)
+        if column.captioned:
+            better = 3 * column.garments
+            error, right = error + 21.0 - better, 0.4 + better / 20
         error = error * rng.uniform(0.9, 1.1, COUNT)
         values[column.key] = {
             "colour_error": error,
@@ -90,6 +93,21 @@ def test_a_run_that_meets_them_all():
         ({"k1": {"colour_error": 19.0}}, "k = 1 against k = 0: colour error", "wrong garment"),
         ({"k1": {"retrieved_pattern": 0.7}}, "k = 1: pattern of the retrieved", "classifier"),
         ({"k1": {"retrieved_colour_error": 7}}, "k = 1: colour error against the ret", "fit"),
+        (
+            {"k3_captioned": {"colour_error": 16.0}},
+            "caption and 3 garments against caption and 1: colour",
+            "and 16: the further",
+        ),
+        (
+            {"k3_captioned": {"pattern": 0.57}},
+            "caption and 3 garments against caption and 1: pattern",
+            "hardly asked",
+        ),
+        (
+            {"k3_captioned_without_own": {"colour_error": 19.0}},
+            "caption and 3 garments, own removed",
+            "and 19",
+        ),
         ({"k2": {"outside_changed": 1}}, "pixels outside the mask", "bug"),
     ],
 )

@@ -66,14 +66,18 @@ def test_columns_pick_garments():
         "k2": ("a", "c"),
         "k3": ("a", "c", "b"),
         "k1_without_own": ("a",),
+        "k1_captioned": ("a",),
+        "k2_captioned": ("a", "c"),
+        "k3_captioned": ("a", "c", "b"),
+        "k3_captioned_without_own": ("a", "b", "d"),
         "oracle": ("c",),
         "oracle_parsed": ("c",),
         "vae": (),
     }
     own_first = {column.key: column.pick(sample("a"), RANKING, 3) for column in CLAIM}
     assert own_first["k1"] == ("a",) and own_first["k1_without_own"] == ("c",)
-    assert garments_needed(PROTOCOL) == garments_needed(CLAIM) == 3
-    assert garments_needed(CLAIM[4:]) == 2
+    assert (garments_needed(PROTOCOL), garments_needed(CLAIM)) == (3, 4)
+    assert garments_needed(CLAIM[4:5]) == 2
 
 
 def test_captions_are_the_first_sorted_chunks():

@@ -31,7 +31,8 @@ from fashion_rag.retriever.encoders.open_clip import load_encoder  # noqa: E402
 from fashion_rag.training import stages as cli  # noqa: E402
 from fashion_rag.training.cached_tensors import cached_tensors  # noqa: E402
 from fashion_rag.training.fashion_rag import FashionRagTask  # noqa: E402
-from fashion_rag.training.samples import sample_garments, sample_mask_mode  # noqa: E402
+from fashion_rag.training.retrieval import captions_of, searched_captions  # noqa: E402
+from fashion_rag.training.samples import as_retrieved, own_first, sample_mask_mode  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
 from .training_small import ADAPTER, CLIP, UNET, VAE, settings, small_model, small_world  # noqa: E402
@@ -143,28 +144,82 @@ def test_frozen_models_stay_in_evaluation(make):
 
 
 def test_garments_are_the_own_one_and_then_the_retrieved():
+    drawn = [tuple(own_first(4, [7, 4, 2, 9], count)) for count in range(4)]
+    assert drawn == [(), (4,), (4, 7), (4, 7, 2)]
     rng = random.Random(0)
-    drawn = [sample_garments(rng, 4, [7, 4, 2, 9], (0.25, 0.25, 0.25, 0.25)) for _ in range(200)]
-    assert {tuple(rows) for rows in drawn} == {(), (4,), (4, 7), (4, 7, 2)}
-    share = sum(not rows for rows in drawn) / len(drawn)
-    assert abs(share - 0.25) < 0.1
     assert {sample_mask_mode(rng, {"mask": 1.0, "bounding_box": 0.0}) for _ in range(20)} == {
         "mask"
     }
 
 
+def test_garments_as_retrieved_keep_the_order_of_the_search():
+    rng = random.Random(0)
+    found = list(range(20))
+
+    def draw(count=3, own=1, own_left_out=0.0, in_catalogue=1.0, keep=1.0):
+        chances = {"own_left_out": own_left_out, "in_catalogue": in_catalogue, "keep": keep}
+        return as_retrieved(rng, own, found, count, **chances)
+
+    assert draw() == [0, 1, 2] and draw(own=30) == [0, 1, 2] and draw(count=0) == []
+    assert draw(own_left_out=1.0) == [0, 2, 3]
+    drawn = [draw(own=5, own_left_out=0.5, in_catalogue=0.2) for _ in range(4000)]
+    assert all(rows == sorted(rows) for rows in drawn)
+    # The own one is among the first three where at most two of five others stand before it.
+    expected = 0.5 * sum(math.comb(5, k) * 0.2**k * 0.8 ** (5 - k) for k in range(3))
+    assert abs(sum(5 in rows for rows in drawn) / len(drawn) - expected) < 0.03
+    kept = [draw(keep=0.5) for _ in range(2000)]
+    assert abs(sum(map(len, kept)) / len(kept) - 1.5) < 0.1
+
+
+def test_every_caption_that_a_sample_may_have_is_searched(make):
+    task = make(garments=[0, 0, 0, 1], captioned=1.0, order="retrieved", drop=0.0)
+    chunks = task.stream.data.pairs[0].chunks
+    assert len(captions_of(task.stream.data.pairs[0], (1, 2, 3))) == 7
+    assert captions_of(task.stream.data.pairs[0], ()) == [", ".join(sorted(chunks))]
+    for position in range(40):
+        sample = task.stream[position]
+        assert sample["garment_there"].any() and sample["places"].any()
+
+
+def test_a_prompt_has_the_caption_or_it_has_not(make):
+    task = make(garments=[0.25, 0.25, 0.25, 0.25], captioned=0.5, order="retrieved", drop=0.0)
+    words = task.tokenizer
+    read = [words.decode(task.stream[p]["ids"][~task.stream[p]["places"]]) for p in range(60)]
+    garments = [int(task.stream[p]["garment_there"].sum()) for p in range(60)]
+    made_of = ["made of" in text for text in read]
+    asked = list(zip(made_of, garments, strict=True))
+    assert all(count for paper, count in asked if paper)
+    assert {count for paper, count in asked if not paper} == {0, 1, 2, 3}
+    model = ["a photo of a model" in text for text in read]
+    assert all(
+        told == (paper or not count) for told, (paper, count) in zip(model, asked, strict=True)
+    )
+
+
+def test_without_captions_the_samples_are_those_of_before(make):
+    """A run that was begun before `order` was known goes on with the samples that it had."""
+    plain, named = make(), make(order="retrieved", catalogue=3, keep=0.5)
+    for position in range(12):
+        one, other = plain.stream[position], named.stream[position]
+        assert all(torch.equal(one[name], other[name]) for name in one)
+
+
 def test_retrieved_garments_are_of_the_category_best_first(make, world, model):
-    task = make()
+    task = make(captioned=0.5)
     data = task.stream.data
     encoder = load_encoder(model / "encoder")
+    captions = searched_captions(data, (1, 2, 3))
+    assert set(captions.values()) == set(range(len(captions)))
     for row in (0, 4, 8):
         pair = data.pairs[row]
         others = [i for i, other in enumerate(data.pairs) if other.category == pair.category]
-        text = encoder.encode_texts([", ".join(sorted(pair.chunks))])
-        photos = encoder.encode_images([data.garment(data.pairs[i]) for i in others])
-        order = (photos @ text[0]).argsort(descending=True).tolist()
-        found = task.stream.found[row].tolist()
-        assert found[: len(others)] == [others[i] for i in order]
+        for chunks in (pair.chunks, pair.chunks[:1]):
+            caption = ", ".join(sorted(chunks))
+            text = encoder.encode_texts([caption])
+            photos = encoder.encode_images([data.garment(data.pairs[i]) for i in others])
+            order = (photos @ text[0]).argsort(descending=True).tolist()
+            found = task.stream.found(pair.category, caption)
+            assert found[: len(others)] == [others[i] for i in order]
 
 
 def test_prompts_are_those_of_the_pipeline(make):
