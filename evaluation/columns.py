@@ -37,7 +37,7 @@ class Column:
         return CAPTION_PROMPT if self.captioned else PAPER_PROMPT
 
     def pick(self, sample: Sample, ranking: Ranking, chunks: int) -> tuple[str, ...]:
-        """The photos of the garments that a sample gets, best first."""
+        """Choose the photos of the garments that a sample gets, best first."""
         if self.source in (CAPTION, TRUTH):
             return ()
         if self.source == OWN:
@@ -72,7 +72,7 @@ COLUMNS_BY_KEY = {column.key: column for column in CLAIM}
 
 
 def garments_needed(columns: Sequence[Column]) -> int:
-    """How many garments have to be retrieved for a caption so that every column gets enough."""
+    """Count the garments that a caption has to find so that every column gets enough."""
     return max(
         (column.garments + (column.source == OTHERS) for column in columns
          if column.source in (RETRIEVED, OTHERS)),

@@ -165,7 +165,7 @@ class Painter:
         return self.pipeline.pseudo_words([self._open_photo(path)])[0]
 
     def _paint(self, jobs: Sequence[_Job]) -> torch.Tensor:
-        """Pictures (b, H, W, 3) float32 in 0..1."""
+        """Paint pictures (b, H, W, 3) float32 in 0..1."""
         latents = self.pipeline.denoise(
             *(
                 torch.cat([getattr(job, name) for job in jobs])
@@ -179,14 +179,14 @@ class Painter:
 
 @torch.no_grad()
 def round_trip(vae: torch.nn.Module, photos: torch.Tensor) -> torch.Tensor:
-    """Photos (b, H, W, 3) in 0..1 encoded by a VAE and decoded again; float32 on the CPU."""
+    """Encode photos (b, H, W, 3) in 0..1 by a VAE and decode them; float32 on the CPU."""
     pixels = photos.movedim(-1, 1).contiguous().to(vae.device, vae.dtype)
     decoded = vae.decode(vae.encode(pixels * 2 - 1).latent_dist.mode()).sample
     return (decoded.float() / 2 + 0.5).clamp(0, 1).movedim(1, -1).cpu()
 
 
 def _batched(jobs: Iterable[_Job], size: int) -> Iterator[list[_Job]]:
-    """Batches of jobs whose contexts are equally long."""
+    """Collect jobs whose contexts are equally long in batches."""
     waiting: dict[int, list[_Job]] = {}
     for job in jobs:
         batch = waiting.setdefault(job.context.shape[1], [])

@@ -135,12 +135,12 @@ class Evaluation:
         return index
 
     def garments_of(self, setting: Setting, sample: Sample, column: Column) -> tuple[str, ...]:
-        """The photos of the garments that a column gives a sample."""
+        """Choose the photos of the garments that a column gives a sample."""
         ranking = self.rankings.get((sample.category, setting.chunks), {})
         return column.pick(sample, ranking, setting.chunks)
 
     def picture_of(self, setting: Setting, sample: Sample, column: Column) -> Path:
-        """Where a column's picture of a sample is."""
+        """Return the path of a column's picture of a sample."""
         folder = self.job.out / "pictures" / setting.key / column.key
         return folder / sample.category / f"{sample.name}.png"
 
@@ -260,7 +260,7 @@ class Evaluation:
             )
 
     def own_garment_found(self, setting: Setting, k: int) -> np.ndarray:
-        """Whether each sample's own garment is among the first k found; float (n,)."""
+        """Tell for each sample whether its own garment is among the first k: 1 or 0, float (n,)."""
         return np.concatenate(
             [
                 own_garment_found(
@@ -274,7 +274,7 @@ class Evaluation:
         )
 
     def table(self, setting: Setting, measured: Measured) -> report.Table:
-        """A setting's figures."""
+        """Summarise a setting's measurements as a table."""
         retrieval: dict[str, dict[str, np.ndarray]] = {}
         own: dict[int, np.ndarray] = {}
         if any(column.source == RETRIEVED for column in setting.columns):
@@ -289,7 +289,7 @@ class Evaluation:
         )
 
     def grid(self, setting: Setting) -> Image.Image:
-        """The first samples of every category, by all columns."""
+        """Draw the first samples of every category, by all columns."""
         size = self.job.sampling.size
         columns = [column for column in setting.columns if column.source != TRUTH]
         depth = max(
@@ -335,7 +335,7 @@ class Evaluation:
 def evaluate(
     job: Job, world: World | None = None, left_out: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """Run a job and write its JSON, Markdown, plots and grid; returns the JSON's content.
+    """Run a job and write its JSON, Markdown, plots and grid; return the JSON's content.
 
     Args:
         world, left_out: see `Evaluation`.

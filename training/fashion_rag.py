@@ -18,11 +18,11 @@ from accelerate import PartialState
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from PIL import Image
 from tqdm import tqdm
-from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
+from transformers import CLIPTokenizer, CLIPVisionModelWithProjection
 
 from ..adapter.garment.checkpoints import load_adapter, write_safetensors
 from ..adapter.garment.inversion import InversionAdapter, InversionAdapterConfig
-from ..adapter.garment.text_encoder import encode_vectors, token_table
+from ..adapter.garment.text_encoder import encode_vectors, load_text_encoder, token_table
 from ..adapter.headless.pipeline import (
     INPAINTING_CHANNELS,
     MODEL_INDEX,
@@ -57,7 +57,7 @@ class FashionRagTask(Task):
         _check_folder(config, folder)
         local = {"local_files_only": True, "use_safetensors": True}
         self.vae = AutoencoderKL.from_pretrained(folder / "vae", **local)
-        self.text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", **local)
+        self.text_encoder = load_text_encoder(folder / "text_encoder")
         self.image_encoder = CLIPVisionModelWithProjection.from_pretrained(
             folder / "image_encoder", **local
         )
@@ -147,7 +147,7 @@ class FashionRagTask(Task):
         return each.mean(), {"inside": inside}
 
     def context(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Prompts with pseudo-words through the frozen text encoder, (b, 77, width)."""
+        """Encode prompts with pseudo-words by the frozen text encoder: (b, 77, width)."""
         vectors = token_table(self.text_encoder)[batch["ids"]]
         there = batch["garment_there"]
         if there.any():
@@ -233,7 +233,7 @@ class FashionRagTask(Task):
         )
 
     def pipeline(self) -> FashionRAGPipeline:
-        """A pipeline of the models being trained, with their present weights."""
+        """Make a pipeline of the models being trained, with their present weights."""
         return FashionRAGPipeline(
             self.unet,
             self.vae,
@@ -245,7 +245,7 @@ class FashionRagTask(Task):
         )
 
     def preview(self) -> Image.Image:
-        """Held-out people: as they are, repainted from the caption, and from their own garment."""
+        """Paint held-out people from their caption and their own garment, beside their photos."""
         pipe, config, data = self.pipeline(), self.config, self.held_out
         mode = max(config.masks, key=config.masks.get)
         pairs = data.pairs[:: max(1, len(data) // 8)][:8]
@@ -290,7 +290,7 @@ class FashionRagTask(Task):
         return encode_vectors(self.text_encoder, vectors[None])
 
     def export(self, folder: Path) -> None:
-        """The whole model folder, float16, in diffusers' and transformers' formats."""
+        """Write the whole model folder, float16, in diffusers' and transformers' formats."""
         source = Path(self.config.model)
         for part in _PARTS:
             shutil.copytree(source / part, folder / part)

@@ -19,7 +19,7 @@ Searched = tuple[str, str]
 
 
 def captions_of(pair: Pair, counts: Collection[int]) -> list[str]:
-    """The whole caption of a pair, and every one of so many of its noun chunks."""
+    """List the whole caption of a pair, and all captions of so many of its noun chunks."""
     sizes = {len(pair.chunks), *(count for count in counts if count < len(pair.chunks))}
     return [caption(some) for size in sorted(sizes) for some in combinations(pair.chunks, size)]
 
@@ -36,7 +36,7 @@ class Retrieval:
         self._captions, self._rows = captions, rows
 
     def __call__(self, category: str, text: str) -> list[int]:
-        """Positions of the garments of a category that a caption finds, best first."""
+        """Return the positions of the garments that a caption finds in a category, best first."""
         return self._rows[self._captions[category, text]].tolist()
 
 

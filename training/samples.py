@@ -29,7 +29,7 @@ _MIRRORED = (0, 1, 5, 6, 7, 2, 3, 4, 11, 12, 13, 8, 9, 10, 15, 14, 17, 16)
 def person_inputs(
     data: DressCode, pair: Pair, size: tuple[int, int], mode: str
 ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """A model photo as the U-Net's inputs before the VAE: as it is, and mirrored.
+    """Prepare a model photo as the U-Net's inputs before the VAE: as it is, and mirrored.
 
     Args:
         size: height and width in pixels, multiples of 8.
@@ -69,7 +69,7 @@ def _bytes(pixels: torch.Tensor) -> torch.Tensor:
 
 
 class Prompts:
-    """Token ids of the prompts, with places for pseudo-words.
+    """Makes token ids of the prompts, with places for pseudo-words.
 
     Args:
         tokenizer: transformers' CLIP tokenizer.
@@ -81,7 +81,7 @@ class Prompts:
         self._known: dict[tuple[str, int], tuple[torch.Tensor, torch.Tensor]] = {}
 
     def garments(self, category: str, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The paper's prompt: ids (length,) int64, and where pseudo-words stand (length,) bool."""
+        """Encode the paper's prompt: ids (length,) int64, places of pseudo-words (length,) bool."""
         key = (category, count)
         if key not in self._known:
             parts = split_prompt(PAPER_PROMPT, category_words([category]))
@@ -89,15 +89,15 @@ class Prompts:
         return self._known[key]
 
     def caption(self, category: str, text: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """The caption's prompt, without garments."""
+        """Encode the caption's prompt, without garments."""
         return self._ids(split_prompt(DEPTH_PROMPT, category_words([category]), text), 0)
 
     def captioned(self, text: str, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The caption, and after it the garments that it found."""
+        """Encode a caption, and after it the garments that it found."""
         return self._ids(split_prompt(CAPTION_PROMPT, caption=text), count)
 
     def empty(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The unconditional prompt."""
+        """Encode the unconditional prompt."""
         return self._ids([""], 0)
 
     def _ids(self, parts: list[str], count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -171,7 +171,7 @@ def sample_mask_mode(rng: random.Random, modes: Mapping[str, float]) -> str:
 
 
 def picture(tensor: torch.Tensor) -> Image.Image:
-    """(3, H, W) uint8 as a picture."""
+    """Turn (3, H, W) uint8 into a picture."""
     return Image.fromarray(tensor.permute(1, 2, 0).contiguous().cpu().numpy())
 
 

@@ -38,11 +38,11 @@ class PairStream(Dataset):
         self.most = len(config.garments) - 1
 
     def mask_mode(self, index: int) -> str:
-        """The mask mode of the pair at `index`, the same in every epoch."""
+        """Pick the mask mode of the pair at `index`, the same in every epoch."""
         return sample_mask_mode(random.Random(f"mask {index}"), self.config.masks)
 
     def garment(self, index: int) -> torch.Tensor:
-        """The in-shop photo of the pair at `index` for the vision tower, (3, s, s) uint8."""
+        """Open the in-shop photo of the pair at `index` for the vision tower, (3, s, s) uint8."""
         return tower_pixels(
             self.data.garment(self.data.pairs[index]), self.config.preprocess, self.pixels
         )
@@ -85,7 +85,7 @@ class PairStream(Dataset):
     def _asked(
         self, rng: random.Random, index: int, pair: Pair, count: int
     ) -> tuple[list[int], tuple[torch.Tensor, torch.Tensor]]:
-        """Up to `count` garments, as positions in the data, and the ids and places of a prompt."""
+        """Choose up to `count` garments, as positions in the data, and a prompt: ids and places."""
         config = self.config
         if count and not (config.captioned and rng.random() < config.captioned):
             rows = own_first(index, self._found(pair, pair.chunks, count), count)

@@ -32,7 +32,10 @@ _UNMEASURED = "nothing to measure it by"
 
 @dataclass(frozen=True)
 class Target:
-    """One target. wanted: in words. percent: whether `reached` is shown in percent."""
+    """One target of the claim, and whether it is met.
+
+    wanted: the target in words. reached: None where it was not measured. reason: why it is missed.
+    """
 
     name: str
     wanted: str
@@ -42,23 +45,24 @@ class Target:
 
     @property
     def percent(self) -> bool:
+        """Whether `reached` is shown in percent."""
         return "%" in self.wanted
 
 
 def classifier_rate(measured: Measured) -> Figure | None:
-    """The pattern classifier's accuracy on VAE round trips of the true photos."""
+    """Return the pattern classifier's accuracy on VAE round trips of the true photos."""
     return mean_figure(_column(measured, ROUND_TRIP.key, "pattern"))
 
 
 def void_measures(measured: Measured) -> frozenset[str]:
-    """Measures without a meaning, because the pattern classifier misses its mark."""
+    """Name the measures without a meaning, because the pattern classifier misses its mark."""
     rate = classifier_rate(measured)
     missed = rate is not None and rate.value < CLASSIFIER_RATE
     return frozenset(PATTERN_MEASURES if missed else ())
 
 
 def judge(measured: Measured, own: np.ndarray, patterns: Sequence[str]) -> list[Target]:
-    """The targets on a drawn, paired setting that has all columns of the claim.
+    """Judge a drawn, paired setting that has all columns of the claim.
 
     Args:
         own: for every sample whether its own garment was found first (0 or 1).
@@ -112,7 +116,7 @@ def judge(measured: Measured, own: np.ndarray, patterns: Sequence[str]) -> list[
 
 
 def claim_lines(targets: Sequence[Target]) -> list[str]:
-    """The targets as a section of a Markdown page."""
+    """Write the targets as a section of a Markdown page."""
     lines = [
         "## The claim",
         "",
@@ -160,7 +164,7 @@ def _target(
 def _gain(
     measured: Measured, patterns: Sequence[str], label: str, name: str, least: float
 ) -> Target:
-    """By how much the oracle's error lies below k = 0's, as a part of it."""
+    """Judge by how much the oracle's error lies below k = 0's, as a part of it."""
     reached = shared_figure(
         lambda oracle, text: 1 - oracle / text,
         _column(measured, ORACLE.key, name),
@@ -230,7 +234,7 @@ def _pattern(measured: Measured, label: str, key: str, name: str, rate: Figure |
 
 
 def _several(measured: Measured) -> list[Target]:
-    """What a second and a third garment add where the caption stands before them, and whether
+    """Judge what a second and a third garment add to the caption and one garment, and whether
     garments help where the own one can't be found."""
     one, _, three = (column.key for column in CAPTIONED)
     least = 0.12, 0.05, 0.10
@@ -271,7 +275,7 @@ def _several(measured: Measured) -> list[Target]:
 
 
 def _parsed(measured: Measured) -> list[Target]:
-    """How much worse the oracle is on the parser's masks than on the true ones."""
+    """Judge how much worse the oracle is on the parser's masks than on the true ones."""
     found = []
     for label, name, sign in (("colour error", "colour_error", 1), ("pattern", "pattern", -1)):
         reached = shared_figure(
@@ -293,7 +297,7 @@ def _parsed(measured: Measured) -> list[Target]:
 
 
 def _share_of_gain(measured: Measured, own: np.ndarray, label: str, name: str) -> Target:
-    """The gain of k = 1 over k = 0, as a part of recall@1 times the oracle's gain."""
+    """Judge the gain of k = 1 over k = 0 as a part of recall@1 times the oracle's gain."""
     wanted = "at least 70 % of recall@1 times the oracle's gain"
     reached = shared_figure(
         lambda first, text, oracle, found: (first - text) / ((oracle - text) * found),
@@ -349,7 +353,7 @@ def _colour_of_retrieved(measured: Measured) -> Target:
 
 
 def _realism(measured: Measured) -> list[Target]:
-    """Fréchet distance of every k above 0 minus that of k = 0."""
+    """Judge the Fréchet distance of every k above 0 minus that of k = 0."""
     targets = []
     features = measured.features.get("clip", {})
     count = len(measured.samples)
