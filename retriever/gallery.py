@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -14,11 +15,15 @@ from .photos.catalogue import Garment
 from .query import GROUP, Query, Result, nearest_garments, retrieve
 from .search import Hit
 from .store.filters import parse_filter
+from .store.index import GarmentIndex
 
 MOST_HITS = 200
 MOST_ROWS = 200
 MOST_FACET_VALUES = 24
-"""A column of more values than this is no facet: prices, ids and captions are not."""
+"""A column of more texts than this is no facet: ids and captions are not."""
+
+MOST_FACET_NUMBERS = 12
+"""Whole numbers of at most so many values are ticked, as sizes; of others a range is asked for."""
 
 _FIELDS = {
     "text": str,
@@ -43,12 +48,13 @@ def describe(backend: SearchBackend) -> dict[str, Any]:
     """What the page asks first: how many garments, which categories, which facets.
 
     Returns:
-        count; encoder: its name; categories: [{value, count}]; facets: [{column, values}], of the
-        columns that have 2 to MOST_FACET_VALUES different values, in the table's order. An index
-        in Milvus has no facets.
+        count; generation: another one after each change of the index; encoder: its name;
+        categories: [{value, count}]; facets in the table's order (see `_facet`). An index in Milvus
+        has no facets.
     """
     described = {
         "count": len(backend),
+        "generation": backend.manifest.get("generation", ""),
         "encoder": backend.manifest["encoder"]["name"],
         "categories": [],
         "facets": [],
@@ -58,10 +64,32 @@ def describe(backend: SearchBackend) -> dict[str, Any]:
         described["categories"] = _counted(index.category_counts)
         for column in index.columns():
             if column not in ("id", "file", "category", "caption", GROUP):
-                counts = index.value_counts(column, MOST_FACET_VALUES)
-                if counts and len(counts) > 1:
-                    described["facets"].append({"column": column, "values": _counted(counts)})
+                facet = _facet(index, column)
+                if facet:
+                    described["facets"].append({"column": column, **facet})
     return described
+
+
+def _facet(index: GarmentIndex, column: str) -> dict[str, Any] | None:
+    """Return how a column is chosen from.
+
+    Returns:
+        {values: [{value, count}]} of 2 to MOST_FACET_VALUES texts, or of 2 to MOST_FACET_NUMBERS
+        whole numbers; {low, high} of other numbers, prices as well as half sizes; None of all else,
+        and of whole numbers no two of which are alike: they are names, such as barcodes.
+    """
+    numbers = index.numbers_of(column)
+    if numbers is None:
+        counts = index.value_counts(column, MOST_FACET_VALUES)
+        return {"values": _counted(counts)} if counts and len(counts) > 1 else None
+    if numbers.count == 0 or numbers.low == numbers.high:
+        return None
+    counts = index.value_counts(column, MOST_FACET_NUMBERS)
+    if counts and all(float(value).is_integer() for value in counts):
+        return {"values": _counted(dict(sorted(counts.items(), key=lambda one: float(one[0]))))}
+    if numbers.names or math.isinf(numbers.low) or math.isinf(numbers.high):
+        return None
+    return {"low": numbers.low, "high": numbers.high}
 
 
 def browse(

@@ -36,7 +36,16 @@ from ..vectors.eight_bit import EightBit
 from .filters import Filter
 from .manifest import INDEX_SCHEMA, MANIFEST, REMEDY, check_files, read_manifest
 from .part import Part
-from .records import FIELDS, ColumnValues, Line, Record, Records, of_category
+from .records import (
+    FIELDS,
+    NO_NUMBERS,
+    ColumnValues,
+    Line,
+    Numbers,
+    Record,
+    Records,
+    of_category,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -261,6 +270,14 @@ class GarmentIndex:
                 return None
             counts.update(found)
         return None if len(counts) > most else dict(sorted(counts.items()))
+
+    def numbers_of(self, column: str) -> Numbers | None:
+        """Return the numbers of a column; None if a value is no number."""
+        found = [part.records.numbers_of(column, part.removed) for part in self.parts]
+        if None in found:
+            return None
+        counts, names, lows, highs = zip(NO_NUMBERS, *found, strict=True)
+        return Numbers(sum(counts), all(names), min(lows), max(highs))
 
     def values_at(self, rows: np.ndarray, column: str) -> list[str]:
         """Return the values of a column in rows that hold a garment, in order; '' for none."""

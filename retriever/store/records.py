@@ -9,6 +9,7 @@ The words of its texts are in a table of their own (see text_table.py).
 from __future__ import annotations
 
 import json
+import math
 import os
 import sqlite3
 import threading
@@ -50,6 +51,19 @@ class ColumnValues(NamedTuple):
     texts: int
     numbers: int
     examples: tuple[str, ...]
+
+
+class Numbers(NamedTuple):
+    """A column of nothing but numbers: how many values, whether they are whole and no two alike,
+    the lowest and the highest (inf and -inf where there is none)."""
+
+    count: int
+    names: bool
+    low: float
+    high: float
+
+
+NO_NUMBERS = Numbers(0, True, math.inf, -math.inf)
 
 
 @dataclass(frozen=True)
@@ -227,12 +241,31 @@ class Records:
             return {}
         name = sql_column(column, False)
         left, parameters = _without(removed)
-        counts = self._all(
-            f"SELECT {name}, count(*) FROM garments WHERE {name} IS NOT NULL{left} "
-            f"GROUP BY {name} LIMIT {most + 1}",
+        rows = f"FROM garments WHERE {name} IS NOT NULL{left}"
+        # Long texts have no index: they would all be sorted to be counted.
+        if len(self._all(f"SELECT DISTINCT {name} {rows} LIMIT {most + 1}", parameters)) > most:
+            return None
+        counts = self._all(f"SELECT {name}, count(*) {rows} GROUP BY {name}", parameters)
+        return {text_of(value): count for value, count in counts}
+
+    def numbers_of(self, column: str, removed: np.ndarray) -> Numbers | None:
+        """Return the numbers of a column, without removed rows; None if a value is no number."""
+        if column not in self.columns():
+            return NO_NUMBERS
+        text, number = sql_column(column, False), sql_column(column, True)
+        left, parameters = _without(removed)
+        other = f"{text} IS NOT NULL AND {number} IS NULL{left}"
+        if self._one(f"SELECT 1 FROM garments WHERE {other} LIMIT 1", parameters):
+            return None
+        # Of this column alone, so that its index is read and not the table.
+        count, different, low, high, whole = self._one(
+            f"SELECT count({number}), count(DISTINCT {number}), min({number}), max({number}), "
+            f"min({number} = CAST({number} AS INTEGER)) "
+            f"FROM garments WHERE {number} IS NOT NULL{left}",
             parameters,
         )
-        return None if len(counts) > most else {text_of(value): count for value, count in counts}
+        names = bool(whole and different == count)
+        return Numbers(count, names, low, high) if count else NO_NUMBERS
 
     def values_of(self, column: str, removed: np.ndarray) -> ColumnValues:
         """Summarise the values of a column, without removed rows."""

@@ -19,7 +19,8 @@ from fashion_rag.comfyui_server.server import Server
 from PIL import Image
 
 from .. import workflows
-from .driving import READY, SECONDS
+from .driving import CARDS, READY, SECONDS, drop
+from .shops import make_large_shop, make_shop
 
 DATA = Path(__file__).parent.parent / "data"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -140,3 +141,35 @@ def page(browser, server, request) -> Iterator[Any]:
     yield page
     page.close()
     assert not errors
+
+
+@pytest.fixture(scope="session")
+def shop(server) -> str:
+    return make_shop(server)
+
+
+@pytest.fixture(scope="session")
+def large_shop(server) -> str:
+    return make_large_shop(server)
+
+
+@pytest.fixture
+def opened(page, shop) -> dict[str, Any]:
+    """retrieve_only on the index `shop`, seen at its real size; the workflow as it was dropped."""
+    workflow = workflows.read("retrieve_only")
+    workflows.set_widgets(workflow, "GarmentIndexLoader", index_name=shop)
+    workflows.set_widgets(workflow, "TextGarmentRetrieve", text="a blue shirt")
+    node = next(one for one in workflow["nodes"] if one["type"] == "TextGarmentRetrieve")
+    node["size"] = [560, 860]
+    drop(page, workflow)
+    page.evaluate(
+        """id => {
+            const { pos } = app.graph.getNodeById(id);
+            app.canvas.ds.scale = 1;
+            app.canvas.ds.offset = [500 - pos[0], 60 - pos[1]];
+            app.graph.setDirtyCanvas(true, true);
+        }""",
+        node["id"],
+    )
+    page.wait_for_selector(CARDS)
+    return workflow

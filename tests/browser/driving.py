@@ -21,6 +21,8 @@ PICTURES = """id => {
     const loaded = [...drawn, ...shown].filter((image) => image.naturalWidth);
     return loaded.map((image) => [image.naturalWidth, image.naturalHeight]);
 }"""
+CARDS = ".fr-gallery .fr-card"
+SIDE_BAR = "Workspace.ToggleSidebarTab.fashion-rag-catalogue"
 SECONDS = 1000
 
 
@@ -60,3 +62,13 @@ def pictures(page, workflow: dict[str, Any], node_type: str) -> list[list[int]]:
     identity = number(workflow, node_type)
     page.wait_for_function(f"id => ({PICTURES})(id).length", arg=identity)
     return page.evaluate(PICTURES, identity)
+
+
+def toggle(page, tab: str) -> None:
+    """Open a tab of the side bar, or close it."""
+    page.evaluate("tab => app.extensionManager.command.execute(tab)", tab)
+
+
+def ids(page, within: str = ".fr-gallery") -> list[str]:
+    """The garments whose cards are drawn."""
+    return page.eval_on_selector_all(f"{within} .fr-card", "all => all.map((c) => c.dataset.id)")

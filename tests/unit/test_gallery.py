@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import pytest
 from fashion_rag.retriever import gallery
 from fashion_rag.retriever.backends import LocalBackend
 from fashion_rag.retriever.photos.catalogue import Garment
 from fashion_rag.retriever.query import Query
 from fashion_rag.retriever.store.index import GarmentIndex
+from fashion_rag.retriever.upkeep.build import build_index
+from fashion_rag.retriever.upkeep.update import update_index
 from hypothesis import given
 from hypothesis import strategies as st
 
-from .retriever_fakes import ColourEncoder
+from .retriever_fakes import ColourEncoder, draw_catalogue
 
 COLOURS = ("red", "green", "blue", "white")
 ENCODER = ColourEncoder()
 
 
 def garment(number: int) -> Garment:
-    columns = {"brand": ["Acme", 'O"Neil'][number % 2], "price": str(number), "empty": ""}
+    columns = {
+        "brand": ["Acme", 'O"Neil'][number % 2],
+        "size": str(96 + number % 8),
+        "shoe": str(38 + number % 8 / 2),
+        "price": f"{19.9 + number // 2:.2f}",
+        "stock": str(number // 2),
+        "barcode": str(4006381333931 + number),
+        "mixed": ["S", "38"][number % 2],
+        "endless": ["1", "1e999"][number % 2],
+        "same": "7",
+        "empty": "",
+    }
     name = COLOURS[number % 4]
     return Garment(f"g{number}", f"{number}.jpg", "dresses" if number < 8 else "", name, columns)
 
@@ -32,16 +48,49 @@ def backend() -> LocalBackend:
     return LocalBackend(index)
 
 
-def test_facets_are_the_columns_of_few_values(backend):
+def ticked(facet: dict) -> dict[str, int]:
+    return {one["value"]: one["count"] for one in facet["values"]}
+
+
+def test_facets_are_texts_and_numbers_of_few_values_and_ranges_of_others(backend):
     described = gallery.describe(backend)
     assert described["count"] == 40
     assert described["categories"] == [{"value": "dresses", "count": 8}]
-    assert described["facets"] == [
-        {
-            "column": "brand",
-            "values": [{"value": "Acme", "count": 20}, {"value": 'O"Neil', "count": 20}],
-        }
-    ]
+    facets = {facet["column"]: facet for facet in described["facets"]}
+    assert set(facets) == {"brand", "size", "shoe", "price", "stock", "mixed"}
+    assert ticked(facets["brand"]) == {"Acme": 20, 'O"Neil': 20}
+    assert ticked(facets["mixed"]) == {"38": 20, "S": 20}
+    sizes = ticked(facets["size"])
+    assert list(sizes) == ["96", "97", "98", "99", "100", "101", "102", "103"], "as numbers"
+    assert set(sizes.values()) == {5}
+    ranges = {name: (facets[name]["low"], facets[name]["high"]) for name in ("shoe", "price")}
+    assert ranges == {"shoe": (38, 41.5), "price": (19.9, 38.9)}
+    assert (facets["stock"]["low"], facets["stock"]["high"]) == (0, 19)
+    json.dumps(described, allow_nan=False)
+
+
+def test_facets_are_of_all_parts_without_removed_rows(tmp_path):
+    """A text in one part makes the column one of texts; what was removed counts nowhere."""
+    catalogue, folder = draw_catalogue(tmp_path / "photos", 4), tmp_path / "index"
+
+    def facets(*rows: str) -> dict[str, dict]:
+        (catalogue / "garments.csv").write_text("\n".join(["file,price", *rows]))
+        if folder.exists():
+            update_index(folder, ENCODER)
+        else:
+            build_index(catalogue, folder, ENCODER)
+        described = gallery.describe(LocalBackend(GarmentIndex.open(folder)))
+        return {facet["column"]: facet for facet in described["facets"]}
+
+    found = facets("000.png,1.50", "001.png,20", "002.png,1.50", "003.png,3")
+    assert found == {"price": {"column": "price", "low": 1.5, "high": 20.0}}
+    (catalogue / "001.png").unlink()
+    draw_catalogue(tmp_path / "more", 6)
+    shutil.copy(tmp_path / "more" / "005.png", catalogue / "005.png")
+    found = facets("000.png,1.50", "002.png,1.50", "003.png,3", "005.png,7.5")
+    assert found == {"price": {"column": "price", "low": 1.5, "high": 7.5}}
+    found = facets("000.png,1.50", "002.png,1.50", "003.png,3", "005.png,ask us")
+    assert ticked(found["price"]) == {"1.50": 2, "3": 1, "ask us": 1}
 
 
 @given(st.integers(0, 50), st.integers(0, gallery.MOST_ROWS))
@@ -57,7 +106,7 @@ def test_a_page_of_a_category_and_a_filter(backend):
     page = gallery.browse(backend, 1, 2, "dresses", "brand = 'Acme'")
     assert page["total"] == 4
     assert [one["id"] for one in page["garments"]] == ["g2", "g4"]
-    assert page["garments"][0]["columns"]["price"] == "2"
+    assert page["garments"][0]["columns"]["stock"] == "1"
     for start, count in ((-1, 3), (0, gallery.MOST_ROWS + 1)):
         with pytest.raises(ValueError, match="start is"):
             gallery.browse(backend, start, count)

@@ -12,11 +12,15 @@ export function address(index, route, parameters = {}) {
 export const thumbnail = (index, id) => address(index, "/thumbnail", { id });
 export const photo = (index, id) => address(index, "/photo", { id });
 
-async function answer(response) {
-  if (response.status === 204) return null;
+/** The response, if it is an answer; an error with the server's words if it is none. */
+export async function answered(response) {
+  if (response.ok) return response;
   const content = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Error(content.error ?? `${response.status} ${response.statusText}`);
-  return content;
+  throw new Error(content.error ?? `${response.status} ${response.statusText}`);
+}
+
+async function answer(response) {
+  return response.status === 204 ? null : (await answered(response)).json();
 }
 
 export const indexes = async () => answer(await fetch(api.apiURL("/fashion_rag/indexes")));

@@ -83,8 +83,12 @@ function showDetails(target, index, garment) {
       described?.setAttribute("aria-describedby", details.id);
       document.body.append(details);
       const box = target.getBoundingClientRect();
-      const left = box.right + 8 + details.offsetWidth < innerWidth ? box.right + 8 : box.left - 8 - details.offsetWidth;
-      details.style.left = `${Math.max(8, left)}px`;
+      const whole = target.closest(".fr-gallery").getBoundingClientRect();
+      const width = details.offsetWidth + 8;
+      // Beside all of the garments, where there is room; else beside this one.
+      const places = [whole.right + 8, whole.left - width, box.right + 8, box.left - width];
+      const left = places.find((place) => place >= 8 && place + width <= innerWidth) ?? 8;
+      details.style.left = `${left}px`;
       details.style.top = `${Math.max(8, Math.min(box.top, innerHeight - details.offsetHeight - 8))}px`;
     }, wait);
   };
@@ -104,6 +108,13 @@ function showDetails(target, index, garment) {
 document.addEventListener("keydown", (event) => event.key === "Escape" && hideDetails(), { capture: true });
 document.addEventListener("wheel", hideDetails, { passive: true, capture: true });
 
+/** The place in a grid that a key leads to from another; undefined where it leads nowhere. */
+export function placeOfKey(key, here, columns, count) {
+  const steps = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns, ArrowUp: -columns, Home: -here, End: count - 1 - here };
+  const there = here + steps[key];
+  return there >= 0 && there < count ? there : undefined;
+}
+
 /** Arrow keys, Home and End move the focus among the cards of a list. */
 export function arrowKeys(list) {
   list.addEventListener("keydown", (event) => {
@@ -112,11 +123,10 @@ export function arrowKeys(list) {
     if (here < 0) return;
     const top = cards[0].getBoundingClientRect().top;
     const columns = Math.max(1, cards.filter((one) => Math.abs(one.getBoundingClientRect().top - top) < 4).length);
-    const steps = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns, ArrowUp: -columns, Home: -here, End: cards.length - 1 - here };
-    if (!(event.key in steps)) return;
-    const there = cards[here + steps[event.key]];
-    there?.focus();
-    there?.scrollIntoView({ block: "nearest" });
+    const there = cards[placeOfKey(event.key, here, columns, cards.length)];
+    if (!there) return;
+    there.focus();
+    there.scrollIntoView({ block: "nearest" });
     event.preventDefault();
     event.stopPropagation();
   });

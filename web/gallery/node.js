@@ -59,10 +59,12 @@ class Gallery {
     return slot?.link != null ? null : this.widget(name)?.value;
   }
 
-  write(name, value) {
+  /** Set a widget; `shown`: by facets, which show it already and are not made anew under the hand. */
+  write(name, value, shown = false) {
     const widget = this.widget(name);
     if (!widget || widget.value === value) return;
     widget.value = value;
+    if (shown) this.shownFacets = this.filters();
     widget.callback?.(value);
     this.node.graph?.setDirtyCanvas?.(true, true);
     this.node.graph?.change?.();
@@ -119,9 +121,8 @@ class Gallery {
     if (document.activeElement !== this.input && this.input.value !== (text ?? "")) this.input.value = text ?? "";
     this.input.disabled = text === null;
     if (!this.index) return;
-    const facets = JSON.stringify([this.value("category"), this.value("filter")]);
     // Written by hand, or by a workflow that was opened.
-    if (this.described && facets !== this.shownFacets && !this.facets.contains(document.activeElement)) this.showFacets();
+    if (this.described && this.filters() !== this.shownFacets && !this.facets.contains(document.activeElement)) this.showFacets();
     const query = this.query();
     const asked = JSON.stringify([this.index, this.like, query]);
     if (asked === this.asked) return;
@@ -136,13 +137,18 @@ class Gallery {
     this.described = null;
     this.show([], "");
     if (!index) return this.say(words("connect"));
+    await this.describe();
+  }
+
+  async describe() {
+    const { index } = this;
     try {
       const described = await describe(index);
       if (index !== this.index) return;
       this.described = described;
       this.showFacets();
     } catch (error) {
-      this.say(error.message, true);
+      if (index === this.index) this.say(error.message, true);
     }
   }
 
@@ -172,6 +178,7 @@ class Gallery {
     this.ranIndex = index || null;
     if (!output.garments) return;
     if (this.indexName() !== this.index) this.open(this.indexName());
+    else if (this.index) this.describe(); // the run may have brought it up to date
     this.like = null;
     this.asked = JSON.stringify([this.index, null, this.query()]);
     this.show(output.garments, "");
@@ -225,23 +232,62 @@ class Gallery {
   showFacets() {
     const { categories = [], facets = [] } = this.described ?? {};
     const boxes = [];
-    if (categories.length > 1) boxes.push(this.facet(words("category"), categories, this.chosenCategories(), (value, on) => this.write("category", on ? value : "any")));
-    const filter = readFilter(String(this.value("filter") ?? ""));
-    for (const { column, values } of facets) {
-      const chosen = filter.facets.get(column) ?? new Set();
-      boxes.push(this.facet(column, values, chosen, (value, on) => {
-        const now = readFilter(String(this.value("filter") ?? ""));
-        const set = now.facets.get(column) ?? new Set();
-        if (on) set.add(value);
-        else set.delete(value);
-        now.facets.set(column, set);
-        this.write("filter", writeFilter(now));
-      }));
-    }
+    if (categories.length > 1) boxes.push(this.facet(words("category"), categories, this.chosenCategories(), (value, on) => this.write("category", on ? value : "any", true)));
+    const filter = this.filter();
+    for (const facet of facets) boxes.push(facet.values ? this.ticks(facet, filter) : this.range(facet, filter));
     const open = [...this.facets.querySelectorAll("[open]")].map((box) => box.dataset.column);
     for (const box of boxes) box.open = open.includes(box.dataset.column);
-    this.shownFacets = JSON.stringify([this.value("category"), this.value("filter")]);
+    this.shownFacets = this.filters();
     this.facets.replaceChildren(...boxes);
+  }
+
+  /** What the facets show, to be compared. */
+  filters() {
+    return JSON.stringify([this.value("category"), this.value("filter")]);
+  }
+
+  filter() {
+    return readFilter(String(this.value("filter") ?? ""));
+  }
+
+  /** A column of few values: what is ticked is searched. */
+  ticks({ column, values }, filter) {
+    const chosen = filter.facets.get(column) ?? new Set();
+    return this.facet(column, values, chosen, (value, on) => {
+      const now = this.filter();
+      const set = now.facets.get(column) ?? new Set();
+      if (on) set.add(value);
+      else set.delete(value);
+      now.facets.set(column, set);
+      this.write("filter", writeFilter(now), true);
+    });
+  }
+
+  /** A column of numbers: from and to. */
+  range({ column, low, high }, filter) {
+    const summary = element("summary", {});
+    const box = element("details", { className: "fr-facet" }, summary);
+    box.dataset.column = column;
+    const chosen = filter.ranges.get(column) ?? { low: "", high: "" };
+    const told = () => {
+      const { low: from, high: to } = chosen;
+      box.classList.toggle("fr-on", Boolean(from || to));
+      summary.textContent = from || to ? `${column} ${from || low}–${to || high}` : column;
+    };
+    const ends = [["low", low, words("from")], ["high", high, words("to")]].map(([end, bound, name]) => {
+      const input = element("input", { type: "number", step: "any", className: "fr-search", value: chosen[end], placeholder: String(bound) });
+      input.addEventListener("change", () => {
+        chosen[end] = input.value;
+        const now = this.filter();
+        now.ranges.set(column, chosen);
+        this.write("filter", writeFilter(now), true);
+        told();
+      });
+      return element("label", {}, name, input);
+    });
+    told();
+    box.append(element("div", { className: "fr-range" }, ...ends));
+    return box;
   }
 
   chosenCategories() {
@@ -281,11 +327,20 @@ class Gallery {
 
 const galleries = new WeakMap();
 
-/** Pin a garment on a node from outside, as the side bar does. */
-export function pin(node, id) {
+/**
+ * Pin a garment of an index on a node from outside, as the side bar does. What was done, in words; null
+ * where the node takes no garments.
+ */
+export function pin(node, index, { id, caption }) {
   const gallery = galleries.get(node);
-  if (gallery && !gallery.lines("pinned").includes(id)) gallery.toggle("pinned", id);
-  return Boolean(gallery);
+  if (!gallery) return null;
+  if (gallery.index && gallery.index !== index) {
+    const text = words("otherIndex", { index, other: gallery.index });
+    gallery.say(text, true);
+    return text;
+  }
+  if (!gallery.lines("pinned").includes(id)) gallery.toggle("pinned", id);
+  return words("pinned", { name: caption || id });
 }
 
 app.registerExtension({
