@@ -78,18 +78,22 @@ def asked_codes(text: str) -> list[str]:
     return [_code(word) for word in words_asked(text)]
 
 
-def holding_any(codes: Iterable[str]) -> str:
+def holding_any(codes: Iterable[str], server: Server) -> str:
     """Return an expression that is true of garments which hold any of the words."""
-    return f'text_match({WORDS}, "{" ".join(codes)}")'
+    if server.has_text_match:
+        return f'text_match({WORDS}, "{" ".join(codes)}")'
+    # Codes are of one length, with spaces between them: none is a part of others.
+    return " or ".join(f'({WORDS} like "%{code}%")' for code in codes)
 
 
-def holding_these(codes: Sequence[str], patterns: np.ndarray) -> str:
+def holding_these(codes: Sequence[str], patterns: np.ndarray, server: Server) -> str:
     """Return an expression that is true of garments which hold just the words of a pattern.
 
     Args:
         patterns: (p, len(codes)) bool, none without any word.
     """
-    return " or ".join(f"({_holding(codes, pattern)})" for pattern in np.unique(patterns, axis=0))
+    parts = (_holding(codes, pattern, server) for pattern in np.unique(patterns, axis=0))
+    return " or ".join(f"({part})" for part in parts)
 
 
 def check_words(manifest: Mapping[str, Any], server: Server, address: str) -> None:
@@ -114,11 +118,11 @@ def check_words(manifest: Mapping[str, Any], server: Server, address: str) -> No
         )
 
 
-def _holding(codes: Sequence[str], pattern: np.ndarray) -> str:
+def _holding(codes: Sequence[str], pattern: np.ndarray, server: Server) -> str:
     held = {code for code, there in zip(codes, pattern, strict=True) if there}
-    parts = [holding_any([code]) for code in sorted(held)]
+    parts = [holding_any([code], server) for code in sorted(held)]
     if others := sorted(set(codes) - held):
-        parts.append(f"not ({holding_any(others)})")
+        parts.append(f"not ({holding_any(others, server)})")
     return " and ".join(parts)
 
 

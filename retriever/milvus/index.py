@@ -133,7 +133,7 @@ class MilvusIndex:
             # Of those that hold the same words as the last of the k, the cosine similarity decides.
             last = min(k, len(rows))
             bound = np.partition(scores, -last)[-last]
-            alike = holding_these(codes, held[scores == bound])
+            alike = holding_these(codes, held[scores == bound], self.connection.server)
             rows, scores = rows[scores > bound], scores[scores > bound]
             alike = f"({expression}) and ({alike})" if expression else alike
             (answer,) = self._nearest(query[None], k - len(rows), alike, parameters)
@@ -153,23 +153,27 @@ class MilvusIndex:
             Rows, int64, k or more where there are as many; which words each of them holds, (rows,
             len(codes)) bool; and whether there are no others.
         """
-        # Scores of several segments can't be compared: all that are found are looked at.
-        by_segment = self.connection.server.counts_words_by_segment
-        count = _MOST if by_segment else min(k + _SLACK, _MOST)
+        # Where a segment decides how rare a word is, a rare one may come last: each is asked alone.
+        alone = codes if self.connection.server.counts_words_by_segment else []
+        texts, count = list(dict.fromkeys([" ".join(codes), *alone])), min(k + _SLACK, _MOST)
         while True:
-            (hits,) = self._ask_loaded(
+            answers = self._ask_loaded(
                 self.connection.client.search,
-                data=[" ".join(codes)],
+                data=texts,
                 anns_field=SPARSE,
                 limit=count,
                 output_fields=["row", WORDS],
                 search_params={"metric_type": "BM25", "params": {}},
                 **self._filter(expression, parameters),
             )
-            rows = np.array([hit["entity"]["row"] for hit in hits], np.int64)
-            said = [set(hit["entity"][WORDS].split()) for hit in hits]
-            held = np.array([[code in words for code in codes] for words in said], bool)
-            counted, whole = self.rows.holds(rows), len(hits) < count
+            said = {
+                hit["entity"]["row"]: set(hit["entity"][WORDS].split())
+                for hits in answers
+                for hit in hits
+            }
+            rows = np.array(list(said), np.int64)
+            held = np.array([[code in words for code in codes] for words in said.values()], bool)
+            counted, whole = self.rows.holds(rows), len(answers[0]) < count
             if whole or count == _MOST or counted.sum() >= k:
                 return rows[counted], held.reshape(len(rows), len(codes))[counted], whole
             count = min(4 * count, _MOST)
@@ -184,7 +188,7 @@ class MilvusIndex:
         (line,) = self._ask_loaded(
             self.connection.client.query,
             output_fields=["count(*)"],
-            **self._filter(holding_any([code]), {}),
+            **self._filter(holding_any([code], self.connection.server), {}),
         )
         return line["count(*)"]
 
