@@ -54,6 +54,8 @@ class Catalogue {
   /** Stand in the tab, as it was left. */
   show(parent) {
     parent.replaceChildren(this.root);
+    this.seen = false;
+    this.draw();
     this.refresh();
   }
 
@@ -233,6 +235,7 @@ class Catalogue {
     made.setAttribute("aria-posinset", String(at + 1));
     made.dataset.place = String(at);
     made.draggable = Boolean(garment);
+    if (garment) made.querySelector("img").loading = "eager"; // the rows out of sight are few, and soon seen
     made.addEventListener("dragstart", (event) => {
       event.dataTransfer.setData(DRAGGED, JSON.stringify({ index, id: garment.id }));
       event.dataTransfer.effectAllowed = "copy";
