@@ -18,6 +18,13 @@ SHOWN = """() => {
     }).map((card) => card.dataset.id ?? '');
 }"""
 FOCUSED = "() => document.activeElement.closest('.fr-card')?.dataset.id"
+FREE = """() => {
+    for (let y = 160; y < 900; y += 20) for (let x = 1700; x > 500; x -= 20) {
+        if (document.elementFromPoint(x, y)?.id !== 'graph-canvas') continue;
+        const place = app.canvas.convertEventToCanvasOffset({ clientX: x, clientY: y });
+        if (!app.canvas.graph.getNodeOnPos(...place)) return [x, y];
+    }
+}"""
 PINNED = "id => app.graph.getNodeById(id).widgets.find((w) => w.name === 'pinned').value"
 
 
@@ -61,6 +68,11 @@ def places(garments: list[str]) -> list[int]:
     numbers = [int(one[1:]) for one in garments]
     assert numbers == list(range(numbers[0], numbers[-1] + 1))
     return numbers
+
+
+def free_place(page) -> tuple[float, float]:
+    """A place of the window where the graph is seen and no node is, whatever panels are open."""
+    return tuple(page.evaluate(FREE))
 
 
 def drag(page, source, place: tuple[float, float]) -> None:
@@ -180,7 +192,7 @@ def test_a_garment_is_dragged_onto_the_graph(page, opened, side_bar):
     page.wait_for_function(f"id => ({PINNED})(id)", arg=identity)
     assert page.evaluate(PINNED, identity) == first
 
-    drag(page, cards.nth(1), (1640, 300))
+    drag(page, cards.nth(1), free_place(page))
     loaded = "() => app.graph.nodes.find((node) => node.type === 'LoadImage')?.imgs?.[0]"
     page.wait_for_function(f"() => ({loaded})()?.naturalWidth")
     name = page.evaluate("() => app.graph.nodes.at(-1).widgets[0].value")
@@ -203,7 +215,7 @@ def test_a_garment_from_far_down_is_dragged_but_not_to_another_index(
     drag(page, card, (box["x"] + box["width"] / 2, box["y"] + 12))
     node.get_by_text("the node searches shop").wait_for()
     assert page.evaluate(PINNED, identity) == ""
-    drag(page, card, (1640, 300))
+    drag(page, card, free_place(page))
     page.wait_for_function(
         "() => app.graph.nodes.find((node) => node.type === 'LoadImage')?.imgs?.[0]?.naturalWidth"
     )
@@ -214,11 +226,12 @@ def test_a_garment_from_far_down_is_dragged_but_not_to_another_index(
 def test_a_photo_that_is_gone_is_told(page, server, opened, large_shop, side_bar):
     photo = server.store / "catalogues" / "large" / "garment.jpg"
     side_bar(large_shop)
-    seen = shown(page)
+    shown(page)
+    seen = scroll_to(page, 0.4)  # the browser may have kept a photo that was dragged before
     card = page.locator(f'{SCROLL} [data-id="{seen[len(seen) // 2]}"]')
     away = photo.rename(photo.with_name("away.jpg"))
     try:
-        drag(page, card, (1640, 300))
+        drag(page, card, free_place(page))
         page.locator(".p-toast", has_text="garment.jpg is gone").wait_for()
     finally:
         away.rename(photo)
