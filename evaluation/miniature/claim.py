@@ -237,6 +237,9 @@ def _several(measured: Measured) -> list[Target]:
     """Judge what a second and a third garment add to the caption and one garment, and whether
     garments help where the own one can't be found."""
     one, _, three = (column.key for column in CAPTIONED)
+    without = CAPTIONED_WITHOUT_OWN.key
+    if not {one, three, without} <= measured.values.keys():
+        return []
     least = 0.12, 0.05, 0.10
 
     def lower(few: str, many: str) -> Figure | None:
@@ -256,7 +259,6 @@ def _several(measured: Measured) -> list[Target]:
         lambda more, less: more - less,
         *(_column(measured, key, "pattern") for key in (three, one)),
     )
-    without = CAPTIONED_WITHOUT_OWN.key
     return [
         _target(
             "caption and 3 garments against caption and 1: colour error", "12 % lower",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fashion_rag.evaluation.columns import CLAIM
+from fashion_rag.evaluation.columns import CLAIM, SEVERAL
 from fashion_rag.evaluation.dresscode import Sample
 from fashion_rag.evaluation.measured import Measured
 from fashion_rag.evaluation.miniature.claim import judge
@@ -33,7 +33,7 @@ def measured(**changes: dict[str, float]) -> tuple[Measured, np.ndarray]:
         "k1_without_own": 0.2,
     }
     values, features = {}, {"": rng.normal(size=(COUNT, 8))}
-    for column in CLAIM:
+    for column in (*CLAIM, *SEVERAL):
         error = np.full(COUNT, errors.get(column.key, 0))
         right = patterns.get(column.key, 0)
         if column.key in ("k1", "k2", "k3"):
@@ -116,6 +116,15 @@ def test_what_falls_short_is_named_with_its_reason(changes, name, reason):
     assert len(found) == 1, found
     ((which, why),) = found.items()
     assert which.startswith(name) and reason in why
+
+
+def test_garments_after_a_caption_are_judged_where_they_were_measured():
+    found, own = measured()
+    everything = {target.name for target in judge(found, own, [])}
+    for column in SEVERAL:
+        del found.values[column.key]
+    left_out = everything - {target.name for target in judge(found, own, [])}
+    assert len(left_out) == 3 and all(name.startswith("caption and 3") for name in left_out)
 
 
 def test_the_error_in_the_mask_is_told_apart_by_plain_and_printed():

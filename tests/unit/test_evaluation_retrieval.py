@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from fashion_rag.evaluation.columns import CLAIM, PROTOCOL, garments_needed
+from fashion_rag.evaluation.columns import CLAIM, COLUMNS_BY_KEY, PROTOCOL, SEVERAL, garments_needed
 from fashion_rag.evaluation.dresscode import Sample
 from fashion_rag.evaluation.retrieval import (
     check_ranking,
@@ -59,7 +59,7 @@ def test_own_garments():
 
 
 def test_columns_pick_garments():
-    chosen = {column.key: column.pick(sample("c"), RANKING, 3) for column in CLAIM}
+    chosen = {key: column.pick(sample("c"), RANKING, 3) for key, column in COLUMNS_BY_KEY.items()}
     assert chosen == {
         "k0": (),
         "k1": ("a",),
@@ -76,7 +76,8 @@ def test_columns_pick_garments():
     }
     own_first = {column.key: column.pick(sample("a"), RANKING, 3) for column in CLAIM}
     assert own_first["k1"] == ("a",) and own_first["k1_without_own"] == ("c",)
-    assert (garments_needed(PROTOCOL), garments_needed(CLAIM)) == (3, 4)
+    assert garments_needed(PROTOCOL) == garments_needed(CLAIM) == 3
+    assert garments_needed(SEVERAL) == 4
     assert garments_needed(CLAIM[4:5]) == 2
 
 
