@@ -10,6 +10,8 @@ from ..adapter.person.masks import MODES
 from .config import Run, check_shares
 
 ORDERS = ("own_first", "retrieved")
+ADDED = ("order", "captioned", "own_left_out", "catalogue", "keep")
+"""Options that earlier versions did not have."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,6 @@ def run_stage(
     from accelerate import PartialState
     from accelerate.utils import parse_flag_from_env
 
-    from .config import plain
     from .loop import train
 
     stage, config = parse_stage(content)
@@ -54,8 +54,24 @@ def run_stage(
 
         # Beside the run, not in it: a new run's folder has to be empty.
         task = FashionRagTask(config, data, out.with_name(f"{out.name}.encoded"), device)
-    identity = {"stage": stage, "data": task.stream.data.digest(), **plain(config)}
+    identity = {"stage": stage, "data": task.stream.data.digest(), **identity_of(config)}
     return train(task, config.run, identity, out, resume, minutes)
+
+
+def identity_of(config: Any) -> dict[str, Any]:
+    """Return what a run can only be resumed with, as JSON values.
+
+    Options that earlier versions did not have are left out while they have their defaults: so a run
+    that was begun before them can be resumed.
+    """
+    from .config import plain
+    from .fashion_rag_config import ADDED
+
+    values = plain(config)
+    for field in fields(config):
+        if field.name in ADDED and values[field.name] == field.default:
+            del values[field.name]
+    return values
 
 
 def parse_stage(content: dict[str, Any]) -> tuple[str, Any]:

@@ -251,8 +251,8 @@ def _several(measured: Measured) -> list[Target]:
 
     def reason(few: str, many: str, name: str) -> Callable[[float], str]:
         return lambda value: (
-            f"{_mean(measured, few, name):.3g} and {_mean(measured, many, name):.3g}: the further "
-            "garments are hardly asked"
+            f"{_mean(measured, few, name):.3g} and {_mean(measured, many, name):.3g}: what more "
+            "garments show is hardly used"
         )
 
     more_patterns = shared_figure(

@@ -96,12 +96,12 @@ def test_a_run_that_meets_them_all():
         (
             {"k3_captioned": {"colour_error": 16.0}},
             "caption and 3 garments against caption and 1: colour",
-            "and 16: the further",
+            "and 16: what more",
         ),
         (
             {"k3_captioned": {"pattern": 0.57}},
             "caption and 3 garments against caption and 1: pattern",
-            "hardly asked",
+            "hardly used",
         ),
         (
             {"k3_captioned_without_own": {"colour_error": 19.0}},

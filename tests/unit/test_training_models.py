@@ -202,6 +202,9 @@ def test_without_captions_the_samples_are_those_of_before(make):
     for position in range(12):
         one, other = plain.stream[position], named.stream[position]
         assert all(torch.equal(one[name], other[name]) for name in one)
+    added = {"order", "captioned", "own_left_out", "catalogue", "keep"}
+    assert not added & cli.identity_of(plain.config).keys(), "as in the folder of such a run"
+    assert added & cli.identity_of(named.config).keys() == {"order", "catalogue", "keep"}
 
 
 def test_retrieved_garments_are_of_the_category_best_first(make, world, model):
