@@ -39,6 +39,8 @@ class Run:
     """Decay of the moving average of the weights, which is what is kept; 0 for none."""
     mixed_precision: str = "no"
     gradient_checkpointing: bool = False
+    compile: bool = False
+    """Compile the trained networks by torch.compile; on a CPU that takes a C++ compiler."""
     seed: int = 0
     workers: int = 0
     """Processes that load data, beside each training process."""
@@ -71,6 +73,7 @@ RESUMABLE = (
     "steps",
     "learning_rate",
     "mixed_precision",
+    "compile",
     "workers",
     "log_every",
     "checkpoint_every",

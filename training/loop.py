@@ -39,6 +39,8 @@ class Task(nn.Module):
 
     #: A map from a position, 0 and up without end, to a sample (dict of tensors).
     stream: Dataset
+    #: Names of the submodules that `run.compile` compiles.
+    compiled: tuple[str, ...] = ()
 
     def forward(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, Any]]:
         """Return the loss of a batch, and figures to log."""
@@ -74,7 +76,8 @@ def train(
         Whether `run.steps` was reached.
 
     Raises:
-        ValueError: the folder belongs to another run, or the loss is no longer finite.
+        ValueError: the folder belongs to another run, the loss is no longer finite, or the stage
+            can't be compiled.
         OSError: a checkpoint could not be written.
     """
     accelerator = Accelerator(
@@ -143,6 +146,14 @@ def _train(
         num_workers=run.workers,
         drop_last=True,
     )
+    if run.compile:
+        if not task.compiled:
+            raise ValueError(
+                f"run.compile is true, but {type(task).__name__} names nothing to compile; the "
+                "stages vae, adapter and fashion_rag do. Set it to false."
+            )
+        for name in task.compiled:
+            task.get_submodule(name).compile()
     model, optimizer, loader = accelerator.prepare(task, optimizer, loader)
     # After that, on the device, and with the main process's weights everywhere.
     average = {name: p.detach().clone() for name, p in trained.items()}
@@ -317,7 +328,8 @@ def _mixed(seed: int, position: int, rank: int) -> int:
 
 def _preview(task: Task, folder: Path, step: int) -> None:
     task.eval()
-    with torch.no_grad():
+    # What is compiled was compiled for the shapes of training.
+    with torch.no_grad(), torch.compiler.set_stance("force_eager"):
         picture = task.preview()
     with checkpoint.atomic_output(folder / "previews" / f"{step:08d}.png", _kept(folder)) as part:
         picture.save(part, format="PNG")

@@ -61,6 +61,8 @@ class Vae:
 class VaeTask(Task):
     """Trains an AutoencoderKL on crops of model photos."""
 
+    compiled = ("vae.encoder", "vae.decoder")
+
     def __init__(self, config: Vae, data: Path):
         super().__init__()
         self.config = config

@@ -160,6 +160,29 @@ def test_the_command_runs_on_several_processes(tmp_path, tmp_path_factory):
     assert (out / "model" / "encoder").is_dir()
 
 
+@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling on a CPU takes g++")
+def test_a_compiled_run_learns_the_same_and_draws_uncompiled(tmp_path):
+    class Compiled(LineTask):
+        compiled = ("layer",)
+
+        def preview(self):
+            assert torch.compiler.is_compiling() is False
+            self.layer(torch.zeros(5, 8))  # another shape than in training
+            return super().preview()
+
+    torch._dynamo.utils.counters.clear()
+    task = train_line(tmp_path / "compiled", Compiled(), compile=True, preview_every=4)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+    plain = train_line(tmp_path / "plain")
+    torch.testing.assert_close(task.layer.weight, plain.layer.weight)
+    assert list(task.state_dict()) == list(plain.state_dict())
+
+
+def test_a_stage_without_anything_to_compile_says_so(tmp_path):
+    with pytest.raises(ValueError, match=r"run.compile.*LineTask"):
+        train_line(tmp_path / "line", compile=True)
+
+
 def test_figures_are_means_over_the_steps(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(
