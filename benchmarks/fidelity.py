@@ -31,8 +31,8 @@ from ..adapter.person.inpainting import CELL
 from ..adapter.person.masks import inpainting_mask
 from ..adapter.person.parsing import load_parser
 from ..evaluation.dresscode import garment_region, inner_region
-from ..evaluation.measures import colour_error
 from ..evaluation.miniature.patterns import garment_view, load_classifier
+from ..evaluation.picture_errors import colour_error
 from ..files import write_text
 from ..miniature.draw import draw_garment, draw_model
 from ..miniature.examples import SEED

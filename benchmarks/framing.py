@@ -40,7 +40,7 @@ from ..adapter.person.framing import frame, unframe
 from ..adapter.person.inpainting import CELL
 from ..adapter.person.masks import inpainting_mask
 from ..evaluation.dresscode import garment_region, inner_region
-from ..evaluation.measures import colour_error
+from ..evaluation.picture_errors import colour_error
 from ..files import write_text
 from ..miniature.draw import FRAME, draw_garment, draw_model
 from ..miniature.examples import SEED

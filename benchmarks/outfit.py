@@ -23,8 +23,8 @@ from ..adapter.headless.outfit import Piece, one_pass, two_passes
 from ..adapter.headless.pipeline import FashionRAGPipeline
 from ..adapter.person.masks import inpainting_mask
 from ..evaluation.dresscode import garment_region, inner_region
-from ..evaluation.measures import colour_error
 from ..evaluation.miniature.patterns import garment_view, load_classifier
+from ..evaluation.picture_errors import colour_error
 from ..files import write_text
 from ..miniature.draw import FRAME, draw_garment, draw_model
 from ..miniature.examples import SEED

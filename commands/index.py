@@ -14,7 +14,14 @@ from ..retriever.store.index import GarmentIndex
 from ..retriever.store.manifest import data_files
 from ..retriever.upkeep.refresh import refresh_index
 from . import milvus, search, upkeep
-from .terminal import add_encoder_options, encoder_of, progress_bar, whole_number, write
+from .terminal import (
+    add_encoder_options,
+    describe_words,
+    encoder_of,
+    progress_bar,
+    whole_number,
+    write,
+)
 from .upkeep import add_kind_options, add_processes_option, describe_kind
 
 MATCHED = 7
@@ -131,6 +138,7 @@ def _info(args: argparse.Namespace) -> None:
         f"{recipe_of(encoder)}",
         f"kind       {describe_kind(manifest['kind'])}",
         f"catalogue  {manifest['catalogue']['path']}",
+        f"words      {describe_words(index.has_words)}",
         *(f"  {count:>8}  {name}" for name, count in counts.items() if count),
         *(f"left out   {reject['file']}: {reject['reason']}" for reject in manifest["rejects"]),
     ]

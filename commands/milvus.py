@@ -11,7 +11,7 @@ from ..retriever.milvus.index import MilvusIndex
 from ..retriever.milvus.pull import pull
 from ..retriever.milvus.sync import push
 from ..retriever.store.index import GarmentIndex
-from .terminal import number, progress_bar, write
+from .terminal import describe_words, number, progress_bar, write
 
 EMBEDDED = "vectors.db"
 
@@ -34,6 +34,7 @@ def describe(index: MilvusIndex) -> str:
             f"{encoder['dim']}",
             f"catalogue  {manifest['catalogue']['path']}",
             f"columns    {', '.join(manifest['columns'])}",
+            f"words      {describe_words(index.has_words)}",
             *(f"  {count:>8}  {name}" for name, count in counts.items()),
         ]
     )

@@ -225,6 +225,11 @@ def tell_progress(text: str, finished: bool) -> None:
         _put(sys.stderr, f"\r{text}" + ("\n" if finished else ""))
 
 
+def describe_words(searched: bool) -> str:
+    """Say whether the texts of an index are searched by their words."""
+    return "searched (--words)" if searched else "not searched (--words needs an update or a push)"
+
+
 def _put(stream: TextIO, text: str) -> None:
     # File names may hold bytes that are no UTF-8, and the terminal may know fewer letters.
     encoding = stream.encoding or "utf-8"

@@ -16,9 +16,9 @@ from ..adapter.person.masks import MODES
 from ..progress import Progress, silent
 from .columns import Column
 from .dresscode import Sample, Scene, fitted_region, garment_region, inner_region, load_scene
-from .measured import Measured, Values
-from .measures import colour_error, fabric_patch, masked_garment, region_error, ssim
 from .networks import Features
+from .picture_errors import colour_error, fabric_patch, masked_garment, region_error, ssim
+from .results import Measured, Values
 from .world import World
 
 FEATHER = 8

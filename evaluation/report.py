@@ -10,7 +10,7 @@ import numpy as np
 
 from ..categories import CATEGORIES
 from .columns import ROUND_TRIP, Column
-from .measured import Measured
+from .results import Measured
 from .statistics import Figure, mean_figure
 from .world import Verdict
 

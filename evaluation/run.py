@@ -32,10 +32,10 @@ from .columns import PROTOCOL, RETRIEVED, ROUND_TRIP, TRUTH, Column, garments_ne
 from .dresscode import Sample, load_scene, read_samples
 from .grid import GridRow, picture_grid
 from .job import Job, Setting, mark_folder
-from .measured import Measured
 from .measuring import Instruments, composited, measure, read_picture
 from .painting import Condition, Painter
 from .plots import plot_quality
+from .results import Measured
 from .retrieval import (
     CUTOFFS,
     Ranking,

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from .columns import Column
-from .measured import Measured
+from .results import Measured
 
 
 @dataclass(frozen=True)

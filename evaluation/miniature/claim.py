@@ -19,7 +19,7 @@ from ..columns import (
     TEXT,
 )
 from ..distances import frechet_distance
-from ..measured import Measured
+from ..results import Measured
 from ..statistics import Figure, mean_figure, resampled_distance, shared_figure
 
 CLASSIFIER_RATE = 0.95

@@ -14,7 +14,7 @@ from ...miniature.draw import draw_model
 from ...miniature.dresscode import WORLD_VERSION
 from ...miniature.world import make_garment, make_scene
 from ..columns import CLAIM, Column
-from ..measured import Measured
+from ..results import Measured
 from ..world import Verdict
 from .claim import claim_lines, judge, void_measures
 from .patterns import PatternClassifier, garment_view

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from fashion_rag.evaluation.columns import CLAIM, SEVERAL
 from fashion_rag.evaluation.dresscode import Sample
-from fashion_rag.evaluation.measured import Measured
 from fashion_rag.evaluation.miniature.claim import judge
 from fashion_rag.evaluation.miniature.patterns import (
     WINDOW,
@@ -15,6 +14,7 @@ from fashion_rag.evaluation.miniature.patterns import (
     load_classifier,
     save_classifier,
 )
+from fashion_rag.evaluation.results import Measured
 from fashion_rag.training.dresscode import Pair
 
 COUNT = 240

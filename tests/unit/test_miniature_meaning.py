@@ -20,8 +20,8 @@ from fashion_rag.adapter.person.masks import inpainting_mask  # noqa: E402
 from fashion_rag.commands.evaluate import CLASSIFIER  # noqa: E402
 from fashion_rag.demo.words import category_of_text  # noqa: E402
 from fashion_rag.evaluation.dresscode import garment_region, inner_region  # noqa: E402
-from fashion_rag.evaluation.measures import colour_error  # noqa: E402
 from fashion_rag.evaluation.miniature.patterns import garment_view, load_classifier  # noqa: E402
+from fashion_rag.evaluation.picture_errors import colour_error  # noqa: E402
 from fashion_rag.miniature import examples, trained  # noqa: E402
 from fashion_rag.miniature.draw import FRAME, draw_garment, draw_model  # noqa: E402
 from fashion_rag.miniature.world import Garment, make_garment, make_scene, to_oklab  # noqa: E402

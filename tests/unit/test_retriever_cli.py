@@ -70,6 +70,7 @@ def test_info(shop, capsys):
     assert f"{shop / 'index'}: 6 garments" in out
     for words in ("encoder (", "dimension 16", "of 8 colour cards", str(shop / "photos")):
         assert words in out
+    assert "words      searched" in out
     assert re.search(r"1\s+hats", out) and re.search(r"5\s+without a category", out)
     assert "left out   bad.jpg: is not a JPEG" in out
 

@@ -123,6 +123,7 @@ def test_push_search_info_and_pull(shop, search, capsys, tmp_path):
     run("index", "info", shop / "far")
     out = capsys.readouterr().out
     assert "12 garments" in out and "price" in out and "6  hats" in out
+    assert "words      searched" in out
     run("index", "push", shop / "index", shop / "far")  # where it was pushed before
     run("index", "pull", shop / "far", tmp_path / "near", "--catalogue", shop / "photos")
     assert "12 garments are in the index" in capsys.readouterr().out

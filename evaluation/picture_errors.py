@@ -1,4 +1,4 @@
-"""Measures of one picture against another, on arrays (H, W, 3) float in 0..1."""
+"""What a painted picture lacks against the truth, on arrays (H, W, 3) float in 0..1."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from fashion_rag.evaluation.distances import distance_figures, frechet_distance, kernel_distance
 from fashion_rag.evaluation.dresscode import inner_region
-from fashion_rag.evaluation.measures import (
+from fashion_rag.evaluation.picture_errors import (
     colour_error,
     fabric_patch,
     masked_garment,
