@@ -348,7 +348,7 @@ def write_index(folder: Path, count: int, kind: str, captions: Iterable[str] | N
     from fashion_rag.retriever.store.commit import commit
     from fashion_rag.retriever.store.journal import tensor_header
     from fashion_rag.retriever.store.manifest import file_entry
-    from fashion_rag.retriever.store.records import CollectionPlace, Record, RecordWriter
+    from fashion_rag.retriever.store.records import ThumbnailPlace, Record, RecordWriter
 
     folder.mkdir(parents=True, exist_ok=True)
     embeddings = folder / "embeddings-00000000.safetensors"
@@ -365,7 +365,7 @@ def write_index(folder: Path, count: int, kind: str, captions: Iterable[str] | N
         texts = repeat("") if captions is None else captions
         for row, (stock, text) in enumerate(zip(stocks(count), texts, strict=False)):
             garment = Garment(f"{row:08}", f"{row:08}.jpg", "", text, {"stock": str(stock)})
-            yield row, Record(garment, 0, 0, "", CollectionPlace(0, 0, 0, 0))
+            yield row, Record(garment, 0, 0, "", ThumbnailPlace(0, 0, 0, 0))
 
     garments = folder / "garments-00000000.sqlite"
     with RecordWriter.create(garments, ["stock"]) as writer:

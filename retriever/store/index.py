@@ -76,7 +76,7 @@ class GarmentIndex:
         self.catalogue_root = catalogue_root
         self.kind = Kind.of(manifest)
         self.vectors = Vectors([p.embeddings for p in parts], [p.removed for p in parts])
-        self._starts = np.cumsum([0, *(len(part.embeddings) for part in parts)]).tolist()
+        self._starts = self.vectors.starts.tolist()
         self._vectors_file = vectors_file
         self._lock = threading.Lock()
         self._rows: OrderedDict[Filter | str, np.ndarray] = OrderedDict()

@@ -79,7 +79,7 @@ class Kind:
             kind = cls(**entry)
         except TypeError as error:
             raise ValueError(f"The index is of an unknown kind: {entry}.") from error
-        numbers = list(asdict(kind).values())[1:]
+        _, *numbers = vars(kind).values()
         if kind.name not in KINDS[1:] or not all(
             isinstance(number, int) and 0 <= number < 1 << 40 for number in numbers
         ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ class Vectors:
         """
         self.tensors = list(tensors)
         self.removed = list(removed) if removed is not None else [_NONE] * len(self.tensors)
-        self.starts = first + np.cumsum([0, *map(len, self.tensors)])
+        self.starts = np.array([*accumulate(map(len, self.tensors), initial=first)], np.int64)
         self.first, self.end = first, int(self.starts[-1])
         self.dim = self.tensors[0].shape[1]
 

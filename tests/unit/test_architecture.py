@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
 
 import pytest
 
@@ -107,3 +108,52 @@ def test_public_names_have_a_docstring(name):
 
 def test_the_drawing_is_of_today():
     assert DRAWING.read_text(encoding="utf-8") == draw(), "run `python tests/architecture.py`"
+
+
+def test_what_benchmarks_and_tests_import_is_there():
+    """They import inside of functions too, where a renamed name is missed only when it is run."""
+    files = {".".join(path.relative_to(PACK).with_suffix("").parts): path for path in _sources()}
+    missing = []
+    for name, path in files.items():
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if not isinstance(node, ast.ImportFrom) or (of := _module(name, node)) is None:
+                continue
+            of = of if of in files else f"{of}.__init__".lstrip(".")
+            known = _top_level(files[of]) if of in files else set()
+            inside = (".".join([*of.split(".")[:-1], alias.name]) for alias in node.names)
+            missing += [
+                f"{name}: {alias.name} of {of}"
+                for alias, part in zip(node.names, inside, strict=True)
+                if alias.name not in known
+                and not (of.endswith("__init__") and {part, f"{part}.__init__"} & files.keys())
+            ]
+    assert not missing
+
+
+def _sources():
+    tops = {name.split(".")[0] for name in modules()} | {"benchmarks", "tests"}
+    for top in tops:
+        if (file := PACK / f"{top}.py").is_file():
+            yield file
+        yield from (PACK / top).rglob("*.py")
+
+
+def _module(name: str, node: ast.ImportFrom) -> str | None:
+    """The module of this pack that is imported from, by its dotted path; None for others."""
+    if node.level:
+        base = name.split(".")[: -node.level]  # a package's own file is one of its modules
+        return ".".join([*base, node.module] if node.module else base)
+    first, _, rest = (node.module or "").partition(".")
+    return rest if first == "fashion_rag" else None
+
+
+def _top_level(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            names |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+    return names
