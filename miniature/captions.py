@@ -124,6 +124,11 @@ def fine_caption(seed: int, garment: Garment) -> list[str]:
     return [phrase.format(**words(garment)) for phrase in _phrases(seed, garment)]
 
 
+def caption_fields(seed: int, garment: Garment, chunks: int = 3) -> tuple[str, ...]:
+    """Return the fields of `words` that the first chunks of a garment's fine caption name."""
+    return tuple(f for phrase in _phrases(seed, garment)[:chunks] for f in _fields(phrase))
+
+
 def coarse_caption(garment: Garment) -> list[str]:
     """Return three noun chunks that say little more than the kind of garment."""
     return [phrase.format(**words(garment)) for phrase in COARSE]
@@ -139,7 +144,7 @@ def best_recall(seed: int, garments: Sequence[Garment], chunks: int = 3) -> floa
     counts: dict[tuple[str, ...], Counter] = {}
     total = 0.0
     for garment, own in zip(garments, known, strict=True):
-        fields = tuple(f for phrase in _phrases(seed, garment)[:chunks] for f in _fields(phrase))
+        fields = caption_fields(seed, garment, chunks)
         if fields not in counts:
             counts[fields] = Counter(tuple(other.get(f) for f in fields) for other in known)
         total += 1 / counts[fields][tuple(own[f] for f in fields)]
