@@ -348,7 +348,7 @@ def write_index(folder: Path, count: int, kind: str, captions: Iterable[str] | N
     from fashion_rag.retriever.store.commit import commit
     from fashion_rag.retriever.store.journal import tensor_header
     from fashion_rag.retriever.store.manifest import file_entry
-    from fashion_rag.retriever.store.records import ThumbnailPlace, Record, RecordWriter
+    from fashion_rag.retriever.store.records import Record, RecordWriter, ThumbnailPlace
 
     folder.mkdir(parents=True, exist_ok=True)
     embeddings = folder / "embeddings-00000000.safetensors"
