@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
+from fashion_rag.retriever.encoders.open_clip import load_encoder
+from fashion_rag.retriever.store.manifest import read_manifest
+from fashion_rag.retriever.upkeep.update import update_index
+from PIL import Image
 
 from .driving import SECONDS, SIDE_BAR, ids, number, toggle
 from .shops import MANY
@@ -178,6 +184,29 @@ def test_the_tab_is_found_again_as_it_was_left(page, large_shop, side_bar):
     page.wait_for_timeout(SECONDS / 2)
     assert abs(places(shown(page))[0] - before[0]) <= 8
     page.set_viewport_size({"width": 1800, "height": 1000})
+
+
+def test_pictures_have_another_address_after_a_change_of_the_index(page, server, opened, side_bar):
+    """The browser keeps pictures for some minutes, by their address."""
+    folders = [server.store / kind / "renewed" for kind in ("catalogues", "indexes")]
+    catalogue, index = folders
+    addressed = "of => document.querySelector('.fr-scroll img')?.src.includes(`of=${of}`)"
+    try:
+        for folder in folders:
+            shutil.copytree(folder.with_name("shop"), folder)
+        before = read_manifest(index)["generation"]
+        side_bar("renewed")
+        assert before and page.evaluate(addressed, before)
+        Image.new("RGB", (192, 256), "lime").save(next(catalogue.rglob("*.jpg")))
+        update_index(index, load_encoder(server.store / "encoders" / "standin"), catalogue)
+        after = read_manifest(index)["generation"]
+        assert after != before
+        toggle(page, SIDE_BAR)
+        toggle(page, SIDE_BAR)
+        page.wait_for_function(addressed, arg=after)
+    finally:
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_a_garment_is_dragged_onto_the_graph(page, opened, side_bar):

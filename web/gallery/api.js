@@ -9,8 +9,12 @@ export function address(index, route, parameters = {}) {
   return api.apiURL(query ? `${path}?${query}` : path);
 }
 
-export const thumbnail = (index, id) => address(index, "/thumbnail", { id });
-export const photo = (index, id) => address(index, "/photo", { id });
+const generations = new Map(); // by index, as it was last described
+
+/** A garment's picture; after a change of the index it has another address, so that none is shown from before. */
+const picture = (route) => (index, id) => address(index, route, { id, of: generations.get(index) ?? "" });
+export const thumbnail = picture("/thumbnail");
+export const photo = picture("/photo");
 
 /** The response, if it is an answer; an error with the server's words if it is none. */
 export async function answered(response) {
@@ -24,7 +28,11 @@ async function answer(response) {
 }
 
 export const indexes = async () => answer(await fetch(api.apiURL("/fashion_rag/indexes")));
-export const describe = async (index) => answer(await fetch(address(index, "")));
+export async function describe(index) {
+  const described = await answer(await fetch(address(index, "")));
+  generations.set(index, described.generation);
+  return described;
+}
 export const browse = async (index, parameters) =>
   answer(await fetch(address(index, "/garments", parameters)));
 
