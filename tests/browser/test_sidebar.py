@@ -47,6 +47,7 @@ def side_bar(page):
             "place => document.querySelector('.fr-scroll img')?.src.includes(place)",
             arg=f"/index/{index}/",
         )
+        page.wait_for_timeout(SECONDS)  # the list may be drawn twice: as it was left, and anew
 
     yield open_on
     page.get_by_label("Search garments").last.fill("")

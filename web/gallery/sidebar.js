@@ -21,7 +21,9 @@ class Catalogue {
     this.total = 0;
     this.listing = null; // { index, category } of what is shown
     this.version = 0; // of the listing
+    this.text = ""; // that is searched
     this.place = 0; // of the first garment in sight
+    this.top = 0; // where the scroll bar was when it was drawn
     this.columns = 1;
     this.scale = 1;
     this.searcher = new Searcher();
@@ -33,7 +35,7 @@ class Catalogue {
     this.input.setAttribute("aria-label", words("search"));
     this.input.addEventListener("input", () => {
       clearTimeout(this.quiet);
-      this.quiet = setTimeout(() => this.reset(), QUIET);
+      this.quiet = setTimeout(() => this.input.value.trim() !== this.text && this.reset(), QUIET);
     });
     this.grid = element("ul", { className: "fr-grid", role: "list", "aria-label": words("catalogue") });
     this.space = element("div", {});
@@ -48,6 +50,12 @@ class Catalogue {
     this.root = element("div", { className: "fr-gallery" }, bar, element("div", { className: "fr-bar" }, this.input), this.scroll, this.status);
     keepEvents(this.root);
     new ResizeObserver(() => this.draw()).observe(this.scroll);
+    // Taken out and put back within a frame it has its former size, but its scroll bar is at the top: an
+    // animation begins anew whenever an element comes into the page.
+    this.scroll.addEventListener("animationstart", (event) => {
+      if (event.target !== this.scroll || !this.scroll.clientHeight) return;
+      if (!this.seen || this.scroll.scrollTop !== this.top) this.bring(this.place);
+    });
     api.addEventListener("execution_success", () => this.root.isConnected && this.refresh());
   }
 
@@ -100,6 +108,7 @@ class Catalogue {
     const version = this.version;
     const listing = { index: this.index, category: this.category.value };
     const text = this.input.value.trim();
+    this.text = text;
     const pages = new Map();
     let total = 0;
     let said = "";
@@ -162,12 +171,13 @@ class Catalogue {
     this.measure();
     // It was made wider or narrower, or is back: its place is not that of the scroll bar.
     if (!seen || columns !== this.columns) return this.bring(this.place);
-    const top = this.scroll.scrollTop * this.scale;
+    this.top = this.scroll.scrollTop;
+    const top = this.top * this.scale;
     const row = Math.floor(top / HEIGHT);
     this.place = row * columns;
     const first = Math.max(0, row - 1) * columns;
     const last = Math.min(this.total, (row + Math.ceil(clientHeight / HEIGHT) + 2) * columns);
-    this.grid.style.transform = `translateY(${this.scroll.scrollTop - top + (first / columns) * HEIGHT}px)`;
+    this.grid.style.transform = `translateY(${this.top - top + (first / columns) * HEIGHT}px)`;
     this.fill(first, last);
     this.ask(first, last);
   }
