@@ -109,7 +109,8 @@ def test_a_widened_unet_predicts_the_same_until_it_is_trained(make, model):
     steps = torch.tensor([10, 900])
     for pose in (torch.zeros(2, 18, 8, 6), torch.rand(2, 18, 8, 6)):
         wide = task.unet(torch.cat([inputs, pose], dim=1), steps, context).sample
-        torch.testing.assert_close(wide, stock(inputs, steps, context).sample, rtol=0, atol=1e-6)
+        # The one being trained attends by plain products on a CPU.
+        torch.testing.assert_close(wide, stock(inputs, steps, context).sample, rtol=0, atol=1e-5)
     loss_of(task, batch_of(task, range(8))).backward()
     assert task.unet.conv_in.weight.grad[:, 9:].abs().max() > 0
 
