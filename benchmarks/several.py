@@ -1,4 +1,4 @@
-"""How much a second and a third garment found could tell at best, whatever the model.
+"""How much a second and a third garment found tell a reader that makes no mistake.
 
     fashion-rag miniature render --out WORLD --count 1800 --test 1800
     python -m fashion_rag.benchmarks.several --data WORLD --out FOLDER
@@ -7,8 +7,8 @@ In the drawn world it is known how a caption comes from a garment. So a reader c
 sees without fault which of the garments found answer the caption, knows how often the own one is
 among them at which place, and knows how colours and patterns are spread over garments with such
 captions. It names the colour with the least expected error (CIEDE2000 of mean colours) and the
-likeliest pattern. Whatever is painted from the same caption and garments can't be nearer to the
-truth on average. A painter adds its own error: `painted` adds that of the oracle, in quadrature.
+likeliest pattern. A painter adds its own error: `painted` adds that of the oracle, in quadrature.
+A model that errs with one garment may gain more by three than this reader does.
 
 Places are counted on the people that are not judged: the first PAIRS of each category are.
 """

@@ -187,6 +187,23 @@ def test_the_tab_is_found_again_as_it_was_left(page, large_shop, side_bar):
     page.set_viewport_size({"width": 1800, "height": 1000})
 
 
+def test_a_tab_that_is_put_back_within_a_frame_is_not_blank(page, large_shop, side_bar):
+    """Its size is the same then, and its scroll bar at the top: no observer tells."""
+    side_bar(large_shop)
+    shown(page)
+    before = scroll_to(page, 0.5)
+    page.evaluate(
+        """() => {
+            const box = document.querySelector('.fr-scroll').closest('.fr-gallery');
+            const parent = box.parentNode;
+            box.remove();
+            parent.append(box);
+        }"""
+    )
+    page.wait_for_function("() => document.querySelector('.fr-scroll').scrollTop > 0")
+    assert abs(places(shown(page))[0] - places(before)[0]) <= 4
+
+
 def test_pictures_have_another_address_after_a_change_of_the_index(page, server, opened, side_bar):
     """The browser keeps pictures for some minutes, by their address."""
     folders = [server.store / kind / "renewed" for kind in ("catalogues", "indexes")]

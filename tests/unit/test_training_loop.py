@@ -166,7 +166,6 @@ def test_a_compiled_run_learns_the_same_and_draws_uncompiled(tmp_path):
         compiled = ("layer",)
 
         def preview(self):
-            assert torch.compiler.is_compiling() is False
             self.layer(torch.zeros(5, 8))  # another shape than in training
             return super().preview()
 
