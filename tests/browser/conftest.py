@@ -35,6 +35,8 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+MASK = ".p-blockui-mask.p-overlay-mask-leave { pointer-events: none !important; }"
+"""The host's loading mask can stay, faded out, over the whole page (primefaces/primevue#7817)."""
 SKIPPED = pytest.StashKey[set[str]]()
 
 
@@ -133,6 +135,7 @@ def page(browser, server, request) -> Iterator[Any]:
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(f"http://{server.client.address}/", wait_until="domcontentloaded")
+    page.add_style_tag(content=MASK)
     page.wait_for_function(READY)
     page.evaluate(
         "on => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)",
