@@ -167,8 +167,8 @@ class GarmentMask(io.ComfyNode):
                     "pose",
                     optional=True,
                     tooltip="POSE_KEYPOINT of DWPose, OpenPose or SDPose: arms are covered along "
-                    "their joints, hands stay. Without it the arms' labels are covered, hands "
-                    "included.",
+                    "their joints, hands stay. Without it the arms' labels are covered; what "
+                    "looks like a hand stays.",
                 ),
             ],
             outputs=[

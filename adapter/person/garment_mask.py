@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from scipy.ndimage import binary_fill_holes, find_objects, label, maximum_filter
 
+from .face import chin_row
+from .hands import find_hands
 from .masks import (
     CATEGORIES,
     GROWTH,
@@ -36,7 +38,6 @@ _ABOVE = 0.3
 _HEADS = [LABELS[name] for name in ("face", "hair", "hat")]
 # Nose, eyes, ears, in OpenPose's numbers.
 _FACE_JOINTS = (0, 14, 15, 16, 17)
-_FACE_HEIGHT = 1.25
 _WORN = {
     "dresses": LABELS["dress"],
     "upper_body": LABELS["upper_clothes"],
@@ -77,7 +78,8 @@ def masks_from_labels(
         category, mode, grow: see `masks.inpainting_mask`.
         person: 0 is the largest, 1 the next.
         pose: a frame of POSE_KEYPOINT; of its people the one is taken who stands there. Without
-            it, the neck is found by its place below the face.
+            it, the neck is found by its place below the face, and hands by their place at the
+            arms' ends.
         photo: height and width of the photo, to which a pose refers that does not tell its frame;
             the labels' without.
 
@@ -206,7 +208,7 @@ def preview(
 
 def _masks(labels, others, category, mode, grow, keypoints) -> GarmentMasks:
     frame = labels.shape
-    given = labels if keypoints is not None else _without_neck(labels)
+    given = labels if keypoints is not None else _as_with_pose(labels)
     try:
         check_labels(labels, category)
         mask = inpainting_mask(
@@ -258,30 +260,18 @@ def _touches_face(mask: np.ndarray, labels: np.ndarray, keypoints) -> bool:
             if 0 <= x < mask.shape[1] and 0 <= y < mask.shape[0] and near[y, x]:
                 return True
     face = labels == LABELS["face"]
-    return bool((near & face)[: _chin(face)].any())
+    return bool((near & face)[: chin_row(face)].any())
 
 
-def _without_neck(labels: np.ndarray) -> np.ndarray:
-    """Take neck and chest, which have the face's label, out of the labels.
+def _as_with_pose(labels: np.ndarray) -> np.ndarray:
+    """Take the neck out of the labels and put the hands among what is kept.
 
-    That is for photos without a pose, whose shoulders would tell them from the face: else the edge
-    of what is worn now would stay on them.
+    That is for photos without a pose, which would tell where both begin. Neck and chest have the
+    face's label: the edge of what is worn now would stay on them. Hands are part of the arms.
     """
     neck = labels == LABELS["face"]
-    neck[: _chin(neck)] = False
-    return np.where(neck, 0, labels)
-
-
-def _chin(face: np.ndarray) -> int:
-    """Return the row below a face (H, W) of bools, neck and chest left out.
-
-    A face is taken to be not much longer than it is wide.
-    """
-    rows = np.flatnonzero(face.any(axis=1))
-    if not len(rows):
-        return 0
-    upper = face[rows[0] : rows[0] + max(1, len(rows) // 2)]
-    return rows[0] + round(_FACE_HEIGHT * upper.sum(axis=1).max())
+    neck[: chin_row(neck)] = False
+    return np.where(find_hands(labels), LABELS["bag"], np.where(neck, 0, labels))
 
 
 def _people(pose: Mapping[str, Any], size: Size, photo: Size | None) -> list[np.ndarray]:

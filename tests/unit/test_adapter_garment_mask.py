@@ -12,6 +12,7 @@ from fashion_rag.adapter.person.garment_mask import (
     masks_from_masks,
     preview,
 )
+from fashion_rag.adapter.person.hands import find_hands
 from fashion_rag.adapter.person.masks import CATEGORIES, LABELS, MODES, inpainting_mask
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -64,9 +65,10 @@ def shown(photo: torch.Tensor, masks: GarmentMasks) -> torch.Tensor:
 @pytest.mark.parametrize("category", ["upper_body", "lower_body", "outfit"])
 def test_the_mask_is_that_of_the_labels(category, mode):
     found = masks_from_labels(LABELS_OF_ONE, category, mode, grow=7)
-    without_neck = LABELS_OF_ONE.copy()
-    without_neck[100:120, 172:212] = 0
-    plain = inpainting_mask(without_neck, None, category, mode, grow=7) > 0
+    prepared = LABELS_OF_ONE.copy()
+    prepared[100:120, 172:212] = 0  # the neck
+    prepared[find_hands(LABELS_OF_ONE)] = LABELS["bag"]
+    plain = inpainting_mask(prepared, None, category, mode, grow=7) > 0
     np.testing.assert_array_equal(found.mask, plain)
     posed = masks_from_labels(LABELS_OF_ONE, category, mode, grow=7, pose=standing((1, 0, 0)))
     joints = np.reshape(standing((1, 0, 0))["people"][0]["pose_keypoints_2d"], (18, 3))
@@ -83,15 +85,15 @@ def test_the_mask_is_that_of_the_labels(category, mode):
     assert found.keep[50:100, 172:212].all()  # the face
 
 
-def test_hands_are_kept_where_a_pose_says_where_they_begin():
+def test_hands_are_kept_with_a_pose_and_without():
     pose = standing((1, 0, 0))
     pose["people"][0]["pose_keypoints_2d"][4 * 3 + 1] = 250  # the right wrist
-    with_pose = masks_from_labels(LABELS_OF_ONE, "upper_body", "mask", pose=pose)
-    hand = np.zeros_like(with_pose.keep)
-    hand[285:300, 114:140] = True
-    assert with_pose.keep[hand].all() and not with_pose.mask[hand].any()
-    without = masks_from_labels(LABELS_OF_ONE, "upper_body", "mask")
-    assert without.mask[hand].all()
+    slender = LABELS_OF_ONE.copy()
+    slender[:, 114:122][slender[:, 114:122] == LABELS["right_arm"]] = 0
+    for labels, given in ((LABELS_OF_ONE, pose), (slender, None)):
+        found = masks_from_labels(labels, "upper_body", "mask", pose=given)
+        assert found.keep[285:300, 122:140].all() and not found.mask[285:300, 122:140].any()
+        assert found.mask[150:230, 130:138].all()  # the arm
 
 
 def test_the_edge_of_what_is_worn_does_not_stay_on_the_neck():
