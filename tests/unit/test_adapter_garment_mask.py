@@ -90,8 +90,8 @@ def test_hands_are_kept_with_a_pose_and_without():
     pose["people"][0]["pose_keypoints_2d"][4 * 3 + 1] = 250  # the right wrist
     slender = LABELS_OF_ONE.copy()
     slender[:, 114:122][slender[:, 114:122] == LABELS["right_arm"]] = 0
-    for labels, given in ((LABELS_OF_ONE, pose), (slender, None)):
-        found = masks_from_labels(labels, "upper_body", "mask", pose=given)
+    for labels, known in ((LABELS_OF_ONE, pose), (slender, None)):
+        found = masks_from_labels(labels, "upper_body", "mask", pose=known)
         assert found.keep[285:300, 122:140].all() and not found.mask[285:300, 122:140].any()
         assert found.mask[150:230, 130:138].all()  # the arm
 
