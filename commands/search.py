@@ -158,12 +158,16 @@ def _least_score(text: str) -> float | str:
 
 
 def _search(args: argparse.Namespace) -> None:
+    if args.sheet and args.json:
+        raise ValueError("Both --json and --sheet are given: a sheet is saved without --json only.")
     if args.sheet:
         check_picture(args.sheet, "--sheet")
     if args.queries and args.text:
         raise ValueError("Both TEXT and --queries are given: name one of them.")
     base = _options(args)
-    if args.queries:
+    if args.queries and not args.queries.is_file():
+        queries = iter(list(read_queries(args.queries, base)))  # a pipe is read once
+    elif args.queries:
         for _ in read_queries(args.queries, base):  # names a bad line before the work begins
             pass
         queries = read_queries(args.queries, base)

@@ -150,6 +150,8 @@ def read_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not (number if kind in (int, float) else isinstance(value, kind)):
             raise ValueError(f"{name} is {value!r}: expected {kind.__name__}.")
+        if kind is int and value != value // 1:  # NaN and the infinite are no whole numbers either
+            raise ValueError(f"{name} is {value!r}: expected a whole number.")
         values[name] = kind(value)
     if "category" in values:
         values["category"] = values["category"] or None

@@ -59,7 +59,7 @@ from .store.filters import (
 )
 from .store.manifest import least_score
 from .word_search import DEPTH, join_rankings
-from .words import plain_words, remarks
+from .words import noun_chunks, plain_words, remarks
 
 CHUNKS = ("together", "singly")
 MAX_POOL = 4096
@@ -72,7 +72,6 @@ MOST_VIEWS = 16_384
 """The most of the nearest photos that are looked through for different garments."""
 
 _CANCELLED = 0.05  # a shorter sum of unit vectors points nowhere in particular
-_SEPARATOR = re.compile(r"[,;\n\r、，；،؛。\u2028\u2029]")
 _STRAIGHT = str.maketrans("“”„‟«»＂‘’‚‛，（）［］＜＞＝！", '"""""""\'\'\'\',()[]<>=!')
 _IN_QUOTES = re.compile(r"""("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|`[^`]*`)""", re.DOTALL)
 _TWO_WORDS = re.compile(r"([^\W\d]\w*(?:[ -]+\w+)+)\s*(?:[<>=!]|\bin\b)")
@@ -109,8 +108,8 @@ class Query:
         min_score, where that is higher. It holds for texts: with images, min_score stays.
 
     Raises:
-        ValueError: a value out of range; nothing to look for; an id both pinned and excluded; a
-            filter that can't be read.
+        ValueError: a value out of range; a text that is no valid Unicode; nothing to look for; an
+            id both pinned and excluded; a filter that can't be read.
     """
 
     text: str = ""
@@ -135,6 +134,8 @@ class Query:
     def __post_init__(self):
         for name in ("images", "pinned", "excluded"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        for name in ("text", "negative"):
+            _check_unicode(name, getattr(self, name))
         if not self.text.strip() and not self.images:
             raise ValueError(
                 "The text is empty: say what the person should wear, or show it in a reference "
@@ -196,7 +197,7 @@ class Query:
     @property
     def noun_chunks(self) -> tuple[str, ...]:
         """The parts of the text between commas, semicolons and line ends, without empty ones."""
-        return tuple(part.strip() for part in _SEPARATOR.split(self.words) if part.strip())
+        return noun_chunks(self.words)
 
     @property
     def filter(self) -> Filter | None:
@@ -619,6 +620,17 @@ def _check_range(name: str, value: float, low: float, high: float) -> None:
     if not (isinstance(value, (int, float)) and low <= value <= high):  # also refuses NaN
         limit = f"from {low:g} to {high:g}" if math.isfinite(high) else f"of {low:g} or more"
         raise ValueError(f"{name} is {value!r}: expected a number {limit}.")
+
+
+def _check_unicode(name: str, text: str) -> None:
+    """Refuse half a character, which a terminal of another encoding or a cut string leaves."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{name} is {text!r}, whose character {error.start + 1} is no valid Unicode: expected "
+            "text; a terminal has to use UTF-8."
+        ) from error
 
 
 def _names(ids: Sequence[str]) -> str:

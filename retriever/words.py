@@ -19,6 +19,7 @@ _EMBEDDING = re.compile(r"(?<![^\s(,])embedding:[^\s,，;；)]+[\s,，;；]*", r
 _TAG = re.compile(r"<(?:lora|lyco|hypernet):[^<>]*>[\s,]*", re.IGNORECASE)
 _ESCAPED = {"\\(": "\ue000", "\\)": "\ue001"}
 
+_SEPARATOR = re.compile(r"[,;\n\r、，；،؛。\u2028\u2029]")
 _NEGATION = re.compile(
     r"\b(?:not|without|no(?![.\w])|never|neither|nor|except|excluding|instead of|rather than|"
     r"\w+n['’]t|sans|pas de|ohne|nicht|kein\w*|sin|senza)\b|"
@@ -63,6 +64,11 @@ _FOREIGN = {
 }  # fmt: skip
 _WORDS = {language: frozenset(words.split()) for language, words in _FOREIGN.items()}
 _ALSO_ENGLISH = frozenset("robe rose a as e i o y de la le un die het en for with no".split())
+
+
+def noun_chunks(text: str) -> tuple[str, ...]:
+    """Split a text at commas, semicolons and line ends, of any script; empty parts are left out."""
+    return tuple(part.strip() for part in _SEPARATOR.split(text) if part.strip())
 
 
 def plain_words(text: str) -> tuple[str, tuple[str, ...]]:

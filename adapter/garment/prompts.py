@@ -137,7 +137,7 @@ def scale_garments(
     1 is the paper. A garment whose product is 0 is left out. `strengths` defaults to 1 for each.
 
     Raises:
-        ValueError: there are not as many strengths as garments.
+        ValueError: there are not as many strengths as garments, or one is no finite number.
     """
     if strengths is None:
         strengths = [1.0] * len(pseudo_words)
@@ -146,6 +146,11 @@ def scale_garments(
             f"got {len(strengths)} strengths for {len(pseudo_words)} garments, expected one each."
         )
     factors = [strength * own for own in strengths]
+    if not all(map(math.isfinite, factors)):
+        raise ValueError(
+            f"strength is {strength}, the garments' own are {', '.join(map(str, strengths))}: "
+            "expected finite numbers, 1 is the paper's."
+        )
     return [words * by for words, by in zip(pseudo_words, factors, strict=True) if by != 0]
 
 
@@ -176,8 +181,8 @@ def windows(
         Windows of exactly `length` tokens (id or vector (width,), weight).
 
     Raises:
-        ValueError: the text holds the marker word, or one garment has more pseudo-words than a
-            window can take.
+        ValueError: the text holds the marker word, a weight is no finite number, or one garment
+            has more pseudo-words than a window can take.
     """
     before, after, weight = _tokenize_parts(parts, tokenize)
     blocks: list[list[Token]] = [[(vector, weight) for vector in words] for words in garments]
@@ -216,6 +221,12 @@ def _tokenize_parts(
 ) -> tuple[list[Token], list[Token], float]:
     """Return the tokens before the garments, those after them, and the weight at their place."""
     tokens = list(tokenize(f" {MARKER} ".join(parts)))
+    for _, weight in tokens:
+        if not math.isfinite(weight):
+            raise ValueError(
+                f"a weight of the prompt is {weight}: expected a finite number, as in "
+                "({garments}:1.2)."
+            )
     if len(parts) == 1:
         return tokens, [], 1.0
     marker = [token for token, _ in tokenize(MARKER)]

@@ -32,6 +32,8 @@ MUCH = 0.7
 _SPECK = 0.05
 _LEAST = 0.004
 """Share of the picture below which a region is no person, but a speck on an empty wall."""
+_ISLAND = 0.0005
+"""Share of a person below which a region apart from it is a speck of the parser's."""
 _HOLE = 0.001
 """Share of the picture up to which a hole in a mask is filled, as it is not meant."""
 _ABOVE = 0.3
@@ -86,12 +88,13 @@ def masks_from_labels(
     Raises:
         ValueError: an unknown category or mode, or a pose that is none.
     """
+    _check_category(category)
     people = largest_first(labels)
     if person >= len(people):
         found = f"{len(people)} found" if people else "the parser sees nothing but background"
         note = f"nobody numbered {person} is there ({found}): the mask is empty"
         return _empty(labels.shape, note if people else f"nobody is there: {found}")
-    own = people[person]
+    own = _without_islands(people[person])
     notes = []
     if len(people) > 1:
         notes.append(f"{len(people)} people are there, number {person} (0 is the largest) is taken")
@@ -128,13 +131,12 @@ def masks_from_masks(
     Raises:
         ValueError: as `masks_from_labels`, and two masks of different sizes.
     """
+    _check_category(category)
     if keep is not None and keep.shape != garment.shape:
         raise ValueError(
             f"keep has the size {keep.shape[::-1]}, the garment {garment.shape[::-1]}: make both "
             "of the same photo."
         )
-    if category not in CATEGORIES:
-        raise ValueError(f"category is {category!r}; expected one of {', '.join(CATEGORIES)}.")
     labels = np.where(garment, _WORN[category], 0).astype(np.uint8)
     if keep is not None:
         labels[keep] = LABELS["bag"]
@@ -177,6 +179,15 @@ def largest_first(labels: np.ndarray) -> list[np.ndarray]:
     return [regions == region for region in people]
 
 
+def _without_islands(person: np.ndarray) -> np.ndarray:
+    """Take regions (H, W) out of a person that are specks: grown, they would be large squares."""
+    regions = np.zeros(person.shape, dtype=np.int32)
+    label(person, structure=np.ones((3, 3)), output=regions)
+    kept = np.bincount(regions.flatten()) >= _ISLAND * person.sum()
+    kept[0] = False
+    return kept[regions]
+
+
 def _shared(one: slice, other: slice) -> float:
     """Return how much of the narrower of two spans lies in the other, 0..1."""
     both = min(one.stop, other.stop) - max(one.start, other.start)
@@ -204,6 +215,11 @@ def preview(
     for chosen, colour, strength in veils:
         picture[chosen] = torch.lerp(picture[chosen], torch.tensor(colour), strength)
     return picture
+
+
+def _check_category(category: str) -> None:
+    if category not in CATEGORIES:
+        raise ValueError(f"category is {category!r}; expected one of {', '.join(CATEGORIES)}.")
 
 
 def _masks(labels, others, category, mode, grow, keypoints) -> GarmentMasks:

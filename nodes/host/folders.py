@@ -119,7 +119,9 @@ _ONE = {"indexes": "index", "people": "person"}
 _REMEDY = {
     "adapters": "Put the inversion adapter (.safetensors or .pth) there and press R to refresh.",
     "catalogues": "Put a folder of garment photos, or a link to it, there and press R to refresh.",
-    "encoders": "Fetch one with `fashion-rag encoder get`, or choose 'host'.",
+    "encoders": "Fetch one with `fashion-rag encoder get`, or choose 'host'. An index that was "
+    "built with a model folder, such as the miniature, is searched with clip and clip_vision of "
+    "Fashion-RAG Loader: connect both.",
     "indexes": "Build one with the node Garment Index Build or with `fashion-rag index build`.",
     "models": "Put a model folder in diffusers layout (with model_index.json) there.",
     "parsers": "Put a human parser's folder in transformers' layout (config.json and "

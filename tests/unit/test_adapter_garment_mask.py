@@ -126,6 +126,25 @@ def test_a_parsers_specks_are_repainted_and_gaps_are_not(mode):
     assert not found.mask[210:230, 170:180].any()
 
 
+@pytest.mark.parametrize("category", ["tops", "dress", ""])
+def test_an_unknown_category_is_named(category):
+    for make in (
+        lambda: masks_from_labels(LABELS_OF_ONE, category, "mask"),
+        lambda: masks_from_masks(LABELS_OF_ONE > 0, None, category, "mask"),
+    ):
+        with pytest.raises(ValueError, match=f"category is '{category}'; expected one of dresses"):
+            make()
+
+
+def test_a_parsers_specks_beside_a_person_are_passed_over():
+    labels = LABELS_OF_ONE.copy()
+    labels[200:203, 60:64] = LABELS["upper_clothes"]
+    found = masks_from_labels(labels, "upper_body", "mask")
+    without = masks_from_labels(LABELS_OF_ONE, "upper_body", "mask")
+    np.testing.assert_array_equal(found.mask, without.mask)
+    np.testing.assert_array_equal(found.keep, without.keep)
+
+
 def test_much_of_the_person_is_said():
     (note,) = masks_from_labels(LABELS_OF_ONE, "outfit", "mask").notes
     assert "the mask covers 8" in note and "% of the person" in note

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from zlib import crc32
 
 import pytest
@@ -123,6 +124,11 @@ def test_errors_name_what_was_found():
         prompts.windows(["", ""], garments(1, words=80), by_word, **SPECIAL)
     with pytest.raises(ValueError, match="2 strengths for 1 garments"):
         prompts.scale_garments(garments(1), strengths=[1, 1])
+    for strength, own in ((math.nan, [1]), (math.inf, [0]), (1, [-math.inf])):
+        with pytest.raises(ValueError, match=f"strength is {strength}"):
+            prompts.scale_garments(garments(1), strength, own)
+    with pytest.raises(ValueError, match="a weight of the prompt is nan"):
+        prompts.windows(["", ""], garments(1), lambda text: [(9, math.nan)], **SPECIAL)
 
 
 def test_strength_scales_and_zero_leaves_out():

@@ -62,6 +62,36 @@ def test_nearly_all_captions_reach_it(count):
     assert REACHED_BY - 1 / len(asked) <= reached < 1
 
 
+class ShorterIsLess(WordEncoder):
+    """A text is the less similar to its photo, the shorter it is, as with real encoders."""
+
+    def encode_texts(self, texts) -> torch.Tensor:
+        firsts = [text.split(",")[0] for text in texts]
+        less = torch.tensor([0.5 if "," in text else 1.0 for text in texts])[:, None]
+        noise = less * torch.nn.functional.normalize(super().encode_texts(["x"]), dim=1)
+        texts = super().encode_texts([f"{first}, whole" for first in firsts])
+        return torch.nn.functional.normalize(texts + noise, dim=1)
+
+
+def test_a_caption_that_is_only_begun_reaches_it_too():
+    """People write `green dress` where a caption says `green dress, long sleeves`."""
+    captions = [f"{n} garment, whole" for n in range(100)]
+    index, encoder = index_of(captions), ShorterIsLess()
+    encoder.fingerprint = ""
+    vectors = torch.stack([WordEncoder.vector(text) for text in captions])
+    garments = [Garment(f"g{n}", f"{n}.png", "hats", text) for n, text in enumerate(captions)]
+    index = GarmentIndex.in_memory(garments, vectors)
+    best = {
+        text: (encoder.encode_texts([text]) @ vectors.T).max().item()
+        for caption in captions
+        for text in (caption, caption.split(",")[0])
+    }
+    begun = [score for text, score in best.items() if "," not in text]
+    score = calibrate(encoder, index.parts)["score"]
+    assert score == pytest.approx(np.quantile(begun, 1 - REACHED_BY), abs=2e-3)
+    assert score < min(score for text, score in best.items() if "," in text)
+
+
 def test_without_captions_the_colour_cards_tell():
     captions = ["", " "] * 50 + [f"garment {n % (FEWEST - 1)}" for n in range(50)]
     encoder = in_memory_encoder()

@@ -469,6 +469,8 @@ def test_products_against_going_through_all(seed, products, k, pin, bar):
     ("values", "words"),
     [
         ({"text": " "}, "text is empty"),
+        ({"text": "ros\udce9 robe"}, "text is .* character 4 is no valid Unicode"),
+        ({"negative": "\ud800"}, "negative is .* character 1 is no valid Unicode"),
         ({"text": ",;", "chunks": "singly"}, "no noun chunk"),
         ({"chunks": "apart"}, "'apart': expected one of together, singly"),
         ({"negative_weight": -0.1}, "negative_weight is -0.1: expected a number from 0 to 2"),

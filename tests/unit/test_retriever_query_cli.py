@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,24 @@ def test_several_texts_are_several_queries(shop, search, tmp_path):
     assert lines[1:4] == search("a hat", "-k", 2)
     assert lines[6:] == search("a long coat", "-k", 2)
     assert Image.open(tmp_path / "sheet_1.png").size == Image.open(tmp_path / "sheet_2.png").size
+
+
+def test_queries_may_come_from_a_pipe(search, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=["a hat\na long coat\n"], daemon=True)
+    writer.start()
+    found = search("--queries", pipe, "-k", 2)
+    writer.join()
+    (tmp_path / "queries.txt").write_text("a hat\na long coat\n")
+    assert found == search("--queries", tmp_path / "queries.txt", "-k", 2)
+    assert "a long coat" in "".join(found)
+
+
+def test_a_sheet_that_json_would_leave_out_is_refused(shop, search):
+    with pytest.raises(ValueError, match="Both --json and --sheet are given"):
+        search("a hat", "--json", "--sheet", shop / "sheets" / "sheet.png")
+    assert not (shop / "sheets").exists()
 
 
 def test_filters(search):
