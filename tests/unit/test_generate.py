@@ -173,13 +173,14 @@ def test_what_does_not_go_with_an_outfit(house, lines, more, message):
 @pytest.mark.parametrize(
     ("region", "message"),
     [
-        ("lower_body=a.png", "lower_body=a.png is not used: .* are of upper_body"),
+        ("lower_body=a.png", "lower_body=a.png is not used: .* are of dresses, upper_body"),
         ("upper_body=a.png", "is one of 2 of upper_body: keep one"),
     ],
 )
 def test_a_region_that_is_not_used(house, region, message):
     with pytest.raises(ValueError, match=message):
-        call_outfit(house, "upper_body: red", house / "no.png", f"--region={region}")
+        lines = "upper_body: red\ndresses: green"
+        call_outfit(house, lines, house / "no.png", f"--region={region}")
 
 
 def test_a_region_is_not_used_by_the_category_that_is_chosen(house, monkeypatch):

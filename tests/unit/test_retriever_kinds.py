@@ -234,7 +234,7 @@ def test_too_few_for_the_kind_is_told_before_anything_is_encoded(tmp_path, monke
 
 
 def test_an_index_that_shrinks_below_the_kind_is_searched_exactly(shop, tmp_path):
-    """Garments can be taken out of it, it is said why, and once there are more it is `ivf` again."""
+    """Garments can be taken out of it, and once there are enough again it is `ivf` again."""
     folder = tmp_path / "index"
     report = build_index(shop / "photos", folder, ColourEncoder(), kind="ivf")
     assert "Searched as kind ivf" in report.searched
