@@ -17,10 +17,12 @@ import stat
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 logger = logging.getLogger(__name__)
 
 _BLOCK = 1 << 22
+_ENCODINGS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"", "utf-8-sig"))
 _RETRIES = 40  # for two seconds in all
 _PAUSE = 0.05
 _REMEMBERED_FROM = 16 << 20  # bytes; smaller files are hashed at once
@@ -93,6 +95,48 @@ def replace_file(source: Path, target: Path) -> None:
             if attempt == _RETRIES - 1:
                 raise
             time.sleep(_PAUSE)
+
+
+def read_text(path: Path, remedy: str = "save it anew as UTF-8") -> str:
+    """Read a text file that people write: UTF-8, with a byte order mark or without, or UTF-16.
+
+    UTF-16 is known by its byte order mark, as Windows writes it. Line ends stay as they are.
+
+    Args:
+        remedy: what to do about a file in another encoding, for the message.
+
+    Raises:
+        OSError: it can't be read.
+        ValueError: it is in another encoding.
+    """
+    path = Path(path)
+    content = path.read_bytes()
+    encoding = next(name for mark, name in _ENCODINGS if content.startswith(mark))
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        expected = "UTF-16, as its first bytes say" if encoding == "utf-16" else "UTF-8"
+        raise ValueError(f"{path} is no text in {expected} ({error}): {remedy}.") from error
+
+
+def read_object(path: Path, remedy: str) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Args:
+        remedy: what to do about a damaged file, for the message.
+
+    Raises:
+        OSError: it can't be read.
+        ValueError: it is no JSON, or no object.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no JSON ({error}): {remedy}.") from error
+    if not isinstance(content, dict):
+        kind = type(content).__name__
+        raise ValueError(f"{path} holds a JSON {kind}, expected an object: {remedy}.")
+    return content
 
 
 def check_file_name(name: str, what: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from .files import cache_folder, write_text
+from .files import cache_folder, read_object, write_text
 
 CLIP_VOCABULARY = 49408
 """Tokens that Stable Diffusion's text encoders know, and open_clip's own tokenizer."""
@@ -55,7 +55,8 @@ def tokenizer_of(folder: Path) -> Path:
     if own.is_dir():
         return own
     config = folder / "text_encoder" / "config.json"
-    vocabulary = json.loads(config.read_text(encoding="utf-8")).get("vocab_size", CLIP_VOCABULARY)
+    settings = read_object(config, "fetch the model folder again")
+    vocabulary = settings.get("vocab_size", CLIP_VOCABULARY)
     if vocabulary != CLIP_VOCABULARY:
         raise FileNotFoundError(
             f"{own} is missing, and CLIP's tokenizer of {CLIP_VOCABULARY} tokens does not fit "

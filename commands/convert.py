@@ -23,6 +23,19 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 
 def _convert(args: argparse.Namespace) -> None:
-    metadata = convert(args.source, args.target)
+    if args.source.is_dir():
+        raise IsADirectoryError(
+            f"{args.source} is a folder: name the U-Net's or the adapter's file in it, which ends "
+            "in .safetensors, .bin or .pth."
+        )
+    try:
+        metadata = convert(args.source, args.target)
+    except (KeyError, ValueError) as error:
+        if str(args.source) in str(error) or str(args.target) in str(error):
+            raise
+        raise ValueError(
+            f"{args.source} is neither a U-Net nor an inversion adapter that can be converted: "
+            f"{error}"
+        ) from error
     facts = ", ".join(f"{name} {value}" for name, value in sorted(metadata.items()))
     write(f"{args.target}: {facts}")

@@ -18,15 +18,16 @@ from ..adapter.garment.garment_images import PREPROCESS
 from ..adapter.garment.prompts import PAPER_PROMPT, refuse_embeddings, split_prompt
 from ..adapter.headless.depth import parse_levels
 from ..adapter.headless.outfit import Piece, one_pass, two_passes
-from ..adapter.headless.pipeline import FashionRAGPipeline
+from ..adapter.headless.pipeline import PARTS, FashionRAGPipeline
 from ..adapter.person.cut_out import CONTEXT
 from ..adapter.person.framing import mask_tensor
 from ..adapter.person.garment_mask import masks_from_labels
 from ..adapter.person.inpainting import CELL, THRESHOLD
 from ..adapter.person.mask_files import read_mask
-from ..adapter.person.masks import CATEGORIES, MODES
+from ..adapter.person.masks import CATEGORIES, GROWTH, MODES
 from ..adapter.person.parsing import load_parser
 from ..adapter.person.pose import photo_keypoints
+from ..files import read_text
 from ..miniature import trained
 from ..pictures.photos import open_photo
 from ..retriever.backends import SearchBackend
@@ -82,12 +83,11 @@ def add_commands(commands: Any) -> None:
     add(
         "--passes",
         choices=("one", "two"),
-        default=DEFAULT_PASSES,
         help="with --outfit: all garments in one sampling, or one after the other "
         f"(default {DEFAULT_PASSES})",
     )
     add_parser_options(parser, "--mask")
-    add("--mask-mode", choices=MODES, default=MODES[0], help="of --parser (default: %(default)s)")
+    add("--mask-mode", choices=MODES, help=f"of --parser (default: {MODES[0]})")
     add(
         "--pose",
         type=Path,
@@ -97,9 +97,8 @@ def add_commands(commands: Any) -> None:
     add(
         "--pose-person",
         type=whole_number(0),
-        default=0,
         metavar="N",
-        help="0 is the largest (default)",
+        help="of --pose: 0 is the largest (default)",
     )
     add("--index", type=Path, required=True, metavar="FOLDER", help="made by `index build`")
     add("--catalogue", type=Path, metavar="FOLDER", help="where the garment photos are now")
@@ -166,7 +165,6 @@ def add_commands(commands: Any) -> None:
     add(
         "--feather",
         type=whole_number(0, 4096),
-        default=8,
         help="pixels of transition, inwards (default 8)",
     )
     add(
@@ -178,7 +176,6 @@ def add_commands(commands: Any) -> None:
     add(
         "--context",
         type=number(0, 10),
-        default=CONTEXT,
         metavar="SHARE",
         help=f"margin around the mask that is cut out with it, of its size (default {CONTEXT:g})",
     )
@@ -198,6 +195,7 @@ def _region(text: str) -> tuple[str, Path]:
 
 def _generate(args: argparse.Namespace) -> None:
     """Retrieve, paint, write the picture and the garments' names."""
+    _refuse_unused(args)
     _set_defaults(args)
     for name in ("height", "width"):
         if getattr(args, name) % CELL:
@@ -209,6 +207,7 @@ def _generate(args: argparse.Namespace) -> None:
         raise ValueError(f"--best-of does not go with {other}: leave one of them out.")
     split_prompt(args.prompt)
     check_picture(args.out, "--out")
+    _check_model(args)
     picture = _outfit(args) if args.outfit is not None else _garments(args)
     out = save_picture(picture, args.out)
     write(f"wrote {out} ({picture.width}x{picture.height})")
@@ -291,7 +290,8 @@ def _outfit(args: argparse.Namespace) -> Image.Image:
             raise ValueError(f"--{name} does not go with --outfit: leave it out.")
     if args.whole_photo and args.passes == "one":
         raise ValueError("--whole-photo goes with --passes two alone.")
-    lines = read_outfit(args.outfit.read_text(encoding="utf-8-sig"))
+    lines = read_outfit(read_text(args.outfit))
+    _check_regions(args.region, {line.category for line in lines})
     person = open_photo(args.person)
     masks: dict[str, Any] = {name: read_mask(file, person.size) for name, file in args.region}
     keypoints = _keypoints(args, person)
@@ -299,6 +299,8 @@ def _outfit(args: argparse.Namespace) -> Image.Image:
     outfit = retrieve_outfit(index, encoder, lines, Query("outfit", k=args.top_k))
     for note in outfit.notes:
         write(note)
+    categories = {part.category for part in outfit.parts} | {line.category for line in lines}
+    _check_regions(args.region, categories - {""})
     pieces = []
     for part in outfit.parts:
         if part.category not in masks and args.parser is not None:
@@ -322,6 +324,27 @@ def _outfit(args: argparse.Namespace) -> Image.Image:
         feather=args.feather,
         **_sampling(args),
     )
+
+
+def _check_regions(regions: Sequence[tuple[str, Path]], categories: set[str]) -> None:
+    """Refuse regions that no garment of the outfit is painted in.
+
+    Args:
+        categories: of the outfit's lines; with "" among them, others may still be found.
+
+    Raises:
+        ValueError: a region is of another category, or there are two of one.
+    """
+    named = [category for category, _ in regions]
+    for category, file in regions:
+        given = f"--region {category}={file}"
+        if named.count(category) > 1:
+            raise ValueError(f"{given} is one of {named.count(category)} of {category}: keep one.")
+        if category not in categories and "" not in categories:
+            raise ValueError(
+                f"{given} is not used: the outfit's lines are of {', '.join(sorted(categories))}. "
+                "Leave it out, or name one of these."
+            )
 
 
 def _keypoints(args: argparse.Namespace, person: Image.Image) -> np.ndarray | None:
@@ -386,12 +409,50 @@ def _parsed_mask(
     return masks.mask.astype(np.float32)
 
 
+def _refuse_unused(args: argparse.Namespace) -> None:
+    """Refuse options that change nothing without another one, or beside it.
+
+    Raises:
+        ValueError: naming both.
+    """
+    needed = [
+        ("--region", args.region, "--outfit", args.outfit),
+        ("--passes", args.passes, "--outfit", args.outfit),
+        ("--mask-mode", args.mask_mode, "--parser", args.parser),
+        ("--grow", args.grow, "--parser", args.parser),
+        ("--person-number", args.person_number, "--parser", args.parser),
+        ("--pose-person", args.pose_person, "--pose", args.pose),
+    ]
+    for option, value, other, there in needed:
+        if value not in (None, []) and there is None:
+            raise ValueError(f"{option} belongs to {other}: leave it out, or give {other} too.")
+    for option, value, other, there in (
+        ("--feather", args.feather, "--whole", args.whole),
+        ("--context", args.context, "--whole-photo", args.whole_photo),
+    ):
+        if value is not None and there:
+            raise ValueError(f"{option} does not go with {other}: leave one of them out.")
+
+
+def _check_model(args: argparse.Namespace) -> None:
+    """Refuse a folder that is no model, in the model's own words, before its encoder is asked.
+
+    Raises:
+        FileNotFoundError: naming what is missing.
+    """
+    adapter = args.adapter or args.model / "inversion_adapter.safetensors"
+    if not (adapter.is_file() and all((args.model / part).is_dir() for part in PARTS)):
+        _pipeline(args)
+
+
 def _set_defaults(args: argparse.Namespace) -> None:
-    """Fill in what depends on the model: the paper's sampling, or the miniature's."""
+    """Fill in what was not given: the paper's sampling, or the miniature's, and the rest."""
     small = trained.is_miniature(args.model)
     width, height = trained.SIZE if small else (384, 512)
     steps, guidance = (trained.STEPS, trained.GUIDANCE) if small else (50, 7.5)
     defaults = {"steps": steps, "guidance_scale": guidance, "height": height, "width": width}
+    defaults |= {"passes": DEFAULT_PASSES, "mask_mode": MODES[0], "pose_person": 0}
+    defaults |= {"grow": GROWTH, "person_number": 0, "feather": 8, "context": CONTEXT}
     for name, value in defaults.items():
         if getattr(args, name) is None:
             setattr(args, name, value)

@@ -84,6 +84,11 @@ def _shard(text: str) -> tuple[int, int]:
         part, of = map(int, text.split("/"))
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} is no shard: expected 1/4, say") from error
+    if not 1 <= part <= of:
+        last = max(1, of)
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no shard: expected 1/{last} to {last}/{last}"
+        )
     return part, of
 
 

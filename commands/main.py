@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import os
 import sys
@@ -93,11 +94,38 @@ def explanation(error: Exception) -> str | None:
     text = " ".join(str(error).split("\n\n")[0].splitlines()).strip()
     if isinstance(error, MemoryError) or "out of memory" in text.lower():
         return f"{text or type(error).__name__}: {_MEMORY}"
+    if isinstance(error, OSError) and error.errno is not None:
+        return _of_the_system(error)
     if isinstance(error, (OSError, ValueError, ImportError)):
         return str(error)
     if isinstance(error, (RuntimeError, AssertionError)) and _raised_in_library(error):
         return f"{text} (-v shows where it happened)"
     return f"{type(error).__name__}: {text}" if library else None
+
+
+def _of_the_system(error: OSError) -> str:
+    """Return the message for an error that the operating system gave a number.
+
+    It says which file it is, what was expected and what helps, where the error names a file.
+    """
+    what = error.strerror or type(error).__name__
+    if not isinstance(error.filename, (str, bytes, os.PathLike)):
+        return str(what)
+    name = os.fsdecode(error.filename)
+    kind = "a folder" if os.path.isdir(name) else "a file"
+    messages = {
+        errno.ENOENT: f"{name} does not exist: check the name and the folder",
+        errno.EEXIST: f"{name} is there already, as {kind}: choose another name, or remove it",
+        errno.EISDIR: f"{name} is a folder, expected a file: name a file in it",
+        errno.ENOTDIR: f"{name} is no folder, or lies below a file: check the name and the folder",
+        errno.EACCES: f"{name} may not be opened: allow it to this user, or choose another place",
+        errno.ENOSPC: f"{name} can't be written, the disk is full: free some space",
+        errno.EROFS: f"{name} can't be written, the disk is read-only: choose another place",
+        errno.ENAMETOOLONG: f"{name} is too long a name: choose a shorter one",
+        errno.ELOOP: f"{name} is a link that leads to itself: name the file itself",
+    }
+    messages[errno.EPERM] = messages[errno.EACCES]
+    return f"{messages.get(error.errno, f'{name}: {what}')}."
 
 
 def _raised_in_library(error: Exception) -> bool:

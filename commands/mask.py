@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..adapter.person.masks import CATEGORIES, MODES, inpainting_mask, read_labels
+from ..adapter.person.masks import CATEGORIES, GROWTH, MODES, inpainting_mask, read_labels
 from ..adapter.person.pose import DRESSCODE_FRAME, read_pose
 from ..pictures.photos import open_photo
 from .parsing import add_parser_options, parsed_mask
@@ -40,6 +40,10 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 def _mask(args: argparse.Namespace) -> None:
     check_picture(args.out, "--out")
+    if args.person_number is not None and args.parser is None:
+        raise ValueError("--person-number belongs to --parser: leave it out, or give --parser too.")
+    args.grow = GROWTH if args.grow is None else args.grow
+    args.person_number = args.person_number or 0
     if (args.labels is None) == (args.parser is None):
         raise ValueError("Name either --labels, or --parser with --photo.")
     if (args.photo is None) != (args.parser is None):

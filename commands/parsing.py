@@ -21,7 +21,10 @@ def parser_folder(name: str) -> Path:
 
 
 def add_parser_options(parser: ArgumentParser, instead_of: str) -> None:
-    """Add the options of a mask that a parser makes."""
+    """Add the options of a mask that a parser makes.
+
+    `grow` and `person_number` are None where they are not given: GROWTH and 0.
+    """
     add = parser.add_argument
     add(
         "--parser",
@@ -32,13 +35,11 @@ def add_parser_options(parser: ArgumentParser, instead_of: str) -> None:
     add(
         "--grow",
         type=whole_number(0, 512),
-        default=GROWTH,
         help=f"of the mask, in pixels at a height of 512 (default {GROWTH})",
     )
     add(
         "--person-number",
         type=whole_number(0),
-        default=0,
         metavar="N",
         help="of the photo, for --parser: 0 is the largest (default)",
     )

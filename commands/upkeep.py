@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..files import read_text
 from ..retriever.encoders.recipe import as_built
 from ..retriever.store.index import GarmentIndex
 from ..retriever.upkeep.duplicates import THRESHOLD, find_duplicates
@@ -166,11 +167,13 @@ def _tune(args: argparse.Namespace) -> None:
     if args.texts is not None:
         if args.encoder is None:
             raise ValueError("--texts needs --encoder, the one that the index was built with.")
+        texts = [line for line in read_text(args.texts).splitlines() if line.strip()]
+        if not texts:
+            raise ValueError(f"{args.texts} holds no text: write one a line.")
         index = GarmentIndex.open(args.index)
         encoder = as_built(encoder_of(args), index.manifest["encoder"])
         index.check_encoder(encoder)
-        lines = args.texts.read_text(encoding="utf-8").splitlines()
-        queries = encoder.encode_texts([line for line in lines if line.strip()])
+        queries = encoder.encode_texts(texts)
     with progress_bar() as progress:
         report = tune_index(
             args.index,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..files import write_text
+from ..files import read_object, write_text
 from .columns import PROTOCOL, Column
 from .dresscode import CHUNKS
 from .painting import Sampling
@@ -115,7 +115,7 @@ def mark_folder(job: Job) -> None:
     mark = json.loads(json.dumps(mark))
     path = job.out / _MARK
     if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_object(path, f"delete {job.out}, or choose another folder with --out")
         differing = [key for key in mark if found.get(key) != mark[key]]
         if differing:
             raise ValueError(

@@ -54,7 +54,9 @@ Figures = dict[str, Figure]
 class Table:
     """One setting's results: figures by column, over all samples and by category.
 
-    retrieval: by category. own_recall: by k. counts: how many samples by category.
+    retrieval: by category. own_recall: by k. counts: how many samples by category. A figure of
+    `retrieval` or `own_recall` is None where there was nothing to compute it from, as for a
+    category without a sample.
     """
 
     order: str
@@ -62,8 +64,8 @@ class Table:
     columns: tuple[Column, ...]
     figures: dict[str, Figures]
     by_category: dict[str, dict[str, Figures]]
-    retrieval: dict[str, Figures]
-    own_recall: dict[str, Figure]
+    retrieval: dict[str, dict[str, Figure | None]]
+    own_recall: dict[str, Figure | None]
     counts: dict[str, int]
 
     @property
@@ -132,7 +134,7 @@ def to_json(
     targets: Sequence[Mapping[str, Any]],
     left_out: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Return all results as plain JSON values."""
+    """Return all results as plain JSON values; a figure that there is none of is null."""
     return {
         "settings": dict(settings),
         "claim": [dict(target) for target in targets],
@@ -187,8 +189,8 @@ def number(figure: Figure, measure: Measure) -> str:
     return f"{value} [{low}, {high}]"
 
 
-def _plain(figures: Mapping[str, Figure]) -> dict[str, Any]:
-    return {name: asdict(figure) for name, figure in figures.items()}
+def _plain(figures: Mapping[str, Figure | None]) -> dict[str, Any]:
+    return {name: None if figure is None else asdict(figure) for name, figure in figures.items()}
 
 
 def _sentence(settings: Mapping[str, Any]) -> str:
@@ -257,16 +259,22 @@ def _retrieval(table: Table) -> list[str]:
     ]  # fmt: skip
     for name, found in table.retrieval.items():
         cells = [
-            f"{found[f'{kind}@{k}'].value:.3f}"
+            _rate(found[f"{kind}@{k}"])
             for kind in ("recall", "precision", "official_precision")
             for k in cutoffs
         ]
-        lines.append(f"| {name} | {found['recall@1'].count} | " + " | ".join(cells) + " |")
+        lines.append(f"| {name} | {_count(found['recall@1'])} | " + " | ".join(cells) + " |")
     if table.own_recall:
-        cells = [
-            f"{table.own_recall[str(k)].value:.3f}" if str(k) in table.own_recall else ""
-            for k in cutoffs
-        ] + [""] * (2 * len(cutoffs))
-        count = next(iter(table.own_recall.values())).count
+        cells = [_rate(table.own_recall.get(str(k))) for k in cutoffs]
+        cells += [""] * (2 * len(cutoffs))
+        count = _count(next(iter(table.own_recall.values())))
         lines.append(f"| own garment | {count} samples | " + " | ".join(cells) + " |")
     return [*lines, ""]
+
+
+def _rate(figure: Figure | None) -> str:
+    return "" if figure is None else f"{figure.value:.3f}"
+
+
+def _count(figure: Figure | None) -> int:
+    return 0 if figure is None else figure.count

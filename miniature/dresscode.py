@@ -27,7 +27,7 @@ from pathlib import Path
 from PIL import Image
 
 from ..categories import CATEGORIES
-from ..files import atomic_file, write_text
+from ..files import atomic_file, read_object, write_text
 from ..progress import Progress
 from .captions import coarse_caption, fine_caption
 from .draw import FRAME, ModelPhoto, draw_garment, draw_model
@@ -90,7 +90,7 @@ def _mark_folder(folder: Path, seed: int, size: tuple[int, int]) -> None:
     mark = {"world": WORLD_VERSION, "seed": seed, "size": list(size)}
     file = folder / "miniature.json"
     if file.is_file():
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = read_object(file, "choose an empty folder")
         if found != mark:
             raise ValueError(
                 f"{folder} holds the world {found}, not {mark}: choose an empty folder."

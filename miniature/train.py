@@ -8,6 +8,7 @@ import shutil
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from ..files import write_text
 
@@ -37,17 +38,22 @@ def train_miniature(
 
     Returns:
         Whether the model folder, or with `only` that stage, is complete.
+
+    Raises:
+        ValueError: a setting that no stage has; all are checked before anything is drawn.
+        ImportError: the packages for training are missing.
     """
-    unknown = [setting for setting in settings if setting.split(".")[0] not in STAGES]
+    unknown = [s for s in settings if s.partition(".")[0] not in STAGES or "." not in s]
     if unknown:
         raise ValueError(
             f"{unknown[0]!r} names no stage: expected one of {', '.join(STAGES)} first, as "
             "in clip.run.steps=500."
         )
-    from ..training.config import override, read_toml
-    from ..training.stages import CONFIGS, run_stage
+    from ..training.stages import check_packages, run_stage
     from .dresscode import render
 
+    check_packages()
+    contents = _configurations(folder, settings)
     folder.mkdir(parents=True, exist_ok=True)
     world = folder / "world"
     if not (world / "train_pairs.txt").is_file():
@@ -58,10 +64,7 @@ def train_miniature(
             continue
         if stage == "fashion_rag":
             assemble(folder)
-        own = [s.removeprefix(f"{stage}.") for s in settings if s.startswith(f"{stage}.")]
-        content = override(read_toml(CONFIGS / f"miniature_{stage}.toml"), own)
-        if stage == "fashion_rag":
-            content["model"] = str(folder / "base")
+        content = contents[stage]
         started = time.monotonic()
         finished = run_stage(content, world, run, run.is_dir(), minutes)
         record_stage(folder, stage, content, time.monotonic() - started)
@@ -77,6 +80,29 @@ def train_miniature(
     shutil.copytree(folder / "fashion_rag" / "model", folder / "model", dirs_exist_ok=True)
     shutil.copy(folder / RECORD, folder / "model" / RECORD)
     return True
+
+
+def _configurations(folder: Path, settings: list[str]) -> dict[str, dict[str, Any]]:
+    """Return the configuration of every stage with its settings.
+
+    Raises:
+        ValueError: a setting does not fit its stage; the message names the stage.
+    """
+    from ..training.config import override, read_toml
+    from ..training.stages import CONFIGS, parse_stage
+
+    contents = {}
+    for stage in STAGES:
+        own = [s.removeprefix(f"{stage}.") for s in settings if s.startswith(f"{stage}.")]
+        try:
+            content = override(read_toml(CONFIGS / f"miniature_{stage}.toml"), own)
+            if stage == "fashion_rag":
+                content["model"] = str(folder / "base")
+            parse_stage(content)
+        except ValueError as error:
+            raise ValueError(f"The stage {stage}: {error}") from error
+        contents[stage] = content
+    return contents
 
 
 def assemble(folder: Path) -> Path:

@@ -85,9 +85,11 @@ def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file.
 
     Raises:
-        FileNotFoundError, ValueError: naming the file.
+        FileNotFoundError, IsADirectoryError, ValueError: naming the file.
     """
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: give a training configuration (TOML).")
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: give a training configuration (TOML).")
     try:

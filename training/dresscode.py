@@ -14,6 +14,7 @@ from PIL import Image
 from ..adapter.person.masks import inpainting_mask
 from ..adapter.person.pose import keypoints_from_dresscode
 from ..categories import CATEGORIES
+from ..files import read_text
 from ..pictures.photos import to_rgb_on_white
 
 SPLITS = {
@@ -202,7 +203,7 @@ def _read_pairs(path: Path) -> list[tuple[str, str]]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: it lists the pairs, one a line.")
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         if not line.strip():
             continue
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ...files import read_object
 from ...miniature.draw import draw_model
 from ...miniature.dresscode import WORLD_VERSION
 from ...miniature.world import make_garment, make_scene
@@ -43,7 +43,7 @@ class DrawnWorld:
         mark = root / "miniature.json"
         if not mark.is_file():
             return None
-        found = json.loads(mark.read_text(encoding="utf-8"))
+        found = read_object(mark, "render it again with `fashion-rag miniature render`")
         if found.get("world") != WORLD_VERSION:
             raise ValueError(
                 f"{root} holds version {found.get('world')} of the drawn world, this is version "

@@ -210,9 +210,25 @@ def _files(root: Path, rejects: list[Reject], unread: list[str]) -> tuple[list[s
                 folders.append(file)
             elif entry.is_symlink() and not _stays_inside(root, file):
                 rejects.append(Reject(file, "a link that leaves the catalogue; not followed"))
-            elif entry.is_file():
+            elif reason := _why_no_file(entry):
+                rejects.append(Reject(file, reason))
+            else:
                 files.append(file)
     return files, hidden
+
+
+def _why_no_file(entry: os.DirEntry[str]) -> str:
+    """Say why an entry that is no folder is no file either; "" if it is one."""
+    try:
+        if entry.is_file():
+            return ""
+        if not entry.is_symlink():
+            return "no file but a pipe, a socket or a device; not opened"
+        if entry.is_dir():
+            return "a link to a folder; not followed"
+    except OSError as error:  # a link to itself, or one that may not be looked at
+        return f"it can't be looked at: {error.strerror}"
+    return "a link that leads to no file: mend or remove it"
 
 
 def _stays_inside(root: Path, file: str) -> bool:

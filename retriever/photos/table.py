@@ -17,6 +17,8 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from ...files import read_text
+
 NAME = "garments"
 """A table of this name is read; another one where it is the only one with a column `file`."""
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
@@ -25,8 +27,8 @@ FIELDS = ("file", "id", "category", "caption")
 
 _FILE_NAMES = ("file", "file_name", "filename")
 _SEPARATORS = ",;\t|"
-_ENCODINGS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"", "utf-8-sig"))
 _TYPOGRAPHIC = "“”„«»"
+_LARGEST_CELL = 1 << 20  # characters; csv's own limit, 131,072, is below some shops' descriptions
 _LONGEST_CELL = 500  # lines: a quote that is open for longer was left open by mistake
 
 IsPhoto = Callable[[str], bool]
@@ -122,7 +124,7 @@ def read_table(path: Path, is_photo: IsPhoto) -> Table:
     """
     table = Table(path)
     suffix = path.suffix.lower()
-    text = _decoded(path)
+    text = read_text(path, "save it anew, in Excel as 'CSV UTF-8'")
     if suffix in (".csv", ".tsv"):
         _read_separated(table, text, is_photo)
     else:
@@ -207,17 +209,6 @@ def _grouped(files: Iterable[str], key: Callable[[str], str]) -> dict[str, list[
     for file in sorted(files):
         groups.setdefault(key(file), []).append(file)
     return groups
-
-
-def _decoded(path: Path) -> str:
-    content = path.read_bytes()
-    encoding = next(name for mark, name in _ENCODINGS if content.startswith(mark))
-    try:
-        return content.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path} is no text in UTF-8 ({error}): save it anew, in Excel as 'CSV UTF-8'."
-        ) from error
 
 
 def _read_separated(table: Table, text: str, is_photo: IsPhoto) -> None:
@@ -326,6 +317,9 @@ def _record(
 
 
 def _cells(text: str, separator: str) -> list[str]:
+    # The limit is the whole process's, and is only raised: another thread may be reading too.
+    if csv.field_size_limit() < _LARGEST_CELL:
+        csv.field_size_limit(_LARGEST_CELL)
     # Of a text that ends inside of quotes, strict mode alone says so.
     rows = list(csv.reader(io.StringIO(text), delimiter=separator, strict=True, skipinitialspace=1))
     return rows[0] if rows else []
@@ -336,6 +330,8 @@ def _quote_fault(error: csv.Error) -> str:
         return 'a quote (") is not closed'
     if "expected after" in str(error):
         return 'a quote (") stands inside a text in quotes: write it twice ("")'
+    if "field limit" in str(error):
+        return f"a text of more than {_LARGEST_CELL:,} characters: shorten it"
     return f"no CSV: {error}"
 
 

@@ -17,7 +17,7 @@ from ...progress import Progress
 from ..encoders.open_clip import Encoder
 from ..encoders.recipe import PLAIN, recipe_of
 from ..photos.catalogue import Reject
-from ..vectors.approximate import MOST_ADDED, Approximate, Kind, choose_kind
+from ..vectors.approximate import FEWEST, MOST_ADDED, Approximate, Kind, choose_kind
 from ..vectors.blocks import Vectors
 from .index import GarmentIndex
 from .journal import DRAFT, new_word
@@ -61,7 +61,8 @@ def commit(
     Args:
         parts: as the manifest names them; those of which no row is left are dropped.
         encoder: see `describe_encoder`. extra: further keys of the manifest.
-        kind: one of KINDS. former: the index that the leading parts come from, if any.
+        kind: one of KINDS; `ivf` of fewer than FEWEST garments is searched exactly.
+        former: the index that the leading parts come from, if any.
         progress: called with (done, total) while an inverted file is filled; may raise to cancel.
 
     Returns:
@@ -125,7 +126,7 @@ def _searched_by(
     """Return the manifest's `kind` and `vectors`: kept, brought up to date, or made anew."""
     count = sum(map(garments_in, parts))
     name = choose_kind(count) if kind == "auto" else kind
-    if name == "exact":
+    if name == "exact" or count < FEWEST:
         return {"kind": Kind("exact").record(), "vectors": None}
     covered = (
         former.manifest["vectors"] if former is not None and former.kind.name == name else None

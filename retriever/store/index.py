@@ -387,7 +387,8 @@ class GarmentIndex:
         if not path.is_file():
             raise FileNotFoundError(
                 f"{path} is gone, but the index {self.folder} names it: put the catalogue back at "
-                f"{self.catalogue_root}, or run `fashion-rag index update`."
+                f"{self.catalogue_root}, name the folder where it is now (--catalogue), or run "
+                "`fashion-rag index update`."
             )
         return open_photo(path)
 

@@ -22,7 +22,7 @@ from ..store.journal import Draft
 from ..store.lock import only_writer
 from ..store.manifest import MANIFEST
 from ..store.part import Part
-from ..vectors.approximate import KINDS, Kind, explain_kind
+from ..vectors.approximate import KINDS, Kind, check_kind, explain_kind
 from .calibration import calibrate
 
 BATCH_PIXELS = 64_000_000
@@ -105,8 +105,9 @@ def build_index(
         FileExistsError: there is a finished index and `overwrite` is off.
         BlockingIOError: another build of this index is running.
         FileNotFoundError, NotADirectoryError: the catalogue is no folder.
-        ValueError: the catalogue is empty, none of its photos can be read, or the encoder gives
-            something else than finite vectors of its dimension.
+        ValueError: the catalogue is empty, or too small for the kind; none of its photos can be
+            read, or the encoder gives something else than finite vectors of its dimension.
+        ImportError: the kind needs faiss, which is missing.
     """
     started = time.perf_counter()
     folder = Path(folder)
@@ -115,13 +116,15 @@ def build_index(
     if kind not in KINDS:
         raise ValueError(f"kind is {kind!r}: expected one of {', '.join(KINDS)}.")
     if not 1 <= shard[0] <= shard[1]:
-        raise ValueError(f"The shard {shard[0]}/{shard[1]} is none: expected 1/4 to 4/4, say.")
+        of = max(1, shard[1])
+        raise ValueError(f"The shard {shard[0]}/{shard[1]} is none: expected 1/{of} to {of}/{of}.")
     if (folder / MANIFEST).exists() and not overwrite:
         raise FileExistsError(
             f"{folder} holds a finished index: choose another name, or turn on overwrite "
             "(`--overwrite`) to replace it."
         )
     catalogue = shard_of(read_catalogue(catalogue_root), *shard)
+    check_kind(kind, len(catalogue.garments))
     cards = check_cards(encoder)
     folder.mkdir(parents=True, exist_ok=True)
     garment_of = {garment.file: garment for garment in catalogue.garments}

@@ -20,6 +20,7 @@ from ..store.journal import new_word, sync
 from ..store.lock import only_writer
 from ..store.manifest import MANIFEST, encode_rows
 from ..store.part import Part
+from ..vectors.approximate import check_kind
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,9 @@ def merge_indexes(
     Raises:
         FileExistsError: `folder` holds a finished index and `overwrite` is off.
         FileNotFoundError: a source is no index.
-        ValueError: the encoders, their recipes or the catalogues differ, a shard is missing, or a
-            source is damaged.
+        ValueError: the encoders, their recipes or the catalogues differ, a shard is missing, a
+            source is damaged, or there are too few garments for the kind.
+        ImportError: the kind needs faiss, which is missing.
         BlockingIOError: another process writes `folder`.
     """
     folder = Path(folder)
@@ -82,11 +84,11 @@ def merge_indexes(
         folder.mkdir(parents=True, exist_ok=True)
         stack.enter_context(only_writer(folder))
         seen: set[tuple[str, str | bytes]] = set()
-        parts = [
-            _bring(index.folder, _without_seen(part, seen), folder)
-            for index in indexes
-            for part in index.parts
+        kept = [
+            (index.folder, _without_seen(part, seen)) for index in indexes for part in index.parts
         ]
+        check_kind(kind, sum(garments_in(part) for _, part in kept))
+        parts = [_bring(source, part, folder) for source, part in kept]
         rejects = {
             (entry["file"], entry["reason"]): Reject(**entry)
             for index in indexes

@@ -24,7 +24,7 @@ from ..store.lock import only_writer
 from ..store.manifest import encode_rows, file_entry
 from ..store.part import Part
 from ..store.records import FIELDS, Record, RecordWriter
-from ..vectors.approximate import Kind, explain_kind
+from ..vectors.approximate import Kind, check_kind, explain_kind
 from .build import Progress, encode_missing, report_text, shard_of
 from .calibration import calibrate, is_outdated
 from .compare import Plan, State, compare
@@ -104,12 +104,18 @@ def update_index(
         BlockingIOError: another process writes the index.
         FileNotFoundError, NotADirectoryError: the index or the catalogue is not there.
         ValueError: the index was built with another encoder or is damaged, or the catalogue is
-            empty: nothing is removed then.
+            empty, or too small for the kind: nothing is removed then.
+        ImportError: the kind needs faiss, which is missing.
     """
     started = time.perf_counter()
     folder = Path(folder)
     index = GarmentIndex.open(folder, catalogue_root)  # names what is wrong before the lock does
     index.close()
+    if catalogue_root is None and not index.catalogue_root.is_dir():
+        raise FileNotFoundError(
+            f"The catalogue {index.catalogue_root} of the index {folder} is not there any more: "
+            "name the folder where it is now with --catalogue, or put it back."
+        )
     with only_writer(folder):
         index = GarmentIndex.open(folder, catalogue_root)
         try:
@@ -117,6 +123,7 @@ def update_index(
             index.check_encoder(encoder)
             catalogue = read_catalogue(index.catalogue_root)
             catalogue = shard_of(catalogue, *index.manifest.get("shard", (1, 1)))
+            check_kind(kind or "auto", len(catalogue.garments))
             left_out = [] if restore else index.manifest.get("left_out", [])
             plan = compare(index, catalogue, left_out, check_content)
             plan.kind = kind or index.manifest["wanted"]

@@ -36,11 +36,13 @@ EXACT_ROWS = 100_000
 MOST_ADDED = 5_000
 """Up to this many rows are scored exactly beside an inverted file, before they are added to it."""
 
+FEWEST = 256
+"""An inverted file needs so many garments to train on: a byte has as many values."""
+
 _SEED = 1
 _VARIANCE = 0.92  # share of the embeddings' variance that the principal components keep
 _MOST_DIMENSIONS = 256
 _DISTANCE = 2.0  # of a query from the garments' mean; theirs is about 1
-_FEWEST = 256  # garments that training needs: a byte has as many values
 # A filter's nearest garments lie further off: the effort grows by this power of
 # (all garments / garments that the filter wants).
 _FILTERED = 0.5
@@ -101,6 +103,29 @@ def choose_kind(count: int) -> str:
     return "exact" if count <= EXACT_ROWS or not faiss_is_usable() else "ivf"
 
 
+def check_kind(wanted: str, count: int) -> None:
+    """Check that `count` garments can be made an index of the kind that is asked for.
+
+    Raises:
+        ValueError: there are too few garments to train on.
+        ImportError: faiss is missing.
+    """
+    if wanted != "ivf":
+        return
+    if count < FEWEST:
+        raise ValueError(
+            f"An index of {count} garments is searched exactly: the kind 'ivf' needs {FEWEST}. "
+            "Leave the kind at auto."
+        )
+    try:
+        import faiss  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            "The kind 'ivf' needs the package faiss-cpu: pip install faiss-cpu, or leave the kind "
+            "at auto."
+        ) from error
+
+
 def explain_kind(kind: Kind, wanted: str, count: int) -> str:
     """Say in one sentence how an index of `count` garments is searched, and why.
 
@@ -109,7 +134,9 @@ def explain_kind(kind: Kind, wanted: str, count: int) -> str:
     """
     if kind.name == "exact":
         why = f"which is fast up to {EXACT_ROWS:,}"
-        if wanted != "auto":
+        if wanted == "ivf":
+            why = f"as the kind 'ivf', which was asked for, needs {FEWEST} garments"
+        elif wanted != "auto":
             why = "as was asked for"
         elif count > EXACT_ROWS:
             why = f"as faiss is not there; it pays above {EXACT_ROWS:,} garments"
@@ -157,10 +184,7 @@ class Approximate:
         import faiss
 
         count = len(vectors)
-        if count < _FEWEST:
-            raise ValueError(
-                f"An index of {count} garments is searched exactly: the kind 'ivf' needs {_FEWEST}."
-            )
+        check_kind("ivf", count)
         cells = _cells(count)
         sample = _sample(vectors, max(50_000, 40 * cells))
         mean, components = _principal_components(sample)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import re
 import sqlite3
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from fashion_rag.commands import main as cli
 from fashion_rag.commands import terminal
 from PIL import Image
+from safetensors.torch import save_file
 
 
 def test_numbers_in_range():
@@ -87,6 +89,59 @@ def test_a_terminal_of_few_letters(monkeypatch):
 def test_what_is_told_of_an_error(error, words):
     told = cli.explanation(error)
     assert told is None if words is None else words in told
+
+
+def test_errors_of_the_system_name_the_file_and_what_helps(tmp_path):
+    (tmp_path / "file").write_text("")
+    told = []
+    for wrong in (
+        lambda: open(tmp_path / "nope.jpg"),
+        lambda: (tmp_path / "file").mkdir(),
+        lambda: tmp_path.mkdir(),
+        lambda: open(tmp_path),
+        lambda: open(tmp_path / "file" / "a"),
+        lambda: open(tmp_path / ("x" * 300)),
+    ):
+        with pytest.raises(OSError) as raised:
+            wrong()
+        told.append(cli.explanation(raised.value).replace(str(tmp_path), "T"))
+    assert told == [
+        "T/nope.jpg does not exist: check the name and the folder.",
+        "T/file is there already, as a file: choose another name, or remove it.",
+        "T is there already, as a folder: choose another name, or remove it.",
+        "T is a folder, expected a file: name a file in it.",
+        "T/file/a is no folder, or lies below a file: check the name and the folder.",
+        f"T/{'x' * 300} is too long a name: choose a shorter one.",
+    ]
+
+
+def test_errors_with_words_of_their_own_keep_them():
+    assert (
+        cli.explanation(OSError(37, "x can't be locked: copy it")) == "x can't be locked: copy it"
+    )
+    assert cli.explanation(FileNotFoundError("a is missing: do b")) == "a is missing: do b"
+    assert cli.explanation(OSError(5, "Input/output error", "a")) == "a: Input/output error."
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda file: file.mkdir(), "is a folder: name the U-Net's or the adapter's file in it"),
+        (
+            lambda file: save_file({"other.weight": torch.ones(2)}, file),
+            "is neither a U-Net nor an inversion adapter .*: no U-Net in it",
+        ),
+        (
+            lambda file: save_file({"post_layernorm.weight": torch.ones(80)}, file),
+            "is neither a U-Net nor an inversion adapter .*: 'layers.0.weight'",
+        ),
+    ],
+)
+def test_what_can_not_be_converted_is_named(tmp_path, capsys, make, words):
+    make(tmp_path / "a.safetensors")
+    arguments = [str(tmp_path / "a.safetensors"), str(tmp_path / "b.safetensors")]
+    assert cli.main(["convert", *arguments]) == 1
+    assert re.search(f"a.safetensors {words}", capsys.readouterr().err)
 
 
 def test_what_torch_raises_is_one_line_and_our_own_faults_a_traceback(monkeypatch, capsys):

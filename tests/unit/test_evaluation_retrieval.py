@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from fashion_rag.evaluation.columns import CLAIM, COLUMNS_BY_KEY, PROTOCOL, SEVERAL, garments_needed
 from fashion_rag.evaluation.dresscode import Sample
+from fashion_rag.evaluation.report import make_table, to_json, to_markdown
+from fashion_rag.evaluation.results import Measured
 from fashion_rag.evaluation.retrieval import (
     check_ranking,
     own_garment_found,
@@ -16,6 +19,7 @@ from fashion_rag.evaluation.retrieval import (
     retrieval_rates,
     rows_of,
 )
+from fashion_rag.evaluation.world import Verdict
 from fashion_rag.retriever.photos.catalogue import Garment
 from fashion_rag.retriever.store.index import GarmentIndex
 from fashion_rag.training.dresscode import Pair
@@ -139,3 +143,25 @@ def test_online_retrieval_is_among_the_rows_given():
     assert ranking == {"0": ["0.jpg", "2.jpg", "3.jpg"], "1": ["3.jpg", "2.jpg", "0.jpg"]}
     with pytest.raises(ValueError, match="lacks 1 of 2 test garments, such as 7.jpg"):
         rows_of(index, ["0.jpg", "7.jpg"])
+
+
+def test_a_category_without_a_sample_has_no_figures():
+    """Of few pairs none may be held out of a category: null in the JSON, empty in the table."""
+    captions = {"a": "x"}
+    rates = {
+        "dresses": retrieval_rates({"x": ["a"]}, captions, ["x"]),
+        "lower_body": retrieval_rates({}, {}, []),
+    }
+    measured = Measured([sample()], {"k1": {"ssim": np.array([0.5])}})
+    columns = [COLUMNS_BY_KEY["k1"]]
+    table = make_table("paired", 3, columns, measured, rates, {1: np.ones(1), 3: np.zeros(0)})
+    content = json.loads(json.dumps(to_json({}, [table], [], {})))["tables"][0]
+    assert content["retrieval"]["dresses"]["recall@1"]["value"] == 1
+    assert content["retrieval"]["all"]["recall@1"]["count"] == 1
+    assert set(content["retrieval"]["lower_body"].values()) == {None}
+    assert content["own_recall"]["1"]["count"] == 1 and content["own_recall"]["3"] is None
+    lines = to_markdown("few", {}, [table], Verdict(), {}).splitlines()
+    (empty,) = [line for line in lines if line.startswith("| lower_body |")]
+    assert empty.replace(" ", "") == "|lower_body|0|" + "|" * 15
+    (own,) = [line for line in lines if line.startswith("| own garment |")]
+    assert own.startswith("| own garment | 1 samples | 1.000 |  |")

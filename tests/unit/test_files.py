@@ -6,7 +6,13 @@ import os
 
 import pytest
 from fashion_rag import files
-from fashion_rag.files import check_file_name, state_of_folder, write_bytes
+from fashion_rag.files import (
+    check_file_name,
+    read_object,
+    read_text,
+    state_of_folder,
+    write_bytes,
+)
 
 
 @pytest.mark.parametrize(
@@ -109,3 +115,28 @@ def test_any_two_files_that_change_places_are_seen(tmp_path):
         after = state_of_folder(tmp_path)
         assert after != before
         before = after
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_texts_as_people_save_them(tmp_path, encoding):
+    (tmp_path / "a.txt").write_bytes("Röcke\r\n衣服\n".encode(encoding))
+    assert read_text(tmp_path / "a.txt") == "Röcke\r\n衣服\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [("Röcke".encode("latin-1"), "UTF-8"), (b"\xff\xfea", "UTF-16, as its first bytes say")],
+)
+def test_texts_in_another_encoding_are_named_with_the_remedy(tmp_path, content, expected):
+    (tmp_path / "a.txt").write_bytes(content)
+    with pytest.raises(ValueError, match=f"a.txt is no text in {expected} .*save it anew as UTF-8"):
+        read_text(tmp_path / "a.txt")
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff", b"[1]"])
+def test_a_damaged_object_is_named_with_the_remedy(tmp_path, content):
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.json (is no|holds a) JSON .*: render it again\."):
+        read_object(tmp_path / "a.json", "render it again")
+    (tmp_path / "a.json").write_bytes(b'{"a": 1}')
+    assert read_object(tmp_path / "a.json", "render it again") == {"a": 1}

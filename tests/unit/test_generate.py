@@ -171,6 +171,63 @@ def test_what_does_not_go_with_an_outfit(house, lines, more, message):
 
 
 @pytest.mark.parametrize(
+    ("region", "message"),
+    [
+        ("lower_body=a.png", "lower_body=a.png is not used: .* are of dresses, upper_body"),
+        ("upper_body=a.png", "is one of 2 of upper_body: keep one"),
+    ],
+)
+def test_a_region_that_is_not_used(house, region, message):
+    with pytest.raises(ValueError, match=message):
+        lines = "upper_body: red\ndresses: green"
+        call_outfit(house, lines, house / "no.png", f"--region={region}")
+
+
+def test_a_region_is_not_used_by_the_category_that_is_chosen(house, monkeypatch):
+    """The line names none: it shows after the search, and before anything is painted."""
+    monkeypatch.setattr(generate, "two_passes", None)
+    with pytest.raises(ValueError, match="dresses=.* is not used: .* are of upper_body"):
+        call_outfit(house, "a red shirt", house / "no.png")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_an_outfit_in_the_encodings_of_windows(house, tmp_path, encoding):
+    (tmp_path / "outfit.txt").write_bytes("upper_body:\n".encode(encoding))
+    with pytest.raises(ValueError, match="line 1, 'upper_body:'"):
+        call(house, f"--outfit={tmp_path / 'outfit.txt'}", "--out=a.png", mask=False)
+
+
+def test_an_outfit_in_another_encoding_is_named(house, tmp_path):
+    (tmp_path / "outfit.txt").write_bytes("Röcke".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"outfit.txt is no text in UTF-8 .*save it anew"):
+        call(house, f"--outfit={tmp_path / 'outfit.txt'}", "--out=a.png", mask=False)
+
+
+def test_a_folder_that_is_no_model_is_told_before_its_encoder(house, tmp_path):
+    with pytest.raises(FileNotFoundError, match="nope is no model folder: unet, vae, .*missing"):
+        call(house, f"--model={tmp_path / 'nope'}", "--text=a", "--out=a.png")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--region=upper_body=m.png"], "--region belongs to --outfit"),
+        (["--passes=one"], "--passes belongs to --outfit"),
+        (["--passes=two"], "--passes belongs to --outfit"),
+        (["--mask-mode=garment"], "--mask-mode belongs to --parser"),
+        (["--grow=3"], "--grow belongs to --parser"),
+        (["--person-number=0"], "--person-number belongs to --parser"),
+        (["--pose-person=1"], "--pose-person belongs to --pose"),
+        (["--whole", "--feather=3"], "--feather does not go with --whole"),
+        (["--whole-photo", "--context=1"], "--context does not go with --whole-photo"),
+    ],
+)
+def test_options_that_would_change_nothing(house, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        call(house, "--text=a red shirt", "--out=a.png", *arguments)
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--text= ", "--out=a.png"], "--text is empty"),

@@ -195,11 +195,31 @@ def test_links(tmp_path):
     for folder in (root, top):
         catalogue = read_catalogue(folder)
         assert [g.file for g in catalogue.garments] == ["inside.jpg", "real/a.jpg"]
-        assert {r.file for r in catalogue.rejects} == {"leaves.jpg", "folder"}
+        assert {r.file: r.reason for r in catalogue.rejects} == {
+            "leaves.jpg": "a link that leaves the catalogue; not followed",
+            "folder": "a link that leaves the catalogue; not followed",
+            "loop": "a link to a folder; not followed",
+            "dangling.jpg": "a link that leads to no file: mend or remove it",
+        }
+        assert "photos left out 4" in catalogue.notes[0]
         assert safe_path(folder, "inside.jpg") == (root / "real" / "a.jpg").resolve()
         for file in ("leaves.jpg", "folder/secret.jpg"):
             with pytest.raises(ValueError, match="leads out of"):
                 safe_path(folder, file)
+
+
+@needs_links
+def test_what_is_neither_file_nor_folder_is_told(tmp_path):
+    """The report accounts for pipes, and for links to themselves, which can't be looked at."""
+    photo(tmp_path / "a.jpg")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "self.jpg").symlink_to(tmp_path / "self.jpg")
+    catalogue = read_catalogue(tmp_path)
+    assert [g.file for g in catalogue.garments] == ["a.jpg"]
+    reasons = {r.file: r.reason for r in catalogue.rejects}
+    assert set(reasons) == {"pipe.jpg", "self.jpg"}
+    assert reasons["pipe.jpg"] == "no file but a pipe, a socket or a device; not opened"
+    assert "photos left out 2" in catalogue.notes[0]
 
 
 ABSOLUTE = ["/etc/passwd", "C:\\x", "C:x", "\\\\h\\s\\x", "\\x"]

@@ -15,10 +15,17 @@ from fashion_rag.retriever.photos.catalogue import Garment
 from fashion_rag.retriever.search import nearest
 from fashion_rag.retriever.store import commit
 from fashion_rag.retriever.store.index import GarmentIndex
+from fashion_rag.retriever.upkeep import build
 from fashion_rag.retriever.upkeep.build import build_index
 from fashion_rag.retriever.upkeep.tune import recall_of, synthetic_queries, tune_index
-from fashion_rag.retriever.upkeep.update import update_index
-from fashion_rag.retriever.vectors.approximate import Approximate, Kind, choose_kind
+from fashion_rag.retriever.upkeep.update import remove_garments, update_index
+from fashion_rag.retriever.vectors.approximate import (
+    Approximate,
+    Kind,
+    check_kind,
+    choose_kind,
+    explain_kind,
+)
 from fashion_rag.retriever.vectors.blocks import Vectors
 from fashion_rag.retriever.vectors.exact import exact_search
 
@@ -212,6 +219,33 @@ def test_an_index_on_disk(shop, tmp_path, monkeypatch):
     assert not list(folder.glob("vectors*"))
     tune_index(folder, 0.5, 5, kind="ivf")
     assert GarmentIndex.open(folder).kind.name == "ivf"
+
+
+def test_too_few_for_the_kind_is_told_before_anything_is_encoded(tmp_path, monkeypatch):
+    photos, encoder = draw_catalogue(tmp_path / "photos", 3), ColourEncoder()
+    monkeypatch.setattr(build, "encode_missing", None)
+    with pytest.raises(ValueError, match="of 3 garments is searched exactly: .* needs 256"):
+        build_index(photos, tmp_path / "index", encoder, kind="ivf")
+    assert not (tmp_path / "index").exists()
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(ImportError, match="needs the package faiss-cpu"):
+        check_kind("ivf", 300)
+    check_kind("auto", 3)
+
+
+def test_an_index_that_shrinks_below_the_kind_is_searched_exactly(shop, tmp_path):
+    """Garments can be taken out of it, and once there are enough again it is `ivf` again."""
+    folder = tmp_path / "index"
+    report = build_index(shop / "photos", folder, ColourEncoder(), kind="ivf")
+    assert "Searched as kind ivf" in report.searched
+    index = GarmentIndex.open(folder)
+    remove_garments(folder, [index.garment(row).id for row in range(200)])
+    index = GarmentIndex.open(folder)
+    assert len(index) == 200 and index.kind == Kind("exact") and index.manifest["wanted"] == "ivf"
+    words = explain_kind(index.kind, "ivf", 200)
+    assert words.endswith("as the kind 'ivf', which was asked for, needs 256 garments.")
+    report = update_index(folder, ColourEncoder(), restore=True)
+    assert len(GarmentIndex.open(folder)) == 400 and "kind ivf" in report.searched
 
 
 def test_folders_of_other_than_ascii(shop, tmp_path):

@@ -165,3 +165,19 @@ def test_categories_and_strengths_as_people_write_them(tmp_path):
     found = catalogue(tmp_path, "a.jpg b.jpg", table)
     assert [garment.category for garment in found.garments] == ["upper_body", "Shoes"]
     assert "'medium', garments.csv line 2" in found.notes[-1] and "1 values" in found.notes[-1]
+
+
+def test_a_long_description_costs_no_row(tmp_path):
+    """csv's own limit is 131,072 characters a cell; a longer text than ours is told."""
+    long, longer = "é" * 200_000, "x" * 1_100_000
+    table = f'file,caption\na.jpg,"{long}, long"\nb.jpg,"{longer}, longer"\nc.jpg,"red, short"\n'
+    found = catalogue(tmp_path, "a.jpg b.jpg c.jpg", table)
+    assert captions(found) == {"a.jpg": f"{long}, long", "c.jpg": "red, short"}
+    assert reasons(found) == {
+        "garments.csv line 3": "a text of more than 1,048,576 characters: shorten it"
+    }
+
+
+def test_a_table_in_another_encoding_is_named_with_the_remedy(tmp_path):
+    with pytest.raises(ValueError, match=r"garments.csv is no text in UTF-8 .*'CSV UTF-8'"):
+        catalogue(tmp_path, "a.jpg", "file,caption\na.jpg,é\n".encode("latin-1"))

@@ -84,6 +84,10 @@ def test_shards_and_merge(copy, capsys):
     with pytest.raises(SystemExit):
         run(*build[:3], copy / "x", *build[3:], "--shard", "half")
     assert "'half' is no shard" in capsys.readouterr().err
+    for shard, expected in (("0/3", "1/3 to 3/3"), ("4/3", "1/3 to 3/3"), ("1/0", "1/1 to 1/1")):
+        with pytest.raises(SystemExit):
+            run(*build[:3], copy / "x", *build[3:], "--shard", shard)
+        assert f"'{shard}' is no shard: expected {expected}" in capsys.readouterr().err
 
 
 def test_tune(copy, shop, capsys, tmp_path):
@@ -100,10 +104,26 @@ def test_tune(copy, shop, capsys, tmp_path):
     assert run("index", "tune", index, "--texts", texts) == 1
     assert "--texts needs --encoder" in capsys.readouterr().err
     tune = ("index", "tune", index, "--texts", texts, "--encoder", copy / "encoder")
+    texts.write_bytes("ein grünes Kleid".encode("latin-1"))
+    assert run(*tune) == 1
+    assert f"{texts} is no text in UTF-8" in capsys.readouterr().err
+    texts.write_bytes("ein grünes Kleid\n".encode("utf-16"))
     assert run(*tune, "-k", "3", "--recall", "0.6") == 0
     assert re.search(r"recall@3 .*\n(.*\n)*.*  <-", capsys.readouterr().out)
     assert run("index", "info", index) == 0
     assert re.search(r"kind +ivf, dimensions 16, cells 8, trained on 300", capsys.readouterr().out)
+
+
+def test_a_moved_catalogue_is_asked_for_by_its_option(copy, capsys):
+    index = copy / "index"
+    update = ("index", "update", index, "--encoder", copy / "encoder", "--device", "cpu")
+    assert run(*update, "--catalogue", copy / "photos") == 0
+    (copy / "photos").rename(copy / "moved")
+    assert run(*update) == 1
+    error = capsys.readouterr().err
+    assert f"The catalogue {copy / 'photos'} of the index {index} is not there any more" in error
+    assert "name the folder where it is now with --catalogue" in error
+    assert run(*update, "--catalogue", copy / "moved") == 0
 
 
 def test_what_is_damaged_is_named(copy, capsys):

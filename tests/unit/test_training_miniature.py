@@ -56,3 +56,20 @@ def test_one_command_makes_the_miniature(tmp_path, monkeypatch, capsys):
     assert main(command) == 0
     with pytest.raises(ValueError, match="'gan.run.steps=1' names no stage"):
         miniature.train_miniature(tmp_path / "mini", settings=["gan.run.steps=1"])
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("clip.run.nope=1", "The stage clip: unknown key 'run.nope'; known here: "),
+        ("fashion_rag.run.steps=0", "The stage fashion_rag: run.steps is 0; expected more"),
+        ("vae.run.steps=many", "The stage vae: run.steps is 'many'; expected int"),
+        ("vae.run", "The stage vae: 'run' is no setting"),
+        ("vae", "'vae' names no stage"),
+        ("gan.run.steps=1", "'gan.run.steps=1' names no stage"),
+    ],
+)
+def test_settings_are_checked_before_anything_is_drawn(tmp_path, setting, message):
+    with pytest.raises(ValueError, match=message):
+        miniature.train_miniature(tmp_path / "mini", settings=[setting])
+    assert not (tmp_path / "mini").exists()
