@@ -222,7 +222,7 @@ def _odd_prices(own: Mapping[str, str]) -> Iterator[str]:
         text = own.get(name, "")
         price = parse_price(text)
         if text and price is None:
-            yield f"{name} {text!r} is no price: it is kept as a text, which no filter compares"
+            yield f"{name} {text!r} is no price: it is kept as it is"
         elif price and count_numbers(text) > 1:
             yield f"{name} {text!r} holds several numbers: the first counts, {price[0]}"
 
