@@ -43,7 +43,7 @@ def read_rows(path: Path) -> FeedRows:
     if wide:
         text = _decoded(path, content, wide)
         if text.lstrip("\ufeff \r\n\t").startswith("<"):
-            return _read_xml(path, text.lstrip("\ufeff \r\n\t"))
+            return _read_xml(path, text.lstrip("\ufeff \r\n\t").encode("utf-8"), "utf-8")
     elif (bare := content.lstrip(b"\xef\xbb\xbf \r\n\t")).startswith(b"<"):
         return _read_xml(path, bare)
     return _read_table(path, _decoded(path, content, wide))
@@ -107,15 +107,14 @@ class _NoDoctype(ElementTree.TreeBuilder):
         raise ValueError("the feed declares a document type, which no product feed needs")
 
 
-def _read_xml(path: Path, content: str | bytes) -> FeedRows:
-    # A text is read as it is, whatever encoding it declares.
-    marks = ("<!DOCTYPE", "<!ENTITY") if isinstance(content, str) else (b"<!DOCTYPE", b"<!ENTITY")
-    if marks[0] in content[:4096] or marks[1] in content:
+def _read_xml(path: Path, content: bytes, encoding: str | None = None) -> FeedRows:
+    # With `encoding`, whatever the file declares.
+    if b"<!DOCTYPE" in content[:4096] or b"<!ENTITY" in content:
         raise ValueError(
             f"{path} declares a document type or entities: no product feed needs them."
         )
     try:
-        parser = ElementTree.XMLParser(target=_NoDoctype())
+        parser = ElementTree.XMLParser(target=_NoDoctype(), encoding=encoding)
         parser.feed(content)
         root = parser.close()
     except ElementTree.ParseError as error:
