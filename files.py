@@ -109,14 +109,21 @@ def read_text(path: Path, remedy: str = "save it anew as UTF-8") -> str:
         OSError: it can't be read.
         ValueError: it is in another encoding.
     """
-    path = Path(path)
-    content = path.read_bytes()
-    encoding = next(name for mark, name in _ENCODINGS if content.startswith(mark))
+    content = Path(path).read_bytes()
     try:
-        return content.decode(encoding)
+        return decode_text(content)
     except UnicodeDecodeError as error:
-        expected = "UTF-16, as its first bytes say" if encoding == "utf-16" else "UTF-8"
+        expected = "UTF-16, as its first bytes say" if "utf-16" in error.encoding else "UTF-8"
         raise ValueError(f"{path} is no text in {expected} ({error}): {remedy}.") from error
+
+
+def decode_text(content: bytes) -> str:
+    """Decode UTF-16 by its byte order mark, anything else as UTF-8.
+
+    Raises:
+        UnicodeDecodeError: it is neither.
+    """
+    return content.decode(next(name for mark, name in _ENCODINGS if content.startswith(mark)))
 
 
 def read_object(path: Path, remedy: str) -> dict[str, Any]:

@@ -8,9 +8,7 @@ becomes `original_price`.
 
 from __future__ import annotations
 
-import csv
 import html
-import io
 import json
 import re
 from collections import Counter
@@ -18,7 +16,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
-from xml.etree import ElementTree
+
+from .feed_rows import read_rows
+from .prices import count_numbers, parse_price
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "id": ("id", "sku", "variant sku", "article number", "product id", "handle"),
@@ -55,21 +55,18 @@ CATEGORY_WORDS: dict[str, tuple[str, ...]] = {
 """Words of product types and titles in English, German, French, Spanish, Italian, Chinese,
 Japanese and Russian; a table of the user's own goes before them."""
 
-MOST_BYTES = 512 << 20
-_CURRENCIES = {"€": "EUR", "$": "USD", "£": "GBP", "¥": "JPY", "₽": "RUB", "₩": "KRW"}
-_GOOGLE = "{http://base.google.com/ns/1.0}"
-_ENCODINGS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"", "utf-8-sig"))
-
 
 @dataclass(frozen=True)
 class Product:
     """One photo of an article in a feed.
 
-    photo: its URL or file name. columns: the values of the columns of the catalogue's table.
+    photo: its URL or path. columns: the values of the columns of the catalogue's table. line: of
+    the feed, or the number of the item in XML.
     """
 
     photo: str
     columns: Mapping[str, str]
+    line: int
 
 
 @dataclass
@@ -77,13 +74,16 @@ class Feed:
     """The content of a product feed.
 
     products: one a photo, in the order of the feed. mapping: each of the feed's columns with the
-    catalogue's column that it became ('' where it keeps its name). faults: (line, reason) of rows
-    that can't be used.
+    catalogue's column that it became ('' where it keeps its name). faults: (line, reason) of rows,
+    photos and columns that can't be used. notes: (line, what is odd) of rows that are. merged: the
+    lines that bring no photo of their own; their size and stock are added to their article's.
     """
 
     products: list[Product] = field(default_factory=list)
     mapping: dict[str, str] = field(default_factory=dict)
     faults: list[tuple[int, str]] = field(default_factory=list)
+    notes: list[tuple[int, str]] = field(default_factory=list)
+    merged: set[int] = field(default_factory=set)
 
 
 def read_feed(path: Path, words: Mapping[str, Iterable[str]] | None = None) -> Feed:
@@ -94,49 +94,60 @@ def read_feed(path: Path, words: Mapping[str, Iterable[str]] | None = None) -> F
 
     Raises:
         OSError: from the file system.
-        ValueError: it is larger than MOST_BYTES, no text, no table, or has no column of photos.
+        ValueError: it can't be read (see feed_rows.read_rows), or has no column of photos.
     """
     path = Path(path)
-    if (size := path.stat().st_size) > MOST_BYTES:
-        raise ValueError(f"{path} has {size} bytes: a feed has at most {MOST_BYTES}. Split it.")
-    content = path.read_bytes()
-    if content.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"<"):
-        names, rows = _xml_rows(path, content)
-    else:
-        names, rows = _table_rows(path, _decoded(path, content))
-    mapping = map_columns(names)
+    table = read_rows(path)
+    mapping = map_columns(table.names)
     if "photo" not in mapping.values():
         raise ValueError(
-            f"{path} has the columns {names}: expected one of photos, called "
+            f"{path} has the columns {table.names}: expected one of photos, called "
             f"{', '.join(COLUMNS['photo'])}."
         )
-    feed = Feed(mapping={name: mapping.get(name, "") for name in names})
+    feed = Feed(mapping={name: mapping.get(name, "") for name in table.names}, faults=table.faults)
     choose = _categories({**(words or {})})
-    articles: dict[str, dict[str, str]] = {}
-    seen: dict[tuple[str, str], dict[str, str]] = {}
-    views: Counter[str] = Counter()
-    for line, row in rows:
-        values = _meant(row, mapping)
-        group = values.get("item_group_id") or values.get("id", "")
-        # Shopify says an article's title in its first row alone.
-        article = articles.setdefault(group, values)
-        values = {**article, **{name: value for name, value in values.items() if value}}
+    rows = [(line, _meant(row, mapping)) for line, row in table.rows]
+    ids = _Ids(values.get("id", "") for _, values in rows)
+    articles: dict[str | int, dict[str, str]] = {}
+    first: dict[str | int, dict[str, str]] = {}
+    seen: dict[tuple[str | int, str], dict[str, str]] = {}
+    without: list[tuple[int, str | int, dict[str, str]]] = []
+    for line, own in rows:
+        # A row without an id is an article of its own.
+        key = own.get("item_group_id") or own.get("id") or line
+        values = _inherited(articles.setdefault(key, own), own)
         photos = _photos(values.pop("photo", ""), values.pop("more_photos", ""))
+        feed.notes += [(line, note) for note in _odd_prices(own)]
         if not photos:
-            if not group or article is values:
-                feed.faults.append((line, "no photo"))
+            without.append((line, key, own))
             continue
         columns = _columns(values, choose)
         for photo in photos:
-            # Sizes of one article share its photos.
-            former = seen.get((group, photo))
-            if former is not None:
-                _merge_variant(former, columns)
+            try:
+                name = photo_name(photo)
+            except ValueError as error:
+                feed.faults.append((line, f"photo {photo!r} is no address ({error}): mend it"))
                 continue
-            one = {**columns, "id": _view_id(columns.get("id") or group, views[group], photo)}
-            views[group] += 1
-            seen[group, photo] = one
-            feed.products.append(Product(photo, one))
+            # Sizes of one article share its photos.
+            if (former := seen.get((key, photo))) is not None:
+                _merge_variant(former, own)
+                feed.merged.add(line)
+                continue
+            known = columns.get("id", "")
+            identity = ids.choose(
+                known or own.get("item_group_id", "") or PurePosixPath(name).stem, bool(known)
+            )
+            one = {**columns, "id": identity}
+            first.setdefault(key, one)
+            seen[key, photo] = one
+            feed.products.append(Product(photo, one, line))
+    for line, key, own in without:
+        if key in first:  # an article whose first row has no photo
+            _merge_variant(first[key], own)
+            feed.merged.add(line)
+        else:
+            feed.faults.append((line, "no photo"))
+    feed.faults.sort()
     return feed
 
 
@@ -152,30 +163,6 @@ def map_columns(names: Iterable[str]) -> dict[str, str]:
         if found is not None:
             mapping[found] = meaning
     return mapping
-
-
-def parse_price(text: str) -> tuple[str, str] | None:
-    """Split a price into its number (with a point) and currency (or ''); None if it is no price.
-
-    The last of `.` and `,` is the decimal point unless three digits follow it and it, or a blank,
-    stands for thousands.
-    """
-    number = re.search(r"\d[\d.,'\s\u00a0\u202f]*", text)
-    if number is None:
-        return None
-    digits = re.sub(r"[\s'\u00a0\u202f]", "", number[0]).rstrip(".,")
-    point = max(digits.rfind("."), digits.rfind(","))
-    if point >= 0:
-        whole, rest = re.sub(r"[.,]", "", digits[:point]), digits[point + 1 :]
-        several = digits.count(digits[point]) > 1
-        digits = (
-            f"{whole}{rest}"
-            if len(rest) == 3 and (several or len(whole) <= 3)
-            else f"{whole}.{rest}"
-        )
-    code = re.search(r"\b[A-Z]{3}\b", text)
-    sign = next((_CURRENCIES[letter] for letter in text if letter in _CURRENCIES), "")
-    return digits, code[0] if code else sign
 
 
 def _plain(name: str) -> str:
@@ -220,32 +207,77 @@ def _columns(values: Mapping[str, str], choose) -> dict[str, str]:
         if price := columns.pop(name, ""):
             number, currency = parse_price(price) or (price, "")
             found |= {name: number, "currency": currency}
-    stock = columns.pop("stock", "")
-    if stock:
-        known = {"in stock": "1", "in_stock": "1", "out of stock": "0", "out_of_stock": "0"}
-        found["stock"] = known.get(stock.casefold(), stock)
+    found["stock"] = _stock(columns.pop("stock", ""))
     columns |= {name: value for name, value in found.items() if value}
     return {name: value for name, value in columns.items() if value and name}
 
 
-def _merge_variant(former: dict[str, str], columns: Mapping[str, str]) -> None:
+def _stock(text: str) -> str:
+    known = {"in stock": "1", "in_stock": "1", "out of stock": "0", "out_of_stock": "0"}
+    return known.get(text.casefold(), text)
+
+
+def _odd_prices(own: Mapping[str, str]) -> Iterator[str]:
+    for name in ("price", "original_price"):
+        text = own.get(name, "")
+        price = parse_price(text)
+        if text and price is None:
+            yield f"{name} {text!r} is no price: it is kept as it is"
+        elif price and count_numbers(text) > 1:
+            yield f"{name} {text!r} holds several numbers: the first counts, {price[0]}"
+
+
+def _inherited(article: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
+    """Fill the empty cells of an article's row; Shopify says a title in the first row alone."""
+    values = dict(article)
+    if own.get("price"):
+        values.pop("original_price", None)
+    return values | {name: value for name, value in own.items() if value}
+
+
+def _merge_variant(former: dict[str, str], own: Mapping[str, str]) -> None:
     sizes = [size for size in former.get("size", "").split(", ") if size]
-    if (size := columns.get("size", "")) and size not in sizes:
+    if (size := own.get("size", "")) and size not in sizes:
         former["size"] = ", ".join([*sizes, size])
-    stocks = [former.get("stock", ""), columns.get("stock", "")]
+    stocks = [former.get("stock", ""), _stock(own.get("stock", ""))]
     if all(re.fullmatch(r"-?\d+", stock) for stock in stocks):
         former["stock"] = str(sum(map(int, stocks)))
 
 
-def _view_id(name: str, place: int, photo: str) -> str:
-    base = name or PurePosixPath(photo_name(photo)).stem
-    return base if place == 0 else f"{base}_{place + 1}"
+class _Ids:
+    """Gives each photo an id of its own, and leaves those of the feed to the rows that say them."""
+
+    def __init__(self, said: Iterable[str]):
+        self._said, self._given = set(said), set[str]()
+        self._places: Counter[str] = Counter()
+
+    def choose(self, base: str, is_said: bool) -> str:
+        """Return `base`, or `base_2` and so on where it is given or, unless `is_said`, said."""
+        base = chosen = base or "photo"
+        while chosen in self._given or (chosen in self._said and not (is_said and chosen == base)):
+            self._places[base] += 1
+            chosen = f"{base}_{self._places[base] + 1}"
+        self._given.add(chosen)
+        return chosen
 
 
 def photo_name(photo: str) -> str:
-    """Return the file name that a URL or path of a photo ends in, without a query."""
+    """Return the file name that a URL or path of a photo ends in, without a query.
+
+    Raises:
+        ValueError: the URL is malformed.
+    """
+    return PurePosixPath(photo_path(photo)).name
+
+
+def photo_path(photo: str) -> str:
+    """Return the path in a URL or path of a photo, with slashes and without a query.
+
+    Raises:
+        ValueError: the URL is malformed.
+    """
     path = urlsplit(photo).path if "://" in photo else photo
-    return PurePosixPath(unquote(path).replace("\\", "/")).name
+    return unquote(path).replace("\\", "/")
 
 
 def _categories(words: Mapping[str, Iterable[str]]):
@@ -268,86 +300,21 @@ def _categories(words: Mapping[str, Iterable[str]]):
     return choose
 
 
-def _decoded(path: Path, content: bytes) -> str:
-    encoding = next(name for mark, name in _ENCODINGS if content.startswith(mark))
-    try:
-        return content.decode(encoding)
-    except UnicodeDecodeError:
-        try:
-            return content.decode("cp1252")  # what Excel saves where nobody chooses
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path} is no text ({error}): save it as UTF-8.") from error
-
-
-def _table_rows(path: Path, text: str) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
-    head = text[: text.find("\n") + 1 or None]
-    separator = max(",;\t|", key=head.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    try:
-        names = next(reader)
-    except (csv.Error, StopIteration) as error:
-        raise ValueError(f"{path} is no table: its first line is {head[:80]!r}.") from error
-
-    def rows() -> Iterator[tuple[int, dict[str, str]]]:
-        try:
-            for cells in reader:
-                if any(cell.strip() for cell in cells):
-                    yield reader.line_num, dict(zip(names, cells, strict=False))
-        except csv.Error as error:
-            raise ValueError(
-                f"{path} line {reader.line_num}: {error}. Close the quotes."
-            ) from error
-
-    return names, rows()
-
-
-class _NoDoctype(ElementTree.TreeBuilder):
-    def doctype(self, *_: object) -> None:
-        raise ValueError("the feed declares a document type, which no product feed needs")
-
-
-def _xml_rows(path: Path, content: bytes) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
-    if b"<!DOCTYPE" in content[:4096] or b"<!ENTITY" in content:
-        raise ValueError(
-            f"{path} declares a document type or entities: no product feed needs them."
-        )
-    try:
-        parser = ElementTree.XMLParser(target=_NoDoctype())
-        parser.feed(content)
-        root = parser.close()
-    except ElementTree.ParseError as error:
-        raise ValueError(f"{path} is no XML ({error}): export the feed again.") from error
-    items = [e for e in root.iter() if e.tag.rpartition("}")[2] in ("item", "entry")]
-    if not items:
-        raise ValueError(f"{path} holds no item: expected Google Merchant's RSS or Atom feed.")
-    rows = []
-    for number, item in enumerate(items, start=1):
-        row: dict[str, str] = {}
-        for child in item:
-            name, text = child.tag.rpartition("}")[2], (child.text or "").strip()
-            # Google's own names go before RSS's of the same name.
-            if child.tag.startswith(_GOOGLE) and name not in ("additional_image_link",):
-                row[name] = text
-            elif name == "additional_image_link":
-                row[name] = "|".join(filter(None, [row.get(name, ""), text]))
-            else:
-                row.setdefault(name, text)
-        rows.append((number, row))
-    return list(dict.fromkeys(name for _, row in rows for name in row)), iter(rows)
-
-
 def read_words(path: Path) -> dict[str, list[str]]:
     """Read a JSON file of the words that mean each category: {"shoes": ["boots", "sneakers"]}.
 
     Raises:
-        ValueError: it is something else.
+        OSError: from the file system. ValueError: it is something else.
     """
+    expected = 'expected categories with lists of words: {"shoes": ["boots", "sneakers"]}.'
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if all(
-            isinstance(k, str) and all(isinstance(w, str) for w in v) for k, v in content.items()
-        ):
-            return content
-    except (ValueError, AttributeError, TypeError):
-        pass
-    raise ValueError(f'{path}: expected JSON of categories and words: {{"shoes": ["boots"]}}.')
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no JSON in UTF-8 ({error}): {expected}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds {str(content)[:80]}: {expected}")
+    for category, words in content.items():
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            found = json.dumps(words, ensure_ascii=False)[:80]
+            raise ValueError(f"{path} has {found} for {category!r}: {expected}")
+    return content

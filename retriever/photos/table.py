@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from ...files import read_text
+from .separated import SEPARATORS, csv_rows, first_line, quote_fault, surplus
 
 NAME = "garments"
 """A table of this name is read; another one where it is the only one with a column `file`."""
@@ -26,9 +27,6 @@ SPREADSHEETS = (".xlsx", ".xls", ".ods", ".numbers")
 FIELDS = ("file", "id", "category", "caption")
 
 _FILE_NAMES = ("file", "file_name", "filename")
-_SEPARATORS = ",;\t|"
-_TYPOGRAPHIC = "“”„«»"
-_LARGEST_CELL = 1 << 20  # characters; csv's own limit, 131,072, is below some shops' descriptions
 _LONGEST_CELL = 500  # lines: a quote that is open for longer was left open by mistake
 
 IsPhoto = Callable[[str], bool]
@@ -213,11 +211,7 @@ def _grouped(files: Iterable[str], key: Callable[[str], str]) -> dict[str, list[
 
 def _read_separated(table: Table, text: str, is_photo: IsPhoto) -> None:
     lines = list(io.StringIO(text, newline=None))
-    separator, start = "", 0
-    if lines and lines[0].lower().startswith("sep=") and len(lines[0].strip()) == 5:
-        separator, start = lines[0][4], 1  # how Excel is told
-    while start < len(lines) and not lines[start].strip(" \r\n" + _SEPARATORS):
-        start += 1
+    separator, start = first_line(lines)
     head = lines[start] if start < len(lines) else ""
     separator, columns = _header(table.path, head, separator)
     names = _column_names(table, columns)
@@ -229,20 +223,12 @@ def _read_separated(table: Table, text: str, is_photo: IsPhoto) -> None:
         try:
             cells, line = _record(lines, line, separator, names, is_photo)
         except csv.Error as error:
-            table.faults.append((number, _quote_fault(error)))
+            table.faults.append((number, quote_fault(error)))
             line += 1
             continue
         if not any(cell.strip() for cell in cells):
             continue
-        while len(cells) > len(names) and not cells[-1].strip():
-            cells.pop()
-        if len(cells) > len(names):
-            reason = (
-                f"{len(cells)} values for {len(names)} columns: put a text that holds "
-                f'{_called(separator)} in quotes (")'
-            )
-            if any(mark in lines[number - 1] for mark in _TYPOGRAPHIC):
-                reason += "; typographic quotes are letters to a CSV file"
+        if reason := surplus(cells, len(names), separator, lines[number - 1]):
             table.faults.append((number, reason))
             continue
         for place, cell in enumerate(cells):
@@ -262,7 +248,7 @@ def _read_separated(table: Table, text: str, is_photo: IsPhoto) -> None:
 def _header(path: Path, line: str, separator: str) -> tuple[str, list[str]]:
     """Return the separator and the stripped names of the columns."""
     best: list[str] = []
-    for choice in separator or _SEPARATORS:
+    for choice in separator or SEPARATORS:
         try:
             names = [name.strip() for name in _cells(line, choice)]
         except csv.Error as error:
@@ -317,26 +303,8 @@ def _record(
 
 
 def _cells(text: str, separator: str) -> list[str]:
-    # The limit is the whole process's, and is only raised: another thread may be reading too.
-    if csv.field_size_limit() < _LARGEST_CELL:
-        csv.field_size_limit(_LARGEST_CELL)
-    # Of a text that ends inside of quotes, strict mode alone says so.
-    rows = list(csv.reader(io.StringIO(text), delimiter=separator, strict=True, skipinitialspace=1))
+    rows = list(csv_rows(io.StringIO(text), separator, skipinitialspace=True))
     return rows[0] if rows else []
-
-
-def _quote_fault(error: csv.Error) -> str:
-    if "unexpected end of data" in str(error):
-        return 'a quote (") is not closed'
-    if "expected after" in str(error):
-        return 'a quote (") stands inside a text in quotes: write it twice ("")'
-    if "field limit" in str(error):
-        return f"a text of more than {_LARGEST_CELL:,} characters: shorten it"
-    return f"no CSV: {error}"
-
-
-def _called(separator: str) -> str:
-    return {",": "a comma", ";": "a semicolon", "\t": "a tab"}.get(separator, repr(separator))
 
 
 def _read_json(table: Table, text: str, whole: bool) -> None:

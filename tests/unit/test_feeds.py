@@ -12,7 +12,8 @@ import pytest
 import trustme
 from fashion_rag.retriever.photos import download
 from fashion_rag.retriever.photos.catalogue import read_catalogue
-from fashion_rag.retriever.photos.feeds import map_columns, parse_price, read_feed, read_words
+from fashion_rag.retriever.photos.feeds import map_columns, read_feed, read_words
+from fashion_rag.retriever.photos.prices import parse_price
 from fashion_rag.retriever.upkeep.import_feed import import_feed
 from hypothesis import given
 from hypothesis import strategies as st
@@ -69,7 +70,7 @@ def test_shopify_rows_of_one_article(tmp_path):
         picture(tmp_path / "shop" / name)
     report = import_feed(feed, tmp_path / "shop")
     front, back, dress = table(tmp_path / "shop")
-    assert (front["id"], back["id"], dress["id"]) == ("DJ-S", "DJ-M_2", "SD-M")
+    assert (front["id"], back["id"], dress["id"]) == ("DJ-S", "DJ-M", "SD-M")
     assert front["item_group_id"] == back["item_group_id"] == "denim-jacket"
     assert back["caption"] == "Blue denim jacket", "said in the article's first row alone"
     assert (front["category"], dress["category"]) == ("upper_body", "dresses")
@@ -181,6 +182,140 @@ def test_a_feed_that_cant_be_read(tmp_path, content, message):
         read_feed(tmp_path / "feed")
 
 
+def read(tmp_path, text: str | bytes):
+    (tmp_path / "feed").write_bytes(text if isinstance(text, bytes) else text.encode("utf-8"))
+    return read_feed(tmp_path / "feed")
+
+
+def values(feed, *names: str) -> list[tuple[str | None, ...]]:
+    return [tuple(one.columns.get(name) for name in names) for one in feed.products]
+
+
+def test_rows_without_an_id_share_nothing(tmp_path):
+    feed = read(tmp_path, "file,title,price\np1.jpg,Red dress,10\np2.jpg,Blue shirt,\np3.jpg,,30\n")
+    assert values(feed, "id", "caption", "price") == [
+        ("p1", "Red dress", "10"), ("p2", "Blue shirt", None), ("p3", None, "30")
+    ]  # fmt: skip
+
+
+def test_a_row_without_a_photo_is_told(tmp_path):
+    feed = read(tmp_path, "file,title\np1.jpg,Red dress\n,Blue shirt\np3.jpg,Green\n")
+    assert values(feed, "id") == [("p1",), ("p3",)]
+    assert feed.faults == [(3, "no photo")]
+    item = "<item><g:id>{}</g:id>{}</item>"
+    items = item.format("A", "<g:image_link>p1.jpg</g:image_link>") + item.format("B", "")
+    xml = f'<rss xmlns:g="http://base.google.com/ns/1.0"><channel>{items}</channel></rss>'
+    assert read(tmp_path, xml).faults == [(2, "no photo")]
+
+
+def test_an_articles_row_without_a_photo_adds_its_size_wherever_it_stands(tmp_path):
+    feed = read(
+        tmp_path,
+        "id,item_group_id,image,size,quantity\nS,G,,S,1\nM,G,m.jpg,M,2\nL,G,,L,3\nX,H,,L,3\n",
+    )
+    assert values(feed, "id", "size", "stock") == [("M", "M, S, L", "6")]
+    assert (feed.merged, feed.faults) == ({2, 4}, [(5, "no photo")])
+
+
+def test_a_size_without_a_stock_of_its_own_adds_none(tmp_path):
+    feed = read(tmp_path, "id,item_group_id,image,size,stock\nS,G,a.jpg,S,3\nM,G,a.jpg,M,\n")
+    assert values(feed, "size", "stock") == [("S, M", "3")]
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        ("id,item_group_id,image\nA1,G,1.jpg\nA2,G,2.jpg\n", ["A1", "A2"]),
+        ("id,image\nA,1.jpg\nA,2.jpg\n", ["A", "A_2"]),
+        ("id,image,more images\nA,1.jpg,2.jpg\nA_2,3.jpg,\n", ["A", "A_3", "A_2"]),
+        ("id,image,more images\nA_2,3.jpg,\nA,1.jpg,2.jpg|4.jpg\n", ["A_2", "A", "A_3", "A_4"]),
+        ("id,image\n,x.jpg\nx,y.jpg\n,a/x.jpg\n", ["x_2", "x", "x_3"]),
+        ("id,item_group_id,image\nA1,G,1.jpg\n,G,2.jpg\nA2,G,3.jpg\n", ["A1", "A1_2", "A2"]),
+    ],
+)
+def test_ids_are_the_feeds_own_and_never_twice(tmp_path, text, ids):
+    assert [one.columns["id"] for one in read(tmp_path, text).products] == ids
+
+
+def test_a_row_of_too_many_cells_is_told_and_not_cut_off(tmp_path):
+    feed = read(tmp_path, "id,file,title,price\nA,a.jpg\nB,b.jpg,Blue, very blue,20\nC,c.jpg,,,,\n")
+    assert values(feed, "id") == [("A",), ("C",)]
+    ((line, reason),) = feed.faults
+    assert (line, reason[:22]) == (3, "5 values for 4 columns")
+
+
+def test_values_of_columns_without_a_name_of_their_own_are_told(tmp_path):
+    feed = read(tmp_path, "id,image,size,size,\nA,a.jpg,S,M,x\n")
+    assert values(feed, "size") == [("S",)]
+    assert [reason[:30] for _, reason in feed.faults] == [
+        "column 4 is named 'size' again", "column 5 is without a name: it"
+    ]  # fmt: skip
+
+
+def test_odd_prices_are_told(tmp_path):
+    feed = read(tmp_path, 'id,file,price\nA,a.jpg,ab\nB,b.jpg,"$19.99 - $29.99"\nC,c.jpg,5\n')
+    assert values(feed, "price") == [("ab",), ("19.99",), ("5",)]
+    assert feed.notes == [
+        (2, "price 'ab' is no price: it is kept as it is"),
+        (3, "price '$19.99 - $29.99' holds several numbers: the first counts, 19.99"),
+    ]
+
+
+def test_a_price_of_its_own_has_no_original_of_another_row(tmp_path):
+    feed = read(
+        tmp_path,
+        "id,item_group_id,image,price,sale_price\nA,G,a.jpg,30,15\nB,G,b.jpg,20,\n,G,c.jpg,,\n",
+    )
+    assert values(feed, "price", "original_price") == [("15", "30"), ("20", None), ("15", "30")]
+
+
+def test_a_malformed_address_costs_its_photo_alone(tmp_path):
+    feed = read(tmp_path, "id,file,title\nX,p1.jpg,Red\nY,https://[bad/p2.jpg,Blue\nZ,p3.jpg,\n")
+    assert values(feed, "id") == [("X",), ("Z",)]
+    ((line, reason),) = feed.faults
+    assert line == 3 and "https://[bad/p2.jpg" in reason
+
+
+XML = "<rss><item><id>X</id><title>Röcke</title><image>p1.jpg</image></item></rss>"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "sep=;\r\nid;image;title\r\nX;p1.jpg;Röcke\r\n".encode(),
+        "\n ,,\nid,image,title\nX,p1.jpg,Röcke\n".encode(),
+        "sep=|\nid|image|title\nX|p1.jpg|Röcke\n".encode("utf-16"),
+        f"<?xml version='1.0' encoding='utf-16'?>{XML}".encode("utf-16"),
+        f"<?xml version='1.0' encoding='utf-16'?>{XML}".encode("utf-16-le"),
+        f"<?xml version='1.0'?>{XML}".encode("utf-16-be"),
+        f"\n <?xml version='1.0' encoding='utf-8'?>{XML}".encode("utf-8-sig"),
+        f"<?xml version='1.0' encoding='iso-8859-1'?>{XML}".encode("latin-1"),
+    ],
+)
+def test_first_lines_and_encodings_that_programs_write(tmp_path, content):
+    assert values(read(tmp_path, content), "id", "caption") == [("X", "Röcke")]
+
+
+def test_a_document_type_is_refused_in_utf_16_too(tmp_path):
+    with pytest.raises(ValueError, match="document type"):
+        read(tmp_path, '<!DOCTYPE x [<!ENTITY a "b">]><rss/>'.encode("utf-16"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"shoes": "boots"}', "\"boots\" for 'shoes': expected categories with lists"),
+        ('{"shoes": [1]}', r"\[1\] for 'shoes'"),
+        ("[1, 2]", r"holds \[1, 2\]: expected"),
+        ("{", "is no JSON"),
+    ],
+)
+def test_words_that_are_no_lists(tmp_path, text, message):
+    (tmp_path / "words.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_words(tmp_path / "words.json")
+
+
 @pytest.mark.parametrize(
     ("text", "price"),
     [
@@ -191,6 +326,29 @@ def test_a_feed_that_cant_be_read(tmp_path, content, message):
         ("1 299,95", ("1299.95", "")),
         ("1.299", ("1299", "")),
         ("TRUE", None),
+        ("ab", None),
+        ("-5", None),
+        ("$ -5", None),
+        ("19.99USD", ("19.99", "USD")),
+        ("EUR29,99", ("29.99", "EUR")),
+        ("19.99 eur", ("19.99", "EUR")),
+        ("19.99 € TTC", ("19.99", "EUR")),
+        ("0.125", ("0.125", "")),
+        ("0,125 €", ("0.125", "EUR")),
+        ("$.99", ("0.99", "USD")),
+        ("Rs.500", ("500", "")),
+        ("25.500 KWD", ("25.500", "KWD")),
+        ("C$ 25", ("25", "CAD")),
+        ("A$25.50", ("25.50", "AUD")),
+        ("HK$1,250", ("1250", "HKD")),
+        ("US$ 25", ("25", "USD")),
+        ("R$ 99,90", ("99.90", "BRL")),
+        ("25 $CA", ("25", "CAD")),
+        ("Z$ 25", ("25", "")),
+        ("CN¥ 80", ("80", "CNY")),
+        ("￥１，２９９", ("1299", "JPY")),
+        ("19.99 29.99", ("19.99", "")),
+        ("1’299.50 CHF", ("1299.50", "CHF")),
     ],
 )
 def test_prices(text, price):
