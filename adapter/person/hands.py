@@ -109,7 +109,7 @@ def _ways(arm: np.ndarray, start: np.ndarray) -> np.ndarray:
     ways[reached] = count = 0
     while True:
         count += 1
-        more = binary_dilation(reached, _SQUARE if count % 2 else _CROSS, mask=arm)
+        more = np.asarray(binary_dilation(reached, _SQUARE if count % 2 else _CROSS, mask=arm))
         if (more == reached).all():
             return ways
         ways[more & ~reached] = count
