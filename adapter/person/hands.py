@@ -79,6 +79,8 @@ def _hand_of(
     """
     scale = max(1.0, max(arm.shape) / _WORKED)
     small = _resized(arm, scale)
+    if not small.any():  # thinner than the pixels that are looked at
+        return np.zeros_like(arm)
     corner = np.array([cut.start for cut in place])
     touching = _resized(binary_dilation(body, _SQUARE, _REACH), scale) & small
     begins = np.argwhere(touching if touching.any() else small)
@@ -109,10 +111,10 @@ def _ways(arm: np.ndarray, start: np.ndarray) -> np.ndarray:
     ways[reached] = count = 0
     while True:
         count += 1
-        more = np.asarray(binary_dilation(reached, _SQUARE if count % 2 else _CROSS, mask=arm))
+        more = binary_dilation(reached, _SQUARE if count % 2 else _CROSS, mask=arm)
         if (more == reached).all():
             return ways
-        ways[more & ~reached] = count
+        ways[np.logical_and(more, ways < 0)] = count
         reached = more
 
 

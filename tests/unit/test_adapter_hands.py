@@ -8,6 +8,8 @@ from fashion_rag.adapter.person.hands import find_hands
 from fashion_rag.adapter.person.masks import LABELS, inpainting_mask
 from fashion_rag.miniature import world
 from fashion_rag.miniature.draw import draw_model
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 ARMS = [LABELS["left_arm"], LABELS["right_arm"]]
 
@@ -50,6 +52,26 @@ def test_a_larger_photo_has_the_same_hands(people):
         large = find_hands(labels.repeat(2, axis=0).repeat(2, axis=1))[::2, ::2]
         hands = find_hands(labels)
         assert (large != hands).sum() <= 0.15 * max(hands.sum(), 1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    numbers=st.lists(st.sampled_from([0, 4, 7, 11, *ARMS]), min_size=12, max_size=12),
+    shape=st.sampled_from([(3, 4), (4, 3), (1, 12), (12, 1)]),
+    scale=st.sampled_from([1, 7, 60]),
+)
+def test_any_map_of_labels_is_taken(numbers, shape, scale):
+    labels = np.array(numbers, np.uint8).reshape(shape).repeat(scale, axis=0).repeat(scale, axis=1)
+    hands = find_hands(labels)
+    assert hands.shape == labels.shape and (hands <= np.isin(labels, ARMS)).all()
+
+
+def test_an_arm_thinner_than_a_pixel_is_passed_over():
+    labels = np.zeros((900, 900), np.uint8)
+    labels[10:20, 10:20] = LABELS["face"]
+    labels[np.arange(100, 900), np.arange(100, 900)] = LABELS["left_arm"]
+    labels[100, 100:900] = LABELS["left_arm"]
+    assert (find_hands(labels) <= np.isin(labels, ARMS)).all()
 
 
 def person(arm_length: int, face: bool = True, height: int = 400) -> np.ndarray:
