@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import itertools
 import os
@@ -18,6 +19,8 @@ from ..photos.feeds import Feed, read_feed
 from .feed_photos import FeedPhotos
 
 TABLE = "garments.csv"
+_WRITTEN = f".{TABLE}.imported"
+"""The hash of the table that the last import wrote: it may be replaced without keeping it."""
 
 
 @dataclass
@@ -73,7 +76,7 @@ def import_feed(
 
     Photos are found as FeedPhotos says, in the catalogue or in `photos`, from where they are linked
     or copied. An import that was stopped, or is run again, fetches only what is not there yet. A
-    former garments.csv of another content is kept as garments.csv.old, .old2 and so on.
+    former garments.csv that no import wrote is kept as garments.csv.old, .old2 and so on.
 
     Args:
         download: fetch photos that are not found and have an https address.
@@ -109,6 +112,7 @@ def import_feed(
         report.kept = _keep_former(catalogue / TABLE, table, dry)
         if not dry:
             write_bytes(catalogue / TABLE, table)
+            write_bytes(catalogue / _WRITTEN, _hash_of(table))
     return report
 
 
@@ -132,11 +136,14 @@ def _table(rows: Sequence[Mapping[str, str]]) -> bytes:
 
 
 def _keep_former(path: Path, table: bytes, dry: bool) -> str:
-    """Keep a table that is about to be replaced, unless a file has its content; return the name.
+    """Keep a table of the user's that is about to be replaced; return the name, or ''.
 
-    No file that is there is written over.
+    No file that is there is written over, and nothing is kept twice.
     """
     if not path.is_file() or (former := path.read_bytes()) == table:
+        return ""
+    written = path.with_name(_WRITTEN)
+    if written.is_file() and written.read_bytes() == _hash_of(former):
         return ""
     for place in itertools.count(1):
         kept = path.with_name(f"{path.name}.old{place if place > 1 else ''}")
@@ -147,3 +154,7 @@ def _keep_former(path: Path, table: bytes, dry: bool) -> str:
         if kept.is_file() and kept.read_bytes() == former:
             return kept.name
     raise AssertionError("unreachable")
+
+
+def _hash_of(table: bytes) -> bytes:
+    return hashlib.sha256(table).hexdigest().encode()
