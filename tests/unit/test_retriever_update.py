@@ -225,7 +225,7 @@ def test_a_folder_that_cannot_be_read(catalogue, tmp_path, monkeypatch):
 
 def test_a_catalogue_that_is_gone(catalogue, folder, tmp_path):
     catalogue.rename(tmp_path / "elsewhere")
-    with pytest.raises(FileNotFoundError, match="photos is not a folder"):
+    with pytest.raises(FileNotFoundError, match="is not there any more: .* --catalogue"):
         update_index(folder, ColourEncoder())
     catalogue.mkdir()
     with pytest.raises(ValueError, match="photos holds no garment"):
