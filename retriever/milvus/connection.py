@@ -260,6 +260,11 @@ class Connection:
                 f"{where} takes no more rows ({message}). Make room on its disk or in its memory, "
                 "or raise its quota, and push again: a push goes on where it stopped."
             )
+        if "index for loaded collection" in low:
+            return ValueError(
+                f"{where}: another push of this index has just begun ({message}): push again when "
+                "it has ended."
+            )
         if "not loaded" in low:
             return NotLoadedError(f"{where}: {message}: open the index again.")
         if "not found" in low or "not exist" in low or code == 100:
