@@ -23,7 +23,14 @@ from ..store.lock import only_writer
 from ..store.manifest import MANIFEST
 from ..store.text_table import fts5_is_there
 from .collection import count, create, create_head, delete, fill, row_numbers
-from .connection import KINDS, SCHEMA, CollectionPlace, Connection, read_manifest
+from .connection import (
+    KINDS,
+    SCHEMA,
+    CollectionPlace,
+    Connection,
+    NotLoadedError,
+    read_manifest,
+)
 from .filters import Fields
 from .full_text import FIELDS
 from .rows import Rows
@@ -72,6 +79,11 @@ def push(
         try:
             connection.server.check_kind(kind)
             manifest = _push(index, connection, kind, progress or silent)
+        except NotLoadedError as error:
+            raise FileNotFoundError(
+                f"{error} Another push may have ended meanwhile, and dropped this one's rows: push "
+                "again."
+            ) from error
         finally:
             connection.close()
         place.write(folder)

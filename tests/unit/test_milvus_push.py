@@ -271,3 +271,20 @@ def test_rows(parts, wanted):
     again = Rows.of_manifest({"parts": rows.to_manifest()})
     assert again.numbers().tolist() == held and again.to_manifest() == rows.to_manifest()
     assert Rows.of_manifest({"count": 7}).numbers().tolist() == list(range(7))
+
+
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        ("can't change the index for loaded collection: invalid parameter", ValueError),
+        ("collection not loaded[collection=7]", FileNotFoundError),
+        ("collection not found[collection=7]", FileNotFoundError),
+    ],
+)
+def test_what_another_push_took_away_is_told_as_that(shop, monkeypatch, message, kind):
+    def interrupted(*_, **__) -> None:
+        raise pymilvus.MilvusException(message=message)
+
+    monkeypatch.setattr(sync, "fill", interrupted)
+    with pytest.raises(kind, match="push"):
+        shop.push()
