@@ -18,8 +18,8 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "import",
         help="write garments.csv from Shopify's CSV, Google Merchant's TSV or XML, or any CSV",
         description="Map a product feed's columns to a catalogue's table and find its photos, by "
-        "path, file name or id. Run again, it takes over what has changed; a former garments.csv "
-        "is kept as garments.csv.old, .old2 and so on.",
+        "path, file name or id. Run again, it takes over what has changed; a garments.csv of "
+        "your own is kept as garments.csv.old, .old2 and so on.",
     )
     add = parser.add_argument
     add("feed", type=Path, help="file of any separator and encoding")

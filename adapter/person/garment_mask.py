@@ -103,7 +103,7 @@ def masks_from_labels(
         keypoints = _pose_of(_people(pose, own.shape, photo), own)
         if keypoints is None:
             notes.append("the pose has nobody where this person stands, and is not used")
-    others = (labels > 0) & ~own
+    others = (labels > 0) & ~people[person]
     found = _masks(np.where(own, labels, 0), others, category, mode, grow, keypoints)
     mask = found.mask | (_specks_in(found.mask) & ~others)
     if mask.any():

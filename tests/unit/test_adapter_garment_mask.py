@@ -145,6 +145,13 @@ def test_a_parsers_specks_beside_a_person_are_passed_over():
     np.testing.assert_array_equal(found.keep, without.keep)
 
 
+def test_a_speck_in_the_mask_is_repainted_as_what_is_around_it():
+    labels = LABELS_OF_ONE.copy()
+    labels[200:203, 107:111] = LABELS["upper_clothes"]
+    found = masks_from_labels(labels, "upper_body", "mask")
+    assert found.mask[200:203, 107:111].all()
+
+
 def test_much_of_the_person_is_said():
     (note,) = masks_from_labels(LABELS_OF_ONE, "outfit", "mask").notes
     assert "the mask covers 8" in note and "% of the person" in note
