@@ -10,7 +10,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from ...files import decode_text
-from .separated import SEPARATORS, csv_rows, first_line, surplus
+from .separated import SEPARATORS, csv_rows, first_line, quote_fault, surplus
 
 MOST_BYTES = 512 << 20
 _GOOGLE = "{http://base.google.com/ns/1.0}"
@@ -83,7 +83,7 @@ def _read_table(path: Path, text: str) -> FeedRows:
         except StopIteration:
             break
         except csv.Error as error:
-            raise ValueError(f"{path} line {line}: {error}. Close the quotes.") from error
+            raise ValueError(f"{path} line {line}: {quote_fault(error)}. Mend it.") from error
         if not any(cell.strip() for cell in cells):
             continue
         if reason := surplus(cells, len(names), separator, lines[line - 1]):

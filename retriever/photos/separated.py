@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 SEPARATORS = ",;\t|"
@@ -14,8 +14,8 @@ LARGEST_CELL = 1 << 20
 _TYPOGRAPHIC = "“”„«»"
 
 
-def csv_rows(lines: Iterable[str], separator: str, **options: Any) -> Iterator[list[str]]:
-    """Read rows of cells in csv's strict mode, which alone says where quotes are left open.
+def csv_rows(lines: Iterable[str], separator: str, **options: Any) -> Any:
+    """Return a `csv.reader` in strict mode, which alone says where quotes are left open.
 
     options: further ones of `csv.reader`.
 

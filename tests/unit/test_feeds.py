@@ -170,7 +170,7 @@ def test_the_users_own_words_go_first(tmp_path):
     ("content", "message"),
     [
         ("a,b\n1,2\n", "expected one of photos"),
-        ('image,x\n"a.jpg,1\n2,3\n', "Close the quotes"),
+        ('image,x\n"a.jpg,1\n2,3\n', r'line 2: a quote \("\) is not closed'),
         ("<!DOCTYPE x><rss/>", "document type"),
         ("<rss><channel/></rss>", "holds no item"),
         ("<rss>", "is no XML"),
