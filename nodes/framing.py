@@ -15,7 +15,7 @@ from ..adapter.person.cut_out import (
     paste_back,
 )
 from ..adapter.person.inpainting import composite, fit_mask
-from ..adapter.person.pose import keypoints_from_pose_keypoint
+from ..adapter.person.pose import pose_of_frame
 from ..pictures.tensors import rgb_on_white
 from . import sockets
 from .inpaint import CATEGORY, PoseKeypoint, frames_of
@@ -98,18 +98,10 @@ class FashionFrame(io.ComfyNode):
         size = tuple(image.shape[1:3])
         keypoints = []
         for one in poses:
-            found = None if one is None else keypoints_from_pose_keypoint(one, person)
-            if found is not None:
-                joints, of = found[0], found[1] or size
-                found = joints * (size[1] / of[1], size[0] / of[0], 1)
-            keypoints.append(found)
+            people = pose_of_frame(one).on_photo(size)
+            keypoints.append(people[person] if person < len(people) else None)
         frames = find_frames(masks, keypoints, (height, width), context)
-        moved = [
-            {"canvas_height": height, "canvas_width": width, "people": []}
-            if one is None
-            else move_pose(one, frame)
-            for one, frame in zip(poses, frames, strict=True)
-        ]
+        moved = [move_pose(one, frame) for one, frame in zip(poses, frames, strict=True)]
         return io.NodeOutput(
             torch.stack([cut_image(*both) for both in zip(image, frames, strict=True)]),
             torch.stack([cut_mask(*both) for both in zip(masks, frames, strict=True)]),
@@ -201,14 +193,16 @@ def paste_batch(
     """Put every generated picture back into its photo, (n, H, W, 3).
 
     Args:
-        original: (b, H, W, 3), one photo a frame, or one.
-        generated: (n, h, w, 3), one picture a frame, or several: they take the frames in turn.
+        original: (b, H, W, 1, 3 or 4), one photo a frame, or one; what is transparent gets white.
+        generated: (n, h, w, 1, 3 or 4), one picture a frame, or several: they take the frames in
+            turn.
         mask: (b, H, W), one a photo or one, resized to them.
 
     Raises:
-        ValueError: photos or masks of other numbers or sizes than the frames'.
+        ValueError: photos or masks of other numbers or sizes than the frames', or an empty batch.
     """
     count = len(frames)
+    original, generated = rgb_on_white(original), rgb_on_white(generated)
     masks = masks_of(mask, original)
     if len(original) not in (1, count):
         raise ValueError(

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from .framing import mask_tensor, rgb_photo
 from .inpainting import THRESHOLD, composite, fit_mask, resize
-from .pose import present
+from .pose import CUT_OUT, pose_of_frame, present
 
 logger = logging.getLogger(__name__)
 
@@ -204,25 +204,41 @@ def move_keypoints(keypoints: np.ndarray, frame: Frame) -> np.ndarray:
     return moved
 
 
-def move_pose(pose: Mapping[str, Any], frame: Frame) -> dict[str, Any]:
-    """Move a POSE_KEYPOINT frame from the photo to the canvas: bodies, hands and faces."""
-    height = pose.get("canvas_height") or frame.photo[0]
-    width = pose.get("canvas_width") or frame.photo[1]
+def move_pose(pose: Mapping[str, Any] | None, frame: Frame) -> dict[str, Any]:
+    """Move a POSE_KEYPOINT frame from the photo to the canvas: bodies, hands and faces.
+
+    Bodies are given in COCO-18 order, the largest first; joints beside the canvas keep their places
+    there. Hands and faces that are no lists of x, y, confidence are left out.
+
+    Raises:
+        ValueError: see `pose_of_frame`; or the joints are of another picture than the photo.
+    """
+    read = pose_of_frame(pose)
+    height, width = (1, 1) if read.shares else read.frame or frame.photo
+    scale = (frame.photo[1] / width, frame.photo[0] / height, 1)
     people = []
-    for person in pose.get("people") or []:
-        parts = {
-            name: np.nan_to_num(np.array(values, dtype=np.float64).reshape(-1, 3))
-            for name, values in person.items()
-            if name.endswith("_2d") and values is not None and len(values) and len(values) % 3 == 0
-        }
-        seen = [part[part[:, 2] > 0, :2] for part in parts.values()]
-        # As in `keypoints_from_pose_keypoint`: shares of the canvas, or its pixels.
-        shares = np.abs(np.concatenate(seen)).max(initial=0) <= 2 if seen else False
-        unit = (width, height) if shares else (1, 1)
-        scale = (frame.photo[1] / width * unit[0], frame.photo[0] / height * unit[1], 1)
+    for entry, body in zip(read.entries, read.on_photo(frame.photo), strict=True):
+        parts = _hands_and_face(entry)
         moved = {name: move_keypoints(part * scale, frame) for name, part in parts.items()}
-        people.append({**person, **{name: part.flatten().tolist() for name, part in moved.items()}})
-    return {"canvas_height": frame.canvas[0], "canvas_width": frame.canvas[1], "people": people}
+        moved["pose_keypoints_2d"] = move_keypoints(body, frame)
+        people.append({name: part.flatten().tolist() for name, part in moved.items()})
+    size = {"canvas_height": frame.canvas[0], "canvas_width": frame.canvas[1]}
+    return {**size, CUT_OUT: True, "people": people}
+
+
+def _hands_and_face(person: Any) -> dict[str, np.ndarray]:
+    """Read a person's lists of x, y, confidence beside the body's: (n, 3) each."""
+    found = {}
+    for name, values in person.items() if isinstance(person, Mapping) else ():
+        if not name.endswith("_2d") or name == "pose_keypoints_2d":
+            continue
+        try:
+            part = np.array(values, dtype=np.float64).reshape(-1, 3)
+        except (TypeError, ValueError):
+            continue
+        if len(part):
+            found[name] = np.nan_to_num(part, posinf=0, neginf=0)
+    return found
 
 
 def paste_back(

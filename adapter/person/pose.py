@@ -21,13 +21,13 @@ from .pose_map import CONFIDENT, DRESSCODE_FRAME, POSE_CHANNELS, SIGMA, pose_map
 __all__ = [
     "BODY_25",
     "CONFIDENT",
+    "CUT_OUT",
     "DRESSCODE_FRAME",
     "POSE_CHANNELS",
     "Pose",
     "SIGMA",
     "Size",
     "keypoints_from_dresscode",
-    "keypoints_from_pose_keypoint",
     "photo_keypoints",
     "pose_map",
     "pose_of_frame",
@@ -52,6 +52,9 @@ _FAR, _MANY = 0.1, 0.25
 """A stated frame is refused where over a quarter of the joints lie outside by a tenth of it."""
 _FAR_OF_ASSUMED = 0.05
 """A frame that is not stated but assumed (Dress Code's) is refused for a single such joint."""
+CUT_OUT = "cut_out"
+"""Key of a POSE_KEYPOINT frame that was cut out of a larger one: its joints may lie far outside,
+and its people keep the order that they had there."""
 
 Size = tuple[int, int]
 """Height and width in pixels."""
@@ -65,11 +68,15 @@ class Pose:
         people: (18, 3) each, x, y, confidence, in pixels of `frame`.
         frame: height and width; None where it is not stated, or refused: it is the photo's then.
         refused: a frame, stated or assumed, outside of which the joints lie.
+        shares: whether coordinates were given as shares of the frame.
+        entries: the people as they stand in a POSE_KEYPOINT frame, in the order of `people`.
     """
 
     people: tuple[np.ndarray, ...]
     frame: Size | None
     refused: Size | None = None
+    shares: bool = False
+    entries: tuple[Any, ...] = ()
 
     def on_photo(self, photo: Size) -> list[np.ndarray]:
         """Return the people's keypoints in pixels of a photo of the size (height, width).
@@ -99,6 +106,7 @@ def pose_of_frame(frame: Mapping[str, Any] | None) -> Pose:
     A joint is missing where a coordinate is null or no number, both are zero or negative, or its
     confidence is below 0.3. Bodies of 18 joints (COCO-18) and of 25 (BODY_25) are read; a person of
     whom only a face or a hand was found does not count, and one that can't be read is passed over.
+    In a frame that was cut out of another one (`CUT_OUT`) joints may lie anywhere.
 
     Raises:
         ValueError: no frame at all, or none of its people can be read, such as animals.
@@ -121,7 +129,7 @@ def pose_of_frame(frame: Mapping[str, Any] | None) -> Pose:
         entries = [entries]
     if not isinstance(entries, Sequence) or isinstance(entries, str):
         raise ValueError(f"`people` is {_short(entries)}; expected a list.")
-    people, errors = [], []
+    people, errors, read = [], [], []
     for number, entry in enumerate(entries):
         body = entry
         if isinstance(entry, Mapping):
@@ -130,32 +138,17 @@ def pose_of_frame(frame: Mapping[str, Any] | None) -> Pose:
             continue
         try:
             people.append(_joints(body))
+            read.append(entry)
         except ValueError as error:
             errors.append(f"Person {number} of the pose {error}")
     if errors and not people:
         raise ValueError(errors[0])
     for error in errors:
         logger.warning("%s That person is passed over.", error)
-    return _pose(people, _frame_of(frame))
-
-
-def keypoints_from_pose_keypoint(
-    frame: Mapping[str, Any] | None, person: int = 0
-) -> tuple[np.ndarray, Size | None] | None:
-    """Read one person (18, 3) of a POSE_KEYPOINT frame, and the frame's (height, width).
-
-    Args:
-        frame: see `pose_of_frame`.
-        person: 0 for the largest person, 1 for the next.
-
-    Returns:
-        None where there is no such person. The frame's size is None where it is not stated.
-
-    Raises:
-        ValueError: see `pose_of_frame`.
-    """
-    pose = pose_of_frame(frame)
-    return (pose.people[person], pose.frame) if person < len(pose.people) else None
+    size = _frame_of(frame)
+    if frame.get(CUT_OUT) is True and size is not None:
+        return Pose(tuple(people), size, entries=tuple(read))
+    return _pose(people, size, entries=read)
 
 
 def keypoints_from_dresscode(content: Mapping[str, Any] | np.ndarray | list) -> np.ndarray:
@@ -362,18 +355,21 @@ def _pose(
     frame: Size | None,
     assumed: Size | None = None,
     smallest: float = 0,
+    entries: Sequence[Any] = (),
 ) -> Pose:
     """Find the unit of all people together, bring them to pixels, and check their frame.
 
     Args:
         assumed: the frame of pixels where none is stated.
         smallest: a joint of pixels is missing where both its coordinates are at most that.
+        entries: what each of the people was read from, see `Pose`.
     """
     joints = np.concatenate([p[present(p)] for p in people] or [np.zeros((0, 3))])
     if not len(joints):
         return Pose((), frame)
     refused = None
-    if np.median(np.abs(joints[:, :2])) <= 1.5:
+    shares = bool(np.median(np.abs(joints[:, :2])) <= 1.5)
+    if shares:
         # OpenPose gives shares of the frame, and joints outside the picture a little beyond 1.
         frame = frame or (1, 1)
         people = [person * (frame[1], frame[0], 1) for person in people]
@@ -391,8 +387,15 @@ def _pose(
                 _whose(frame),
             )
             frame, refused = None, frame
-    there = sorted((p for p in people if present(p).any()), key=_extent, reverse=True)
-    return Pose(tuple(there), frame, refused)
+    there = [number for number, person in enumerate(people) if present(person).any()]
+    there.sort(key=lambda number: _extent(people[number]), reverse=True)
+    return Pose(
+        tuple(people[number] for number in there),
+        frame,
+        refused,
+        shares,
+        tuple(entries[number] for number in there) if entries else (),
+    )
 
 
 def _leaves(joints: np.ndarray, frame: Size, margin: float, share: float) -> bool:

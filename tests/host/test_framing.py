@@ -94,6 +94,42 @@ def test_every_photo_of_a_batch_has_its_own_frame(server, index):
         assert (picture != photo)[mask[..., 0] > 128].mean() > 0.9
 
 
+def test_the_pose_beside_a_small_canvas_is_still_of_this_photo(server, index, poses):
+    feet = np.zeros((1024, 768), np.uint8)
+    feet[900:1000, 300:460] = 255
+    Image.fromarray(feet).save(server.base / "input" / "feet.png")
+    graph = Framed(index, pose=json.dumps([poses["1"]]))
+    mask = graph.add("LoadImageMask", image="feet.png", channel="red")
+    graph.original, graph.frame = (graph.photo, mask), graph.framed(graph.photo, mask, 72, 96)
+    saved = graph.put_back()
+    (picture,) = server.client.images(server.client.run(graph), saved)
+    photo, _ = pictures_of(server, 1)
+    np.testing.assert_array_equal(picture[feet == 0], photo[feet == 0])
+
+
+def test_transparency_is_white_with_a_frame_as_without(server, index):
+    graph = Framed(index)
+    glass = graph.add(
+        "JoinImageWithAlpha", image=graph.photo, alpha=graph.add("InvertMask", mask=graph.mask)
+    )
+    pasted = [
+        graph.add(
+            "FashionComposite",
+            original=glass,
+            generated=graph.photo,
+            mask=graph.mask,
+            feather=0,
+            **optional,
+        )
+        for optional in ({}, {"frame": graph.framed(glass, graph.mask, 768, 1024)[3]})
+    ]
+    saved = [graph.add("SaveImage", images=node, filename_prefix="glass") for node in pasted]
+    result = server.client.run(graph)
+    without, framed = (server.client.images(result, node)[0] for node in saved)
+    _, mask = pictures_of(server, 1)
+    np.testing.assert_array_equal(without[~mask], framed[~mask])
+
+
 def test_a_tiny_photo_is_enlarged(server, index):
     graph = Framed(index)
     photo, mask = graph.scaled(graph.photo, graph.mask, (40, 30))

@@ -10,7 +10,6 @@ import pytest
 import torch
 from fashion_rag.adapter.person.pose import (
     keypoints_from_dresscode,
-    keypoints_from_pose_keypoint,
     photo_keypoints,
     pose_map,
     pose_of_frame,
@@ -31,6 +30,12 @@ def person(x: float = 100, y: float = 100, size: float = 50, confidence: float =
 
 def frame(*people: dict, width: int = 384, height: int = 512) -> dict:
     return {"people": list(people), "canvas_width": width, "canvas_height": height}
+
+
+def one_of(content: dict, number: int = 0) -> tuple | None:
+    """The keypoints (18, 3) of one person of a frame, and the frame's size; None without them."""
+    pose = pose_of_frame(content)
+    return (pose.people[number], pose.frame) if number < len(pose.people) else None
 
 
 @pytest.mark.parametrize("paper", [True, False])
@@ -86,13 +91,13 @@ def test_a_pose_map_is_always_heat(values, height, width):
 
 
 def test_pixels_and_shares_of_the_canvas_are_told_apart():
-    pixels, size = keypoints_from_pose_keypoint(frame(person()))
+    pixels, size = one_of(frame(person()))
     shares = person(x=100 / 384, y=100 / 512, size=50)
     flat = np.array(shares["pose_keypoints_2d"]).reshape(18, 3)
     flat[:, 0] = 100 / 384 + (pixels[:, 0] - 100) / 384
     flat[:, 1] = 100 / 512 + (pixels[:, 1] - 100) / 512
     shares["pose_keypoints_2d"] = flat.flatten().tolist()
-    found, same = keypoints_from_pose_keypoint(frame(shares))
+    found, same = one_of(frame(shares))
     assert size == same == FRAME
     np.testing.assert_allclose(found, pixels)
 
@@ -101,22 +106,22 @@ def test_the_largest_person_comes_first():
     small, large = person(x=10, size=40), person(x=200, size=90)
     both = frame(small, large)
     for number, x in ((0, 200), (1, 10)):
-        keypoints, _ = keypoints_from_pose_keypoint(both, number)
+        keypoints, _ = one_of(both, number)
         assert keypoints[:, 0].min() == x
-    assert keypoints_from_pose_keypoint(both, 2) is None
+    assert one_of(both, 2) is None
 
 
 def test_nobody_and_weak_joints():
-    assert keypoints_from_pose_keypoint(frame()) is None
-    assert keypoints_from_pose_keypoint(frame(person(confidence=0.29))) is None
-    keypoints, _ = keypoints_from_pose_keypoint(frame(person(confidence=0.3)))
+    assert one_of(frame()) is None
+    assert one_of(frame(person(confidence=0.29))) is None
+    keypoints, _ = one_of(frame(person(confidence=0.3)))
     assert present(keypoints).all()
 
 
 def test_none_of_dwpose_counts_as_missing():
     body = person()
     body["pose_keypoints_2d"][:3] = [None, None, None]
-    keypoints, _ = keypoints_from_pose_keypoint(frame(body))
+    keypoints, _ = one_of(frame(body))
     assert not present(keypoints)[0] and present(keypoints)[1:].all()
 
 
@@ -173,7 +178,7 @@ def body_25() -> np.ndarray:
 def test_what_makes_a_joint_missing(empty):
     content = flat(BODY)
     content["pose_keypoints_2d"][12:15] = empty
-    keypoints, _ = keypoints_from_pose_keypoint(frame(content))
+    keypoints, _ = one_of(frame(content))
     assert np.flatnonzero(~present(keypoints)).tolist() == [4]
     assert not pose_map(keypoints, FRAME, FRAME)[4].any()
 
@@ -181,7 +186,7 @@ def test_what_makes_a_joint_missing(empty):
 def test_a_joint_a_little_outside_the_picture_counts():
     joints = BODY.copy()
     joints[4, 0] = -12
-    assert present(keypoints_from_pose_keypoint(frame(flat(joints)))[0]).all()
+    assert present(one_of(frame(flat(joints)))[0]).all()
 
 
 @pytest.mark.parametrize(
@@ -197,17 +202,17 @@ def test_a_person_who_is_not_whole_does_not_cost_the_others(other, caplog):
 
 def test_nobody_is_no_error_but_animals_are():
     for content in (frame() | {"people": None}, frame(None), None, {}):
-        assert keypoints_from_pose_keypoint(content) is None
+        assert one_of(content) is None
     for animal in (
         frame(flat(np.ones((17, 3)))),
         {"version": "ap10k", "animals": [[[1, 2, 1]] * 17], "canvas_width": 9, "canvas_height": 9},
     ):
         with pytest.raises(ValueError, match="animal pose"):
-            keypoints_from_pose_keypoint(animal)
+            one_of(animal)
 
 
 def test_body_25_is_read():
-    keypoints, size = keypoints_from_pose_keypoint(frame(flat(body_25())))
+    keypoints, size = one_of(frame(flat(body_25())))
     assert size == FRAME
     np.testing.assert_array_equal(keypoints, BODY)
 

@@ -18,6 +18,7 @@ from fashion_rag.adapter.person.cut_out import (
     paste_back,
 )
 from fashion_rag.adapter.person.inpainting import composite
+from fashion_rag.adapter.person.pose import pose_of_frame
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -205,6 +206,88 @@ def test_a_pose_moves_in_pixels_and_in_shares():
         assert not body[1:4].any()
         assert np.allclose(np.reshape(person["hand_left_keypoints_2d"], (21, 3)), [24, 32, 1])
     assert move_pose({"people": []}, frame)["people"] == []
+
+
+STANDING = np.array(
+    [(200, 100), (200, 150), (165, 150), (150, 230), (145, 300), (235, 150), (250, 230), (255, 300)]
+    + [(180, 300), (178, 430), (176, 550), (220, 300), (222, 430), (224, 550), (193, 93)]
+    + [(207, 93), (184, 97), (216, 97)],
+    dtype=float,
+)
+"""A person on a photo of 400x600, COCO-18."""
+
+
+def standing(shift: float = 0, size: float = 1) -> list[float]:
+    return np.column_stack([STANDING * size + (shift, 0), np.ones(18)]).flatten().tolist()
+
+
+@settings(max_examples=60, deadline=None)
+@given(case=photos_with_masks(), seed=st.integers(0, 99), people=st.integers(1, 3))
+def test_a_moved_pose_is_read_as_the_joints_were_moved(case, seed, people):
+    """Wherever the canvas lies: the same people in the same order, each joint in its place."""
+    size, box = case
+    (frame,) = find_frames(box_mask(size, box)[None], [None], (256, 192))
+    rng = np.random.default_rng(seed)
+    joints = rng.uniform(1, (size[1], size[0], 1), (people, 18, 3)).round(3)
+    bodies = [{"pose_keypoints_2d": one.flatten().tolist()} for one in joints]
+    pose = {"canvas_height": size[0], "canvas_width": size[1], "people": bodies}
+    before = pose_of_frame(pose).on_photo(size)
+    after = pose_of_frame(move_pose(pose, frame)).on_photo((256, 192))
+    assert len(after) == len(before)
+    for found, joints in zip(after, before, strict=True):
+        wanted = move_keypoints(joints, frame)
+        beside = (wanted[:, :2] <= 0).all(axis=1)
+        assert np.allclose(found[~beside], wanted[~beside])
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_feet_alone_of_two_people_are_no_other_picture(number):
+    mask = box_mask((600, 400), (150, 440, 250, 560))
+    (frame,) = find_frames(mask[None], [None], (512, 384))
+    bodies = [{"pose_keypoints_2d": standing(shift, size)} for shift, size in ((0, 1), (90, 0.7))]
+    pose = {"canvas_height": 600, "canvas_width": 400, "people": bodies}
+    person = pose_of_frame(move_pose(pose, frame)).on_photo((512, 384))[number]
+    ankle = STANDING[10] * (1, 0.7)[number] + ((0, 90)[number], 0)
+    left, top, _, _ = frame.box
+    assert np.allclose(person[10, :2], (ankle - (left, top)) * frame.scale, atol=0.5)
+
+
+BODY = standing()
+DOUBLED = (np.reshape(BODY, (18, 3)) * (2, 2, 1)).flatten().tolist()
+SHARES = (np.reshape(BODY, (18, 3)) / (400, 600, 1)).flatten().tolist()
+STATED = {"canvas_width": 400, "canvas_height": 600}
+
+
+@pytest.mark.parametrize(
+    "pose",
+    [
+        {"people": [{"pose_keypoints_2d": BODY}]},
+        {"people": [{"pose_keypoints_2d": DOUBLED}], "image_width": 800, "image_height": 1200},
+        {"people": [{"pose_keypoints_2d": DOUBLED}], "width": 800, "height": 1200},
+        {"people": [{"pose_keypoints_2d": BODY}], "canvas_width": 60, "canvas_height": 90},
+        {"people": [{"pose_keypoints_2d": BODY}], "canvas_width": "400", "canvas_height": "600"},
+        {"people": [{"pose_keypoints": BODY}], **STATED},
+        {"people": [{"pose_keypoints_2d": np.delete(BODY, range(2, 54, 3)).tolist()}], **STATED},
+        {"people": [{"pose_keypoints_2d": STANDING.tolist()}], **STATED},
+        {"people": [BODY], **STATED},
+        {"people": {"pose_keypoints_2d": BODY}, **STATED},
+        {"people": [{"pose_keypoints_2d": BODY, "face_keypoints_2d": 5}], **STATED},
+        {"people": [{"pose_keypoints_2d": BODY, "face_keypoints_2d": [1, 2]}], **STATED},
+        {"people": [{"pose_keypoints_2d": [*SHARES[:-3], 2.5, 0.2, 1]}], **STATED},
+        {"people": [{"face_keypoints_2d": [9, 9, 1]}, {"pose_keypoints_2d": BODY}], **STATED},
+    ],
+)
+def test_every_form_of_a_pose_moves_alike(pose):
+    frame = Frame((600, 400), (512, 384), (50, 40, 350, 440))
+    (person,) = pose_of_frame(move_pose(pose, frame)).on_photo((512, 384))
+    wanted = move_keypoints(np.reshape(BODY, (18, 3)), frame)
+    assert np.allclose(person[:17], wanted[:17])
+
+
+def test_a_pose_of_another_picture_is_not_moved():
+    pose = {"people": [{"pose_keypoints_2d": (10 * np.array(BODY)).tolist()}]}
+    with pytest.raises(ValueError, match="of another picture"):
+        move_pose(pose, Frame((600, 400), (512, 384), (50, 40, 350, 440)))
 
 
 def test_a_tiny_photo_is_enlarged_with_a_line(caplog):
