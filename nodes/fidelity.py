@@ -6,7 +6,7 @@ from comfy_api.latest import io, ui
 from PIL import Image
 
 from ..adapter.garment.fidelity import best_picture, fidelity_line
-from ..adapter.person.inpainting import fit_mask
+from ..adapter.person.inpainting import THRESHOLD, fit_mask
 from ..pictures.tensors import to_pictures
 from . import sockets
 from .references import check_garments
@@ -60,6 +60,12 @@ class GarmentFidelity(io.ComfyNode):
             raise ValueError(
                 f"There are {len(pictures)} pictures and {len(masks)} masks: connect one mask for "
                 "all, or one a picture."
+            )
+        empty = [number for number, one in enumerate(masks, 1) if not (one >= THRESHOLD).any()]
+        if empty:
+            raise ValueError(
+                f"mask {empty[0]} of {len(masks)} is empty: it has to show where the garment is in "
+                "the picture. See what the node that makes it found there."
             )
         photos = [
             photo if cut is None else _cut(photo, cut)

@@ -232,7 +232,12 @@ def _tokenize_parts(
     marker = [token for token, _ in tokenize(MARKER)]
     ids = [None if torch.is_tensor(token) else int(token) for token, _ in tokens]
     places = [i for i in range(len(ids)) if ids[i : i + len(marker)] == marker]
-    if len(places) != 1:
+    if not places:
+        raise ValueError(
+            "the text encoder's tokenizer loses the place of the garments in "
+            f"{' ... '.join(parts)!r}: take special tokens, such as <|endoftext|>, out of the text."
+        )
+    if len(places) > 1:
         raise ValueError(
             f"the word {MARKER!r} is reserved for the place of the garments; "
             f"found {len(places)} times in the tokens, expected once: remove it from the text."

@@ -67,3 +67,21 @@ def test_masks_of_another_number_are_said(people, index):
     graph.add("GarmentFidelity", images=picture, mask=masks, garments=garments, index=found)
     with pytest.raises(Exception, match="1 pictures and 3 masks"):
         people.client.run(graph)
+
+
+def test_an_empty_mask_of_a_batch_is_named(people, index):
+    graph = Graph()
+    found = opened(graph, index)
+    garments = graph.add("TextGarmentRetrieve", index=found, **QUERY)
+    picture = graph.add("LoadImage", image="right.png")
+    pictures = graph.add("RepeatImageBatch", image=picture, amount=2)
+    mask = graph.add("LoadImageMask", image="where.png", channel="red")
+    whole = graph.add("MaskToImage", mask=mask)
+    nothing = graph.add(
+        "ImageBlend", image1=whole, image2=whole, blend_factor=1.0, blend_mode="difference"
+    )
+    masks = graph.add("ImageBatch", image1=whole, image2=nothing)
+    masks = graph.add("ImageToMask", image=masks, channel="red")
+    graph.add("GarmentFidelity", images=pictures, mask=masks, garments=garments, index=found)
+    with pytest.raises(Exception, match="mask 2 of 2 is empty"):
+        people.client.run(graph)

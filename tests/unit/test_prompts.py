@@ -120,6 +120,11 @@ def test_a_template_without_a_place_says_that_garments_are_left_out(caplog):
 def test_errors_name_what_was_found():
     with pytest.raises(ValueError, match="found 2 times"):
         prompts.windows([prompts.MARKER, ""], garments(1), by_word, **SPECIAL)
+
+
+def test_a_text_that_swallows_the_garments_place_is_shown():
+    with pytest.raises(ValueError, match=r"a <\|endoftext\|>.*special tokens"):
+        prompts.windows(["a <|endoftext|>", ""], garments(1), lambda text: [], **SPECIAL)
     with pytest.raises(ValueError, match="80 pseudo-words"):
         prompts.windows(["", ""], garments(1, words=80), by_word, **SPECIAL)
     with pytest.raises(ValueError, match="2 strengths for 1 garments"):
