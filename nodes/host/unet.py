@@ -225,7 +225,16 @@ def with_prompt_depth(model: Model, levels: set[int], start_percent: float) -> M
 
     A conditioning without one keeps its own context everywhere. The garment context enters once
     the noise is down to `start_percent` of the schedule.
+
+    Raises:
+        ValueError: the model has its depths already.
     """
+    if model.get_wrappers(comfy.patcher_extension.WrappersMP.APPLY_MODEL, GARMENT_CONTEXT_KEY):
+        raise ValueError(
+            "This model comes from another Fashion Prompt Depth; expected one of them on the way "
+            "to the sampler. Connect the model from before the first one, and name all depths in "
+            "one `levels`."
+        )
     model = model.clone()
     blocks = _blocks_of(model.get_model_object("diffusion_model"), levels)
     start_sigma = model.get_model_object("model_sampling").percent_to_sigma(start_percent)

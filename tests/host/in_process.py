@@ -48,7 +48,7 @@ if __name__ == "__main__":
 
     from pack.nodes.host import encoders, gallery_routes, memory, model_folder, unet
     from pack.nodes.host.progress import progress_bar
-    from pack.nodes.models import FashionUNetLoader
+    from pack.nodes.models import FashionPromptDepth, FashionUNetLoader
     from pack.retriever.encoders.open_clip import load_encoder
     from pack.retriever.upkeep.build import build_index
 
@@ -390,6 +390,18 @@ def check_a_full_size_unet_without_all_of_its_weights():
     assert not loads
     error = refusal(unet.check_unet, path, {**whole, "out.0.bias": torch.zeros(7)})
     assert str(path) in error and "out.0.bias" in error and "(7,)" in error, error
+
+
+def check_one_prompt_depth_and_one_garment_conditioning():
+    """A second one failed while sampling; of several conditionings the first alone counted."""
+    model, clip, *_ = model_folder.load_model_folder(MODEL)
+    words = clip.encode_from_tokens_scheduled(clip.tokenize("a red coat"))
+    once, positive = FashionPromptDepth.execute(model, words, words, "3", 0.0).result
+    error = refusal(FashionPromptDepth.execute, once, words, positive, "2", 0.5)
+    assert "another Fashion Prompt Depth" in error, error
+    for garments in ([*words, *words], []):
+        error = refusal(FashionPromptDepth.execute, model, garments, words, "3", 0.0)
+        assert f"holds {len(garments)} conditionings, expected one" in error, error
 
 
 def host_encoder():
