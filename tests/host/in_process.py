@@ -12,6 +12,7 @@ import hashlib
 import importlib.util
 import json
 import shutil
+import string
 import sys
 import tempfile
 import threading
@@ -32,6 +33,7 @@ if __name__ == "__main__":
     import comfy.model_patcher
     import comfy.ops
     import comfy.sample
+    import comfy.sd1_clip
     import comfy.utils
     import folder_paths
     import server
@@ -46,9 +48,10 @@ if __name__ == "__main__":
     )
     sys.modules["pack"] = importlib.util.module_from_spec(spec)
 
-    from pack.nodes.host import encoders, gallery_routes, memory, model_folder, unet
+    from pack.nodes.host import encoders, folders, gallery_routes, memory, model_folder, unet
     from pack.nodes.host.progress import progress_bar
     from pack.nodes.models import FashionPromptDepth, FashionUNetLoader
+    from pack.nodes.textual_inversion import embedding_path, save_embedding
     from pack.retriever.encoders.open_clip import load_encoder
     from pack.retriever.upkeep.build import build_index
 
@@ -402,6 +405,48 @@ def check_one_prompt_depth_and_one_garment_conditioning():
     for garments in ([*words, *words], []):
         error = refusal(FashionPromptDepth.execute, model, garments, words, "3", 0.0)
         assert f"holds {len(garments)} conditionings, expected one" in error, error
+
+
+def check_names_of_embeddings_that_a_prompt_reads():
+    """Whatever name is taken, the host's own tokenizer loads the file by it."""
+    taken, refused = set(), set()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        tokenizer = comfy.sd1_clip.SDTokenizer(embedding_directory=name, embedding_size=64)
+        signs = [*string.punctuation, " ", "\t", "\u00a0", "\u3000"]
+        for sign in signs:
+            for word in (f"a{sign}b", f"{sign}b", f"a{sign}"):
+                try:
+                    path = embedding_path(folder, word)
+                except ValueError as error:
+                    assert repr(word) in str(error), error
+                    refused.add(word)
+                    continue
+                taken.add(word)
+                save_embedding(torch.full((2, 64), float(len(taken))), path, False)
+                for text in (f"embedding:{word}", f"a (embedding:{word}:1.2) coat"):
+                    tokens = [t for t, *_ in tokenizer.tokenize_with_weights(text)[0]]
+                    read = [t[0].item() for t in tokens if torch.is_tensor(t)]
+                    assert read == [len(taken)] * 2, (text, read)
+        assert {"a-b", "a_b", "a'b", "a,b"} <= taken, taken
+        assert {"a b", "a(b", "a)b", "a[b", "a]b", "a{b", "a<b", "a\\b", 'a"b', "a/b"} <= refused
+        error = refusal(embedding_path, folder, "a-b.safetensors")
+        assert "leave the ending out" in error, error
+
+
+def check_that_a_changed_embedding_is_noticed():
+    with tempfile.TemporaryDirectory() as name:
+        folder_paths.add_model_folder_path("embeddings", name)
+        for word in ("one", "a,b"):
+            for text in (
+                f"embedding:{word}",
+                f"(embedding:{word}:1.1), coat",
+                f"x embedding:{word}, c",
+            ):
+                former = folders.states_of_embeddings(text)
+                (Path(name) / f"{word}.safetensors").write_bytes(b"x" * (1 + len(str(former))))
+                assert folders.states_of_embeddings(text) != former, text
+                (Path(name) / f"{word}.safetensors").unlink()
 
 
 def host_encoder():
