@@ -369,9 +369,10 @@ class Graph:
 
     def _stock_unet(self):
         module = self._module("host.model_folder")
-        config, weights = module.read_part(self.args.model / "unet", "diffusion_pytorch_model")
+        part = self.args.model / "unet"
+        config, weights = module.read_part(part, "diffusion_pytorch_model")
         weights["conv_in.weight"] = weights["conv_in.weight"][:, :9].contiguous()
-        return module.unet_model({**config, "in_channels": 9}, weights)
+        return module.unet_model(part, {**config, "in_channels": 9}, weights)
 
     def peak_memory(self) -> dict:
         """The most memory that conditioning, one step and a decode took."""

@@ -12,6 +12,7 @@ from ..adapter.person.masks import MODES
 from ..categories import CATEGORIES
 from ..files import cache_folder
 from ..miniature import trained
+from ..model_parts import load_part
 from ..progress import Progress
 from .parsing import parser_folder
 from .terminal import (
@@ -253,9 +254,7 @@ def _classifier(args: argparse.Namespace) -> None:
         if drawn is None or drawn.seed == 0:
             raise ValueError(f"{world} is no drawn world, or the one that is evaluated (seed 0).")
         model = args.model or trained.write_miniature(cache_folder() / "miniature-model")
-        vae = AutoencoderKL.from_pretrained(
-            model / "vae", local_files_only=True, use_safetensors=True
-        )
+        vae = load_part(AutoencoderKL, model / "vae", "diffusion_pytorch_model")
         samples = sorted(read_samples(world, "train"), key=lambda sample: sample.person)
         samples = samples[: args.count]
         random.Random(args.seed).shuffle(samples)

@@ -109,9 +109,16 @@ class FashionPromptDepth(io.ComfyNode):
     def execute(
         cls, model, garment_conditioning, caption_conditioning, levels, start_percent
     ) -> io.NodeOutput:
+        if len(garment_conditioning) != 1:
+            raise ValueError(
+                f"garment_conditioning holds {len(garment_conditioning)} conditionings, expected "
+                "one: connect a single Garment Textual Inversion, without Conditioning Combine. "
+                "It takes several garments, as a batch of images or from a search."
+            )
+        ((context, _),) = garment_conditioning
         patched = with_prompt_depth(model, parse_levels(levels), start_percent)
         positive = node_helpers.conditioning_set_values(
-            caption_conditioning, {GARMENT_CONTEXT_KEY: garment_conditioning[0][0]}
+            caption_conditioning, {GARMENT_CONTEXT_KEY: context}
         )
         return io.NodeOutput(patched, positive)
 

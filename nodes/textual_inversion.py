@@ -267,13 +267,38 @@ class GarmentTokensSave(io.ComfyNode):
 
     @classmethod
     def execute(cls, tokens, name, overwrite) -> io.NodeOutput:
-        if any(character.isspace() for character in name):
-            raise ValueError(f"name {name!r} holds a space, where `embedding:NAME` would end.")
-        path = folders.embeddings_folder() / (check_file_name(name, "name") + ".safetensors")
+        path = embedding_path(folders.embeddings_folder(), name)
         save_embedding(tokens.pseudo_words, path, overwrite)
         _saved.seen([path])
         word = f"embedding:{name}"
         return io.NodeOutput(word, ui=ui.PreviewText(f"{word}  ({path})"))
+
+
+def embedding_path(folder: Path, name: str) -> Path:
+    """Find the file of the embedding `name`, which a prompt is to read as `embedding:NAME`.
+
+    Raises:
+        ValueError: it can't be a file name, ComfyUI would read another name from the prompt, or
+            another file.
+    """
+    bad = sorted({character for character in name if character.isspace() or character in _ENDS})
+    if bad:
+        raise ValueError(
+            f"name {name!r} holds {' '.join(map(repr, bad))}: `embedding:NAME` in a prompt would "
+            "not be read as this name. Expected none of space ( ) [ ] { }: use letters, digits, "
+            "'-' and '_'."
+        )
+    file = check_file_name(name, "name")
+    if (folder / file).is_file():
+        raise ValueError(
+            f"name {name!r} is that of {folder / file}, which `embedding:{name}` in a prompt would "
+            "load instead: leave the ending out, or choose another name."
+        )
+    return folder / f"{file}.safetensors"
+
+
+_ENDS = "()[]{}"
+"""Signs of prompts: ( ) are weights, ComfyUI ends a name at [, and its page chooses of {a|b}."""
 
 
 def save_embedding(pseudo_words: torch.Tensor, path: Path, overwrite: bool) -> None:

@@ -27,10 +27,12 @@ from ..adapter.garment.text_encoder import encode_vectors, load_text_encoder, to
 from ..adapter.headless.pipeline import (
     INPAINTING_CHANNELS,
     MODEL_INDEX,
+    UNREAD_OF_VISION,
     FashionRAGPipeline,
 )
 from ..adapter.person.pose import POSE_CHANNELS
 from ..files import write_text
+from ..model_parts import load_part
 from ..pictures.clip_pixels import clip_pixels
 from ..pictures.contact_sheet import contact_sheet
 from ..retriever.encoders.towers import is_model_folder
@@ -58,11 +60,10 @@ class FashionRagTask(Task):
         self.config = config
         folder = Path(config.model)
         _check_folder(config, folder)
-        local = {"local_files_only": True, "use_safetensors": True}
-        self.vae = AutoencoderKL.from_pretrained(folder / "vae", **local)
+        self.vae = load_part(AutoencoderKL, folder / "vae", "diffusion_pytorch_model")
         self.text_encoder = load_text_encoder(folder / "text_encoder")
-        self.image_encoder = CLIPVisionModelWithProjection.from_pretrained(
-            folder / "image_encoder", **local
+        self.image_encoder = load_part(
+            CLIPVisionModelWithProjection, folder / "image_encoder", "model", UNREAD_OF_VISION
         )
         self.tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
         self.scheduler = DDIMScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
@@ -321,9 +322,7 @@ def _unet(config: FashionRag, folder: Path) -> UNet2DConditionModel:
             return UNet2DConditionModel(**{"in_channels": channels, **config.unet})
         except TypeError as error:
             raise ValueError(f"[unet] is no UNet2DConditionModel configuration: {error}") from error
-    unet = UNet2DConditionModel.from_pretrained(
-        folder / "unet", local_files_only=True, use_safetensors=True
-    ).float()
+    unet = load_part(UNet2DConditionModel, folder / "unet", "diffusion_pytorch_model").float()
     if unet.config.in_channels == INPAINTING_CHANNELS and config.train_unet:
         # The pose enters with zero weight, so that training begins at the inpainting model.
         old = unet.conv_in

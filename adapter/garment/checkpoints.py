@@ -199,10 +199,10 @@ def _ldm_name(name: str, layers: int, attended: set[str]) -> str:
             count = first + number + (1 if side == "down" else 0)
             blocks = "input_blocks" if side == "down" else "output_blocks"
             place = f"{blocks}.{count}.{0 if kind == 'resnets' else 1}"
-    if place is None:
+    part = rest.split(".")[1] if "resnets" in name and "." in rest else ""
+    if place is None or ("resnets" in name and part not in _RESNET):
         raise ValueError(f"{name!r} is no tensor of a Stable Diffusion U-Net in diffusers names.")
     if "resnets" in name:
-        part = rest.split(".")[1]
         rest = rest.replace(part, _RESNET[part], 1)
     return place + rest
 

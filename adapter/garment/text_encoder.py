@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from ...model_parts import variant_of, weights_of
+from ...model_parts import CONFIG, load_part, read_config, told_of, weights_of
 
 _PROJECTION = "text_projection.weight"
 
@@ -20,23 +20,19 @@ def load_text_encoder(folder: Path) -> Any:
     warn of a key that it did not expect.
 
     Raises:
-        FileNotFoundError: the weights are missing.
-        OSError, ValueError: see `from_pretrained`.
+        FileNotFoundError, ValueError: see `load_part`.
     """
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-    config = CLIPTextConfig.from_pretrained(folder, local_files_only=True)
+    read_config(folder, "model")
     weights = weights_of(folder, "model")
-    with safe_open(weights, "pt") as file:
-        shape = file.get_slice(_PROJECTION).get_shape() if _PROJECTION in file.keys() else ()
+    with told_of(weights, folder / CONFIG):
+        config = CLIPTextConfig.from_pretrained(folder, local_files_only=True)
+        with safe_open(weights, "pt") as file:
+            shape = file.get_slice(_PROJECTION).get_shape() if _PROJECTION in file.keys() else ()
     projects = list(shape) == [config.projection_dim, config.hidden_size]
-    return (CLIPTextModelWithProjection if projects else CLIPTextModel).from_pretrained(
-        folder,
-        config=config,
-        variant=variant_of(weights),
-        local_files_only=True,
-        use_safetensors=True,
-    )
+    kind = CLIPTextModelWithProjection if projects else CLIPTextModel
+    return load_part(kind, folder, "model", config=config)
 
 
 def token_table(text_encoder: Any) -> torch.nn.Parameter:

@@ -16,7 +16,16 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ...model_parts import tokenizer_of, variant_of, weights_of
+from ...model_parts import (
+    CONFIG,
+    check_shapes,
+    load_part,
+    read_config,
+    shapes_of,
+    tokenizer_of,
+    told_of,
+    weights_of,
+)
 from ...pictures.clip_pixels import clip_pixels
 from ...progress import Progress
 from ..garment.checkpoints import (
@@ -49,6 +58,8 @@ logger = logging.getLogger(__name__)
 POSE_CHANNELS = 18
 # Channels of the U-Net's input: latents 4, mask 1, masked-image latents 4, and the pose map.
 INPAINTING_CHANNELS = 9
+UNREAD_OF_VISION = ("visual_projection.weight",)
+"""Weights of the image encoder that pseudo-words don't need; published folders may lack them."""
 PARTS = ("unet", "vae", "text_encoder", "image_encoder", "scheduler")
 """Folders of a model folder that must be there; `tokenizer` may be left out where it is CLIP's."""
 MODEL_INDEX = {
@@ -124,7 +135,7 @@ class FashionRAGPipeline:
             ImportError: diffusers is missing.
         """
         try:
-            from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+            from diffusers import AutoencoderKL, DDIMScheduler
             from transformers import CLIPTokenizer, CLIPVisionModelWithProjection
         except ImportError as error:
             raise ImportError(
@@ -141,25 +152,24 @@ class FashionRAGPipeline:
                 "Expected SD2 inpainting in diffusers layout, with image_encoder (CLIP ViT-H) and "
                 "inversion_adapter.safetensors beside it (or given with adapter=)."
             )
-        local = {"local_files_only": True, "use_safetensors": True}
         network = _load_unet(
             Path(unet) if unet else weights_of(folder / "unet", "diffusion_pytorch_model"),
-            UNet2DConditionModel.load_config(folder / "unet", local_files_only=True),
+            folder / "unet",
             dtype,
         )
-        vae = AutoencoderKL.from_pretrained(
+        vae = load_part(
+            AutoencoderKL,
             folder / "vae",
-            variant=variant_of(weights_of(folder / "vae", "diffusion_pytorch_model")),
+            "diffusion_pytorch_model",
             torch_dtype=dtype,
             low_cpu_mem_usage=False,
-            **local,
         )
         text_encoder = load_text_encoder(folder / "text_encoder")
-        image_encoder = CLIPVisionModelWithProjection.from_pretrained(
-            folder / "image_encoder",
-            variant=variant_of(weights_of(folder / "image_encoder", "model")),
-            **local,
+        image_encoder = load_part(
+            CLIPVisionModelWithProjection, folder / "image_encoder", "model", UNREAD_OF_VISION
         )
+        with told_of(folder / "scheduler", folder / "scheduler" / "scheduler_config.json"):
+            scheduler = DDIMScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
         return cls(
             unet=network.to(device),
             vae=vae.to(device),
@@ -167,7 +177,7 @@ class FashionRAGPipeline:
             tokenizer=CLIPTokenizer.from_pretrained(tokenizer_of(folder), local_files_only=True),
             image_encoder=image_encoder.to(device, dtype),
             adapter=load_adapter(adapter).to(device, dtype),
-            scheduler=DDIMScheduler.from_pretrained(folder / "scheduler", local_files_only=True),
+            scheduler=scheduler,
         )
 
     @property
@@ -442,10 +452,11 @@ def _beside(empty: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
     return torch.cat([empty.repeat(1, context.shape[1] // empty.shape[1], 1), context])
 
 
-def _load_unet(path: Path, config: dict[str, Any], dtype: torch.dtype) -> torch.nn.Module:
-    """Load a U-Net file in the architecture of `config`, but with the file's own input channels."""
+def _load_unet(path: Path, part: Path, dtype: torch.dtype) -> torch.nn.Module:
+    """Load a U-Net file in the architecture of a folder `unet`, but with its own input channels."""
     from diffusers import UNet2DConditionModel
 
+    config = read_config(part, "diffusion_pytorch_model")
     weights, _ = load_tensors(path)
     first = weights.get("conv_in.weight", weights.get("input_blocks.0.0.weight"))
     if first is None:
@@ -453,14 +464,17 @@ def _load_unet(path: Path, config: dict[str, Any], dtype: torch.dtype) -> torch.
             f"{path} is no U-Net: it has neither conv_in.weight (diffusers) nor "
             "input_blocks.0.0.weight (LDM). Give the file of a Stable Diffusion U-Net."
         )
-    # Built without memory of its own, the U-Net takes over the file's tensors.
-    with torch.device("meta"):
-        unet = UNet2DConditionModel.from_config({**config, "in_channels": first.shape[1]})
+    with told_of(path, part / CONFIG):
+        # Built without memory of its own, the U-Net takes over the file's tensors.
+        with torch.device("meta"):
+            unet = UNet2DConditionModel.from_config({**config, "in_channels": first.shape[1]})
+    expected = unet.state_dict(keep_vars=True)
     if not is_diffusers_unet(weights):
-        names = {id(tensor): name for name, tensor in unet.state_dict(keep_vars=True).items()}
-        renamed = unet_diffusers_to_ldm(unet.state_dict(keep_vars=True))
+        names = {id(tensor): name for name, tensor in expected.items()}
+        renamed = unet_diffusers_to_ldm(expected)
         names = {ldm: names[id(tensor)] for ldm, tensor in renamed.items()}
         weights = {names.get(name, name): tensor for name, tensor in weights.items()}
+    check_shapes(path, shapes_of(expected), shapes_of(weights))
     try:
         unet.load_state_dict({n: t.to(dtype) for n, t in weights.items()}, assign=True)
     except RuntimeError as error:

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from safetensors import SafetensorError
 from torch.nn import functional
 
 from ...progress import Progress
@@ -89,10 +88,6 @@ _COLOURS = torch.tensor(
     )
 ).view(-1, 3)
 _IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-# What transformers raises on damaged folders.
-_BROKEN = (
-    OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError,
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -213,12 +208,17 @@ def load_parser(folder: Path, dtype: torch.dtype = torch.float32) -> HumanParser
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # to name them below
             dtype=dtype,
         )
-    except _BROKEN as error:
+    except (ImportError, MemoryError):
+        raise
+    except Exception as error:  # what transformers raises on damaged folders has no common class
+        reason = " ".join(str(error).split())[:300]
         raise ValueError(
-            f"{folder} can't be loaded as a semantic segmentation model of transformers "
-            f"({str(error).strip().splitlines()[0]}): fetch the folder again, whole."
+            f"{folder} can't be loaded as a semantic segmentation model of transformers, of the "
+            f"model_type {config.get('model_type')!r} in {CONFIG} ({reason}): fetch the folder "
+            "again, whole, and take a parser such as SegFormer."
         ) from error
     missing = sorted(report["missing_keys"]) + sorted(map(str, report["mismatched_keys"]))
     if missing:

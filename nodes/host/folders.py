@@ -48,7 +48,7 @@ _STATE_OF: dict[str, Callable[[Path], object]] = {
     "parsers": state_of_folder,
     "people": state_of_folder,
 }
-_EMBEDDING = re.compile(r"embedding:([^\s,:()\[\]]+)")
+_EMBEDDING = re.compile(r"embedding:([^\s:()\[\]<]+)")
 
 
 def register_folders() -> None:
@@ -162,7 +162,9 @@ def states_of_embeddings(*texts: str | None) -> list[tuple]:
 
     The prompt of a linked input (None) is not known yet and doesn't count, as in the stock nodes.
     """
-    names = {name for text in texts if text for name in _EMBEDDING.findall(text)}
+    found = {name for text in texts if text for name in _EMBEDDING.findall(text)}
+    # As the host: with commas if there is such a file, else without those at its ends.
+    names = {name for written in found for name in (written, written.strip(","))}
     return [
         state_of_file(Path(root) / f"{name}{suffix}")
         for root in folder_paths.get_folder_paths("embeddings")

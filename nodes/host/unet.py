@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import comfy.conds
+import comfy.model_detection
 import comfy.model_patcher
 import comfy.patcher_extension
 import comfy.sd
@@ -19,6 +21,7 @@ from ...adapter.garment.checkpoints import is_diffusers_unet, load_tensors, unet
 from ...adapter.garment.checkpoints import unet_in_channels as in_channels_of
 from ...adapter.person.pose import POSE_CHANNELS
 from ...files import state_of_file
+from ...model_parts import Shape, check_shapes, shapes_of, told_of
 
 POSE_KEY = "fashionrag_pose"
 GARMENT_CONTEXT_KEY = "fashionrag_garment_context"
@@ -65,7 +68,8 @@ def load_unet(path: str, options: dict[str, Any], disable_dynamic: bool = False)
             compiled models.
 
     Raises:
-        ValueError: another width, or an architecture that the host does not know.
+        ValueError: another width, an architecture that the host does not know, or weights are
+            missing.
     """
     state_dict, _ = load_tensors(path)
     try:
@@ -80,16 +84,71 @@ def load_unet(path: str, options: dict[str, Any], disable_dynamic: bool = False)
             "(Fashion-RAG: the same and 18 pose channels). For a 4-channel model use the stock "
             "loader with Set Latent Noise Mask."
         )
+    check_unet(Path(path), state_dict)
     model = comfy.sd.load_diffusion_model_state_dict(
         state_dict, model_options=dict(options), disable_dynamic=disable_dynamic
     )
+    model.cached_patcher_init = (load_unet, (path, options))
+    return with_pose_channels(model) if channels > 9 else model
+
+
+def check_unet(path: Path, state_dict: dict[str, torch.Tensor]) -> None:
+    """Refuse a U-Net (LDM names) that the host does not know, or would fill with anything.
+
+    The host leaves weights that a file lacks uninitialised, and only logs it.
+
+    Raises:
+        ValueError: it does not know it, or weights are missing or of another shape.
+    """
+    prefix = "model.diffusion_model."
+    inside = {n.removeprefix(prefix): t for n, t in state_dict.items() if n.startswith(prefix)}
+    state_dict = inside or state_dict
+    with told_of(path):
+        config = comfy.model_detection.model_config_from_unet(state_dict, "")
+        model = config and config.get_model(state_dict, "", device="meta")
     if model is None:
         raise ValueError(
             f"{path}: ComfyUI does not know this U-Net. Expected Stable Diffusion 1.x or 2.x "
             "sizes; a smaller one is loaded as a model folder by the node Fashion-RAG Loader."
         )
-    model.cached_patcher_init = (load_unet, (path, options))
-    return with_pose_channels(model) if channels > 9 else model
+    check_network(path, model.diffusion_model, state_dict)
+
+
+_OF_UNETS = re.compile(
+    r"(input_blocks|middle_block|output_blocks|time_embed|out)\..+\.(weight|bias)"
+)
+
+
+def check_network(
+    path: Path, network: torch.nn.Module, state_dict: dict[str, torch.Tensor]
+) -> None:
+    """Compare a U-Net's weights (LDM names) with those of the network that the host makes for it.
+
+    Raises:
+        ValueError: some are missing or of another shape; or there are more of a U-Net's own, since
+            the host leaves out whole layers where it misses the weight that it looks for.
+    """
+    expected = expected_shapes(network)
+    check_shapes(path, expected, shapes_of(state_dict))
+    more = sorted(n for n in state_dict if n not in expected and _OF_UNETS.fullmatch(n))
+    if more:
+        raise ValueError(
+            f"{path} has {len(more)} weights of layers that ComfyUI takes for absent, the first is "
+            f"{more[0]}: another weight beside it is missing. Fetch it again, with the config.json "
+            "beside it if there is one."
+        )
+
+
+def expected_shapes(network: torch.nn.Module) -> dict[str, Shape]:
+    """Return the shapes of a network's weights by name, before they are loaded."""
+    shapes = shapes_of(network.state_dict())
+    for name, layer in network.named_modules():
+        # With dynamic memory the host makes these only when they are loaded.
+        if isinstance(layer, torch.nn.Linear):
+            shapes[f"{name}.weight"] = (layer.out_features, layer.in_features)
+            if getattr(layer, "comfy_need_lazy_init_bias", False):
+                shapes[f"{name}.bias"] = (layer.out_features,)
+    return shapes
 
 
 @dataclass(frozen=True)
@@ -166,7 +225,16 @@ def with_prompt_depth(model: Model, levels: set[int], start_percent: float) -> M
 
     A conditioning without one keeps its own context everywhere. The garment context enters once
     the noise is down to `start_percent` of the schedule.
+
+    Raises:
+        ValueError: the model has its depths already.
     """
+    if model.get_wrappers(comfy.patcher_extension.WrappersMP.APPLY_MODEL, GARMENT_CONTEXT_KEY):
+        raise ValueError(
+            "This model comes from another Fashion Prompt Depth; expected one of them on the way "
+            "to the sampler. Connect the model from before the first one, and name all depths in "
+            "one `levels`."
+        )
     model = model.clone()
     blocks = _blocks_of(model.get_model_object("diffusion_model"), levels)
     start_sigma = model.get_model_object("model_sampling").percent_to_sigma(start_percent)

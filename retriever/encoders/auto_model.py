@@ -12,10 +12,9 @@ from typing import Any
 
 import torch
 from PIL import Image
-from safetensors import SafetensorError
 from torch.nn import functional
 
-from ...model_parts import variant_of
+from ...model_parts import check_mismatched, variant_of
 from ...pictures.photos import to_rgb_on_white
 from .batches import in_smaller_batches
 from .model_files import (
@@ -86,8 +85,11 @@ class AutoModelEncoder:
                 trust_remote_code=False,
                 torch_dtype=dtype,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # to name them below
             )
-        except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
+        except (ImportError, MemoryError):
+            raise
+        except Exception as error:  # transformers' own classes have no common one
             raise ValueError(
                 f"{weights[0]} does not fit {folder / CONFIG} ({error}): fetch both again."
             ) from error
@@ -96,6 +98,7 @@ class AutoModelEncoder:
                 f"{weights[0]} lacks {len(missing)} tensors of {folder / CONFIG}, such as "
                 f"{missing[0]}: the folder holds a part of the model. Expected both towers."
             )
+        check_mismatched(weights[0], loaded["mismatched_keys"])
         self.model.eval().requires_grad_(False).to(device)
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(

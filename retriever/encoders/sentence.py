@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from PIL import Image
-from safetensors import SafetensorError
 from torch.nn import functional
 
 from ...pictures.photos import to_rgb_on_white
@@ -84,7 +83,9 @@ class SentenceEncoder:
                 trust_remote_code=False,
                 model_kwargs={"use_safetensors": True, "torch_dtype": dtype},
             )
-        except (SafetensorError, OSError, RuntimeError, TypeError, KeyError, ValueError) as error:
+        except (ImportError, MemoryError):
+            raise
+        except Exception as error:  # transformers' own classes have no common one
             raise ValueError(
                 f"sentence-transformers can't open {folder} ({error}): fetch the folder again, or "
                 "bring the package up to date."

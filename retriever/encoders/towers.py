@@ -16,7 +16,7 @@ import torch
 from PIL import Image, ImageOps
 from torch.nn import functional
 
-from ...model_parts import tokenizer_of, variant_of, weights_of
+from ...model_parts import CONFIG, load_part, tokenizer_of, told_of, weights_of
 from ...pictures.clip_pixels import clip_pixels
 from ...pictures.photos import to_rgb_on_white
 from .batches import in_smaller_batches
@@ -52,7 +52,8 @@ class TowersEncoder:
 
     Raises:
         FileNotFoundError: a part is missing.
-        ValueError: the towers have no projections, or different ones: not two halves of a CLIP.
+        ValueError: the towers have no projections, or different ones: not two halves of a CLIP;
+            or see `load_part`.
         ImportError: transformers is missing, or open_clip where the folder has no tokenizer.
     """
 
@@ -74,13 +75,7 @@ class TowersEncoder:
             _check_projection(weights, name)
         tokenizer = tokenizer_of(folder)
         text, vision = (
-            model.from_pretrained(
-                weights.parent,
-                variant=variant_of(weights),
-                local_files_only=True,
-                use_safetensors=True,
-                torch_dtype=dtype,
-            )
+            load_part(model, weights.parent, "model", torch_dtype=dtype)
             for model, weights in zip(
                 (CLIPTextModelWithProjection, CLIPVisionModelWithProjection),
                 self._weights,
@@ -150,9 +145,10 @@ class TowersEncoder:
 def _check_projection(weights: Path, name: str) -> None:
     from safetensors import safe_open
 
-    with safe_open(weights, framework="pt") as file:
-        if f"{name}_projection.weight" not in file.keys():
-            raise ValueError(
-                f"{weights} lacks {name}_projection.weight, so it can't be used for retrieval; "
-                "name an encoder folder (`fashion-rag encoder get`)."
-            )
+    with told_of(weights, weights.parent / CONFIG), safe_open(weights, framework="pt") as file:
+        names = set(file.keys())
+    if f"{name}_projection.weight" not in names:
+        raise ValueError(
+            f"{weights} lacks {name}_projection.weight, so it can't be used for retrieval; "
+            "name an encoder folder (`fashion-rag encoder get`)."
+        )

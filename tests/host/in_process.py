@@ -11,6 +11,8 @@ import asyncio
 import hashlib
 import importlib.util
 import json
+import shutil
+import string
 import sys
 import tempfile
 import threading
@@ -26,9 +28,12 @@ if __name__ == "__main__":
 
     comfy.options.enable_args_parsing()
 
+    import comfy.ldm.modules.diffusionmodules.openaimodel
     import comfy.model_management
     import comfy.model_patcher
+    import comfy.ops
     import comfy.sample
+    import comfy.sd1_clip
     import comfy.utils
     import folder_paths
     import server
@@ -36,15 +41,17 @@ if __name__ == "__main__":
     from aiohttp import web
     from aiohttp.test_utils import TestClient, TestServer
     from PIL import Image
+    from safetensors.torch import load_file, save_file
 
     spec = importlib.util.spec_from_file_location(
         "pack", PACK / "__init__.py", submodule_search_locations=[str(PACK)]
     )
     sys.modules["pack"] = importlib.util.module_from_spec(spec)
 
-    from pack.nodes.host import encoders, gallery_routes, memory, model_folder, unet
+    from pack.nodes.host import encoders, folders, gallery_routes, memory, model_folder, unet
     from pack.nodes.host.progress import progress_bar
-    from pack.nodes.models import FashionUNetLoader
+    from pack.nodes.models import FashionPromptDepth, FashionUNetLoader
+    from pack.nodes.textual_inversion import embedding_path, save_embedding
     from pack.retriever.encoders.open_clip import load_encoder
     from pack.retriever.upkeep.build import build_index
 
@@ -234,17 +241,212 @@ def check_a_dynamic_unet_file():
         folder = MODEL / "unet"
         small = model_folder.read_part(folder, "diffusion_pytorch_model")
         return model_folder._small_unet(
-            small[0], unet.unet_diffusers_to_ldm(small[1]), disable_dynamic
+            folder, small[0], unet.unet_diffusers_to_ldm(small[1]), disable_dynamic
         )
 
     with (
         Replaced(comfy.model_patcher, CoreModelPatcher=dynamic_patcher()),
         Replaced(unet.comfy.sd, load_diffusion_model_state_dict=load),
+        Replaced(unet, check_unet=lambda path, state_dict: None),
     ):
         path = MODEL / "unet" / "diffusion_pytorch_model.safetensors"
         model = unet.load_unet(str(path), {})
         assert not model.clone(disable_dynamic=True).is_dynamic()
     assert made == [False, True]
+
+
+def refusal(call, *arguments) -> str:
+    """What a call says that must be refused with a ValueError."""
+    try:
+        call(*arguments)
+    except ValueError as error:
+        return str(error)
+    raise AssertionError(f"{arguments} is taken")
+
+
+UNET, VAE, TEXT, VISION = "unet", "vae", "text_encoder", "image_encoder"
+
+
+def check_a_model_folder_without_all_of_its_weights():
+    """The host would leave them uninitialised, log it, and paint with whatever is there."""
+    patchers = (comfy.model_patcher.CoreModelPatcher, dynamic_patcher())
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(shutil.copytree(MODEL, Path(name) / "model"))
+        for part in (UNET, VAE, TEXT, VISION):
+            (weights,) = (folder / part).glob("*.safetensors")
+            whole = load_file(weights)
+            # The VAE's is the one by which the host tells diffusers' names.
+            known = {
+                UNET: "conv_norm_out.bias",
+                VAE: "decoder.up_blocks.0.resnets.0.norm1.weight",
+            }
+            lost = known.get(part) or sorted(whole)[len(whole) // 2]
+            for change, message in (
+                ({lost: None}, "lacks 1 weights"),
+                ({lost: torch.zeros(3, 2)}, "1 weights of another shape"),
+            ):
+                changed = {k: t for k, t in {**whole, **change}.items() if t is not None}
+                save_file(changed, weights)
+                for patcher in patchers:
+                    with Replaced(comfy.model_patcher, CoreModelPatcher=patcher):
+                        error = refusal(model_folder.load_model_folder, folder)
+                    assert str(weights) in error and message in error, (part, error)
+            # More than the architecture has, former names, and other precisions, are no fault.
+            more = {"text_model.embeddings.position_ids": torch.arange(77)[None], **whole}
+            if part == VAE:  # as published VAEs are named
+                for new, former in (("to_q", "query"), ("to_k", "key"), ("to_v", "value")):
+                    more = {k.replace(f".{new}.", f".{former}."): t for k, t in more.items()}
+            save_file({k: t.half() for k, t in (whole if part == UNET else more).items()}, weights)
+            model_folder.load_model_folder(folder)
+        lean = load_file(weights)  # of the vision tower; the pair of towers alone needs it
+        del lean["visual_projection.weight"]
+        save_file(lean, weights)
+        model_folder.load_model_folder(folder)
+
+
+def check_configurations_that_are_damaged():
+    """Every error names the file."""
+    cases = {
+        UNET: {
+            "block_out_channels": (None, [], "320", [7, 8, 9], [64, 0, 64]),
+            "in_channels": (None, 9, "27"),
+            "attention_head_dim": (None, [2], [2.5, 3, 4], 0, [10**6] * 3),
+            "norm_num_groups": (0, 7),
+        },
+        VAE: {
+            "block_out_channels": (None, [32, 32, 32], [40, 40, 40, 40]),
+            "latent_channels": (None, 8),
+            "layers_per_block": (None, 5),
+            "scaling_factor": (1,),
+            "norm_num_groups": (7,),
+        },
+        TEXT: {
+            "vocab_size": (None, 5),
+            "hidden_size": (None, 3, "64"),
+            "num_hidden_layers": (None, 9),
+            "max_position_embeddings": (None, 5),
+            "hidden_act": (None, "x"),
+        },
+        VISION: {
+            "hidden_size": (None, 3),
+            "patch_size": (None, 0),
+            "image_size": (None, 1),
+            "hidden_act": (None, "x"),
+        },
+    }
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(shutil.copytree(MODEL, Path(name) / "model"))
+        for part, values in cases.items():
+            file = folder / part / "config.json"
+            content = file.read_text("utf-8")
+            for text in ("{", "[]", "{}"):
+                file.write_text(text, "utf-8")
+                error = refusal(model_folder.load_model_folder, folder)
+                assert str(file) in error, (part, text, error)
+            for key, wrong in values.items():
+                for value in wrong:
+                    changed = {**json.loads(content), key: value}
+                    file.write_text(json.dumps(changed), "utf-8")
+                    error = refusal(model_folder.load_model_folder, folder)
+                    assert str(folder / part) in error, (part, key, value, error)
+            file.write_text(content, "utf-8")
+        weights = folder / UNET / "diffusion_pytorch_model.safetensors"
+        save_file({**load_file(weights), "lora.up": torch.zeros(1)}, weights)
+        error = refusal(model_folder.load_model_folder, folder)
+        assert str(weights) in error and "lora.up" in error, error
+        model_folder.load_model_folder(MODEL)
+
+
+def check_a_full_size_unet_without_all_of_its_weights():
+    """Which the host knows by its sizes; the tensors take no memory."""
+    with META:
+        network = comfy.ldm.modules.diffusionmodules.openaimodel.UNetModel(
+            image_size=32, in_channels=27, out_channels=4, model_channels=320,
+            num_res_blocks=[2] * 4, channel_mult=[1, 2, 4, 4], transformer_depth=[1] * 6 + [0] * 2,
+            transformer_depth_output=[1] * 9 + [0] * 3, transformer_depth_middle=1, num_heads=-1,
+            num_head_channels=64, use_spatial_transformer=True, use_linear_in_transformer=True,
+            context_dim=1024, legacy=False, operations=comfy.ops.disable_weight_init,
+        )  # fmt: skip
+    whole = {
+        name: torch.zeros(1).expand(tensor.shape) for name, tensor in network.state_dict().items()
+    }
+    path = Path("models/one.safetensors")
+    unet.check_unet(path, whole)
+    unet.check_unet(path, {f"model.diffusion_model.{n}": t.half() for n, t in whole.items()})
+    loads = []
+    for name in (
+        "out.0.bias",
+        # The host tells the architecture by these.
+        "output_blocks.11.1.transformer_blocks.0.attn2.to_k.weight",
+        "input_blocks.4.0.out_layers.3.weight",
+        "middle_block.1.proj_in.weight",
+    ):
+        cut = {key: tensor for key, tensor in whole.items() if key != name}
+        with (
+            Replaced(unet, load_tensors=lambda path, cut=cut: (cut, {})),
+            Replaced(
+                unet.comfy.sd, load_diffusion_model_state_dict=lambda *a, **b: loads.append(1)
+            ),
+        ):
+            error = refusal(unet.load_unet, str(path), {})
+        assert str(path) in error and name.partition(".proj_in")[0] in error, error
+    assert not loads
+    error = refusal(unet.check_unet, path, {**whole, "out.0.bias": torch.zeros(7)})
+    assert str(path) in error and "out.0.bias" in error and "(7,)" in error, error
+
+
+def check_one_prompt_depth_and_one_garment_conditioning():
+    """A second one failed while sampling; of several conditionings the first alone counted."""
+    model, clip, *_ = model_folder.load_model_folder(MODEL)
+    words = clip.encode_from_tokens_scheduled(clip.tokenize("a red coat"))
+    once, positive = FashionPromptDepth.execute(model, words, words, "3", 0.0).result
+    error = refusal(FashionPromptDepth.execute, once, words, positive, "2", 0.5)
+    assert "another Fashion Prompt Depth" in error, error
+    for garments in ([*words, *words], []):
+        error = refusal(FashionPromptDepth.execute, model, garments, words, "3", 0.0)
+        assert f"holds {len(garments)} conditionings, expected one" in error, error
+
+
+def check_names_of_embeddings_that_a_prompt_reads():
+    """Whatever name is taken, the host's own tokenizer loads the file by it."""
+    taken, refused = set(), set()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        tokenizer = comfy.sd1_clip.SDTokenizer(embedding_directory=name, embedding_size=64)
+        signs = [*string.punctuation, " ", "\t", "\u00a0", "\u3000"]
+        for sign in signs:
+            for word in (f"a{sign}b", f"{sign}b", f"a{sign}"):
+                try:
+                    path = embedding_path(folder, word)
+                except ValueError as error:
+                    assert repr(word) in str(error), error
+                    refused.add(word)
+                    continue
+                taken.add(word)
+                save_embedding(torch.full((2, 64), float(len(taken))), path, False)
+                for text in (f"embedding:{word}", f"a (embedding:{word}:1.2) coat"):
+                    tokens = [t for t, *_ in tokenizer.tokenize_with_weights(text)[0]]
+                    read = [t[0].item() for t in tokens if torch.is_tensor(t)]
+                    assert read == [len(taken)] * 2, (text, read)
+        assert {"a-b", "a_b", "a'b", "a,b"} <= taken, taken
+        assert {"a b", "a(b", "a)b", "a[b", "a]b", "a{b", "a<b", "a\\b", 'a"b', "a/b"} <= refused
+        error = refusal(embedding_path, folder, "a-b.safetensors")
+        assert "leave the ending out" in error, error
+
+
+def check_that_a_changed_embedding_is_noticed():
+    with tempfile.TemporaryDirectory() as name:
+        folder_paths.add_model_folder_path("embeddings", name)
+        for word in ("one", "a,b"):
+            for text in (
+                f"embedding:{word}",
+                f"(embedding:{word}:1.1), coat",
+                f"x embedding:{word}, c",
+            ):
+                former = folders.states_of_embeddings(text)
+                (Path(name) / f"{word}.safetensors").write_bytes(b"x" * (1 + len(str(former))))
+                assert folders.states_of_embeddings(text) != former, text
+                (Path(name) / f"{word}.safetensors").unlink()
 
 
 def host_encoder():

@@ -161,6 +161,13 @@ def test_a_tensor_of_another_architecture_is_named():
         unet_diffusers_to_ldm({**unet(2, True, 1), "add_embedding.linear_1.weight": torch.zeros(1)})
 
 
+@pytest.mark.parametrize("rest", ["", ".weight", ".conv9.weight"])
+def test_an_unknown_tensor_of_a_known_block_is_named(rest):
+    name = f"down_blocks.0.resnets.0{rest}"
+    with pytest.raises(ValueError, match=f"'{name}' is no tensor"):
+        unet_diffusers_to_ldm({**unet(2, True, 1), name: torch.zeros(1)})
+
+
 def test_convert_unet_and_adapter(tmp_path, capsys):
     weights = {name: torch.randn(t.shape) for name, t in unet(2, True, 1).items()}
     torch.save(weights, tmp_path / "unet_120000.pth")

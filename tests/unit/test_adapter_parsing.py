@@ -188,6 +188,11 @@ def test_a_backbone_from_elsewhere_is_never_fetched(folder, tmp_path):
             '{"model_type": "x9", "id2label": {"0": "dress"}}',
             "can't be loaded as a semantic segmentation model",
         ),
+        (  # a class of transformers' own, for values of the wrong type
+            "config.json",
+            '{"model_type": "beit", "id2label": {"0": "dress"}, "num_attention_heads": [1, 2]}',
+            "can't be loaded .*'beit' in config.json .*num_attention_heads",
+        ),
         ("model.safetensors", "abc", "can't be loaded"),
         ("preprocessor_config.json", "{", "preprocessor_config.json is damaged"),
         ("preprocessor_config.json", '{"size": 0}', "size is"),

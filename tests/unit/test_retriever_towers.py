@@ -94,6 +94,21 @@ def test_missing_weights_name_those_that_are_there(towers):
         load_encoder(towers)
 
 
+@pytest.mark.parametrize("part", PARTS)
+def test_weights_that_are_not_whole(towers, part):
+    """transformers would fill them with random ones."""
+    weights = towers / part / "model.safetensors"
+    tensors = load_file(weights)
+    name = next(name for name in sorted(tensors) if name.endswith("layer_norm1.bias"))
+    del tensors[name]
+    save_file(tensors, weights, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=f"{part}/model.safetensors lacks 1 weights"):
+        load_encoder(towers)
+    weights.write_bytes(weights.read_bytes()[:500])
+    with pytest.raises(ValueError, match=f"{part}/model.safetensors can't be loaded"):
+        load_encoder(towers)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float8_e4m3fn])
 def test_the_fingerprint_in_every_precision(dtype, encoder):
     rounded = [

@@ -356,7 +356,7 @@ def test_files_that_do_not_fit(broken, folders):
         load_encoder(broken)
     weights.write_bytes(whole)
     rewrite(broken / "config.json", vision_config__intermediate_size=72)
-    with pytest.raises(ValueError, match="model.safetensors does not fit"):
+    with pytest.raises(ValueError, match=r"model.safetensors has \d+ weights of another shape"):
         load_encoder(broken)
     shutil.copy(folders["siglip"] / "config.json", broken)
     rewrite(broken / "preprocessor_config.json", size={"height": 48, "width": 48})
