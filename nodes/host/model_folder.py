@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import folder_paths
 import torch
 
 from ...adapter.garment.checkpoints import load_tensors, unet_diffusers_to_ldm
+from ...files import read_object
 from ...model_parts import CLIP_VOCABULARY, weights_of
 from .memory import ManagedAdapter
 from .unet import with_pose_channels
@@ -70,6 +70,7 @@ def read_part(part: Path, stem: str) -> tuple[Config, StateDict]:
 
     Raises:
         FileNotFoundError: a file is missing.
+        ValueError: the configuration is no JSON object.
     """
     config = part / "config.json"
     if not config.is_file():
@@ -78,7 +79,7 @@ def read_part(part: Path, stem: str) -> tuple[Config, StateDict]:
             "(diffusers layout)."
         )
     weights = weights_of(part, stem)
-    return json.loads(config.read_text(encoding="utf-8")), load_tensors(weights)[0]
+    return read_object(config, "fetch it again"), load_tensors(weights)[0]
 
 
 def unet_model(
