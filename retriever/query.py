@@ -68,13 +68,18 @@ MAX_POOL = 4096
 GROUP = "item_group_id"
 """The column that views of one product share."""
 
+LONGEST_TEXT = 10_000
+"""The most characters of a text; an encoder reads some hundreds of them."""
+
 MOST_VIEWS = 16_384
 """The most of the nearest photos that are looked through for different garments."""
 
 _CANCELLED = 0.05  # a shorter sum of unit vectors points nowhere in particular
 _STRAIGHT = str.maketrans("“”„‟«»＂‘’‚‛，（）［］＜＞＝！", '"""""""\'\'\'\',()[]<>=!')
-_IN_QUOTES = re.compile(r"""("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|`[^`]*`)""", re.DOTALL)
-_TWO_WORDS = re.compile(r"([^\W\d]\w*(?:[ -]+\w+)+)\s*(?:[<>=!]|\bin\b)")
+_IN_QUOTES = re.compile(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|`[^`]*`""", re.DOTALL)
+_COMPARED = re.compile(r"[<>=!]+|\bin\s*(?=[\[(])")
+_WORD = re.compile(r"[^\W\d][\w -]*")
+_LONGEST_NAME = 100  # characters of a column that an error proposes
 
 
 @dataclass(frozen=True)
@@ -108,8 +113,8 @@ class Query:
         min_score, where that is higher. It holds for texts: with images, min_score stays.
 
     Raises:
-        ValueError: a value out of range; a text that is no valid Unicode; nothing to look for; an
-            id both pinned and excluded; a filter that can't be read.
+        ValueError: a value out of range; a text that is no valid Unicode, or too long; nothing to
+            look for; an id both pinned and excluded; a filter that can't be read.
     """
 
     text: str = ""
@@ -136,6 +141,7 @@ class Query:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         for name in ("text", "negative"):
             _check_unicode(name, getattr(self, name))
+            _check_length(name, getattr(self, name))
         if not self.text.strip() and not self.images:
             raise ValueError(
                 "The text is empty: say what the person should wear, or show it in a reference "
@@ -320,19 +326,44 @@ def read_filter(text: str) -> Filter:
     Raises:
         ValueError: it is not understood; the message shows where.
     """
-    pieces = _IN_QUOTES.split(text)
+    pieces = _split_at_quotes(text)
     pieces[::2] = [piece.translate(_STRAIGHT) for piece in pieces[::2]]
     try:
         return parse_filter("".join(pieces))
     except ValueError as error:
-        names = [m[1] for piece in pieces[::2] for m in _TWO_WORDS.finditer(piece)]
-        names = [re.split(r"\b(?:and|or|not)\b", name)[-1].strip() for name in names]
-        if names := [name for name in names if re.search(r"[ -]", name)]:
+        if name := next((name for piece in pieces[::2] for name in _of_two_words(piece)), ""):
             raise ValueError(
                 f"{error} A column whose name has a space or a hyphen stands in backquotes: "
-                f"`{names[0]}`."
+                f"`{name}`."
             ) from error
         raise
+
+
+def _split_at_quotes(text: str) -> list[str]:
+    """Split a filter into what is in quotes, at odd places, and what is not, at even ones."""
+    pieces, place, kinds = [], 0, "\"'`"
+    while kinds and (opening := re.compile(f"[{kinds}]").search(text, place)):
+        quoted = _IN_QUOTES.match(text, opening.start())
+        if quoted is None:
+            # One that is never closed leaves none behind it that is: each is looked for once.
+            kinds = kinds.replace(opening[0], "")
+            continue
+        pieces += [text[place : quoted.start()], quoted[0]]
+        place = quoted.end()
+    return [*pieces, text[place:]]
+
+
+def _of_two_words(piece: str) -> Iterator[str]:
+    """Yield what stands before a comparison and has a space or a hyphen, such as a column has."""
+    start = 0
+    for compared in _COMPARED.finditer(piece):
+        before = piece[start : compared.start()].rstrip()
+        start = compared.end()
+        words = re.match(r"[\w -]*", before[::-1])
+        found = _WORD.search(words[0][::-1]) if words else None
+        name = re.split(r"\b(?:and|or|not)\b", found[0])[-1].strip() if found else ""
+        if re.search(r"[ -]", name) and len(name) <= _LONGEST_NAME:
+            yield name
 
 
 def _of_index(backend: SearchBackend, query: Query) -> Query:
@@ -631,6 +662,14 @@ def _check_unicode(name: str, text: str) -> None:
             f"{name} is {text!r}, whose character {error.start + 1} is no valid Unicode: expected "
             "text; a terminal has to use UTF-8."
         ) from error
+
+
+def _check_length(name: str, text: str) -> None:
+    if len(text) > LONGEST_TEXT:
+        raise ValueError(
+            f"{name} has {len(text):,} characters: expected {LONGEST_TEXT:,} at most. An encoder "
+            "reads some hundreds: say what the garment looks like, and no more."
+        )
 
 
 def _names(ids: Sequence[str]) -> str:
