@@ -261,7 +261,7 @@ def retrieve(backend: SearchBackend, encoder: Encoder, queries: Sequence[Query])
     backend.check_encoder(encoder)
     if not queries:
         return []
-    queries = [_with_least_score(backend, _of_index(backend, query)) for query in queries]
+    queries = [_with_least_score(backend, of_index(backend, query)) for query in queries]
     vectors = query_vectors(encoder, queries)
     groups: dict[tuple[str | None, str, int], list[int]] = {}
     for number, query in enumerate(queries):
@@ -366,24 +366,54 @@ def _of_two_words(piece: str) -> Iterator[str]:
             yield name
 
 
-def _of_index(backend: SearchBackend, query: Query) -> Query:
-    """Return the query with its category as the index spells it.
+def of_index(backend: SearchBackend, query: Query) -> Query:
+    """Return the query with its category and its ids as the index spells them.
+
+    Raises:
+        ValueError: the index has no such category, or too many garments are pinned.
+    """
+    spelt = {
+        "category": spelt_category(backend, query.category),
+        "pinned": _spelt_ids(backend, query.pinned),
+        "excluded": _spelt_ids(backend, query.excluded),
+    }
+    as_it_is = all(getattr(query, name) == value for name, value in spelt.items())
+    return query if as_it_is else replace(query, **spelt)
+
+
+def _spelt_ids(backend: SearchBackend, ids: tuple[str, ...]) -> tuple[str, ...]:
+    """Return ids as the index has them: an id that is not there may have white space around it."""
+    there = backend.rows_of_ids(ids).tolist() if ids else []
+    return tuple(name if row >= 0 else name.strip() for name, row in zip(ids, there, strict=True))
+
+
+def spelt_category(
+    backend: SearchBackend, category: str | None, remedy: str | None = None
+) -> str | None:
+    """Return a category as the index spells it; None stays None.
+
+    Args:
+        remedy: what to do about one that the index has not, for the message.
 
     Raises:
         ValueError: the index has no such category.
     """
     known = backend.categories()
-    if query.category is None or query.category in known:
-        return query
-    wanted = category_of(query.category)
+    if category is None or category in known:
+        return category
+    wanted = category_of(category)
     alike = [name for name in known if name.casefold() == wanted.casefold()]
     if len(alike) == 1:
-        return replace(query, category=alike[0])
+        return alike[0]
     there = ", ".join(repr(name) for name in known if name) or "no category at all"
+    if remedy is None:
+        example = next(filter(None, known), "dresses")
+        remedy = (
+            "Name one of them as category, or any and a filter (`--where`) such as: category = "
+            f'"{example}"'
+        )
     raise ValueError(
-        f"The index has no garments of the category {query.category!r}; it has: {there}. Name one "
-        "of them as category, or any and a filter (`--where`) such as: category = "
-        f'"{next(filter(None, known), "dresses")}"'
+        f"The index has no garments of the category {category!r}; it has: {there}. {remedy}"
     )
 
 
