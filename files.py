@@ -126,6 +126,27 @@ def decode_text(content: bytes) -> str:
     return content.decode(next(name for mark, name in _ENCODINGS if content.startswith(mark)))
 
 
+def parse_json(text: str | bytes) -> Any:
+    """Parse JSON of anybody's making; bytes are UTF-8, UTF-16 or UTF-32.
+
+    Raises:
+        ValueError: it is no JSON, or is nested too deeply to be read.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("its lists or objects are nested too deeply") from error
+
+
+def escaped(text: str) -> str:
+    """Return a text that can be logged, sent and written, whatever file names it holds.
+
+    On Linux a name may hold bytes that are no UTF-8. Python keeps them as halves of characters,
+    which no output takes: they become `\\udcff`.
+    """
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def read_object(path: Path, remedy: str) -> dict[str, Any]:
     """Read a JSON file that holds an object.
 
@@ -137,8 +158,8 @@ def read_object(path: Path, remedy: str) -> dict[str, Any]:
         ValueError: it is no JSON, or no object.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+        content = parse_json(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
         raise ValueError(f"{path} is no JSON ({error}): {remedy}.") from error
     if not isinstance(content, dict):
         kind = type(content).__name__
@@ -153,11 +174,13 @@ def check_file_name(name: str, what: str) -> str:
         what: the name of the input, for the message.
 
     Raises:
-        ValueError: it is empty or too long, has a separator, a reserved character or a mark that
-            turns the direction of text, starts or ends with a dot or space, or is a device of
-            Windows (such as CON or nul.txt).
+        ValueError: it is empty or too long, has a separator, a reserved character, half a
+            character (a byte that is no UTF-8) or a mark that turns the direction of text, starts
+            or ends with a dot or space, or is a device of Windows (such as CON or nul.txt).
     """
-    bad = sorted({c for c in name if c in '<>:"/\\|?*' or ord(c) < 32 or c in _DIRECTIONS})
+    bad = sorted(
+        {c for c in name if c in '<>:"/\\|?*' or ord(c) < 32 or c in _DIRECTIONS or _is_half(c)}
+    )
     trimmed = name.strip().strip(".")
     reason = f" (it holds {' '.join(map(ascii, bad))})" if bad else ""
     if name.split(".")[0].rstrip().upper() in _RESERVED:
@@ -168,6 +191,10 @@ def check_file_name(name: str, what: str) -> str:
             "'-' and '_', no dot at either end."
         )
     return name
+
+
+def _is_half(letter: str) -> bool:
+    return "\ud800" <= letter <= "\udfff"
 
 
 def sha256_of_file(path: Path, read_anew: bool = False) -> str:
@@ -277,7 +304,7 @@ def _sha256(path: Path) -> str:
 
 def _read_remembered() -> dict[str, str]:
     try:
-        content = json.loads((cache_folder() / "hashes.json").read_text("utf-8"))
+        content = parse_json((cache_folder() / "hashes.json").read_text("utf-8"))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
+from ..files import parse_json
 from ..retriever.gallery import read_fields
 from ..retriever.query import Query
 
@@ -74,8 +74,8 @@ def _query(line: str, base: Query, as_object: bool) -> Query:
     if not as_object:
         return replace(base, text=line)
     try:
-        fields = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        fields = parse_json(line)
+    except ValueError as error:
         raise ValueError(f"it is no JSON object ({error}).") from error
     if not isinstance(fields, dict):
         raise ValueError(f"it is {type(fields).__name__}, expected an object with a text.")

@@ -6,12 +6,12 @@ a caption to 20 garment paths, best first.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from ..files import parse_json
 from ..retriever.encoders.open_clip import Encoder
 from ..retriever.encoders.recipe import as_built
 from ..retriever.search import search
@@ -88,7 +88,7 @@ def read_pred_files(
             "encoder, such as dresscode-retrieval/ViT-L-14_laion2b_s32b_b82k."
         )
     try:
-        ranking = json.loads(path.read_text(encoding="utf-8"))["pred_files"]
+        ranking = parse_json(path.read_text(encoding="utf-8"))["pred_files"]
         ranking = {str(text): [str(file) for file in files] for text, files in ranking.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(

@@ -7,6 +7,7 @@ from comfy_api.latest import ComfyExtension, io
 from .fidelity import GarmentFidelity
 from .framing import FashionComposite, FashionFrame
 from .host.gallery_routes import add_routes
+from .host.odd_names import with_escaped_errors
 from .inpaint import FashionInpaintConditioning
 from .models import FashionPromptDepth, FashionRAGLoader, FashionUNetLoader
 from .outfit import OutfitRetrieve
@@ -24,7 +25,7 @@ class FashionRAGExtension(ComfyExtension):
         add_routes()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [
+        nodes = [
             GarmentIndexBuild,
             GarmentIndexLoader,
             TextGarmentRetrieve,
@@ -46,3 +47,4 @@ class FashionRAGExtension(ComfyExtension):
             GarmentMask,
             GarmentFidelity,
         ]
+        return [with_escaped_errors(node) for node in nodes]

@@ -197,5 +197,9 @@ def filter_error(text: str | None) -> str:
 
 
 def lines_of(text: str) -> tuple[str, ...]:
-    """Split a text of ids into its lines, without empty ones; an id may hold commas and spaces."""
-    return tuple(line.strip() for line in text.splitlines() if line.strip())
+    """Split a text of ids into its lines, without empty ones.
+
+    An id may hold commas, spaces, at its ends too, and what other systems end lines with: white
+    space around an id that the index lacks is taken off by the search.
+    """
+    return tuple(line for line in text.split("\n") if line.strip())

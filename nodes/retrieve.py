@@ -23,7 +23,7 @@ from ..retriever.open_index import (
     state_of_index,
 )
 from ..retriever.photos.catalogue import Garment, strength_of
-from ..retriever.photos.cutouts import with_cutout
+from ..retriever.photos.cutouts import files_of, with_cutout
 from ..retriever.query import retrieve
 from ..retriever.search import Hit
 from ..retriever.store.index import GarmentIndex
@@ -315,7 +315,7 @@ class TextGarmentRetrieve(io.ComfyNode):
 def garments_of(index: sockets.LoadedIndex, hits: Sequence[Hit]) -> sockets.RetrievedGarments:
     """Collect the garments found, with their photos from the catalogue and their cut-outs."""
     root = index.index.catalogue_root
-    found_photos.seen(root / hit.garment.file for hit in hits)
+    found_photos.seen(file for hit in hits for file in files_of(root, hit.garment))
     photos = [index.index.photo(hit.garment) for hit in hits]
     kept = [
         kept_photo(*with_cutout(root, hit.garment, photo))

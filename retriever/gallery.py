@@ -12,9 +12,8 @@ import numpy as np
 from .backends import LocalBackend, SearchBackend
 from .encoders.open_clip import Encoder
 from .photos.catalogue import Garment
-from .query import GROUP, Query, Result, nearest_garments, retrieve
+from .query import GROUP, Query, Result, nearest_garments, of_index, read_filter, retrieve
 from .search import Hit
-from .store.filters import parse_filter
 from .store.index import GarmentIndex
 
 MOST_HITS = 200
@@ -113,7 +112,7 @@ def browse(
         )
     if not isinstance(backend, LocalBackend):
         raise ValueError("A catalogue in Milvus can be searched, not scrolled: type what you want.")
-    condition = parse_filter(where) if where.strip() else None
+    condition = read_filter(where) if where.strip() else None
     rows = backend.index.rows_where(condition, category or None)
     shown = backend.garments_at(rows[start : start + count])
     return {"total": len(rows), "garments": [card(garment) for garment in shown]}
@@ -184,13 +183,13 @@ def more_like(backend: SearchBackend, garment_id: str, query: Query) -> dict[str
     if rows[0] < 0:
         raise ValueError(f"No garment of the index has the id {garment_id!r}.")
     (vector,) = backend.vectors_at(rows)
-    query = replace(query, word_weight=0.0)  # a photo is compared, not a text
+    query = of_index(backend, replace(query, word_weight=0.0))  # a photo is compared, not a text
     excluded = backend.rows_of_ids(query.excluded)
     blocked = np.concatenate([rows, excluded[excluded >= 0]])
     scores, found, _ = nearest_garments(backend, vector, query, query.k, blocked)
     near = zip(backend.garments_at(found), scores.tolist(), found.tolist(), strict=True)
     hits = [Hit(*one) for one in near]
-    return shown(Result(replace(query, text=garment_id), hits, np.asarray(vector)))
+    return shown(Result(query, hits, np.asarray(vector)))
 
 
 def shown(result: Result) -> dict[str, Any]:

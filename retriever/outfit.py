@@ -12,12 +12,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from .backends import SearchBackend
 from .encoders.open_clip import Encoder
 from .photos.catalogue import CATEGORIES
-from .query import Query, Result, retrieve
+from .query import Query, Result, retrieve, spelt_category
 
 VOTERS = 3
 """How many of the nearest garments decide on a line's category."""
@@ -28,12 +28,13 @@ _CATEGORY = re.compile(r"\s*([\w-]+)\s*:\s*(.*)", re.DOTALL)
 class OutfitLine:
     """One garment that an outfit's text asks for.
 
-    number: of its line, from 1. category: "" where the line names none.
+    number: of its line, from 1. category: "" where the line names none. written: the whole line.
     """
 
     number: int
     text: str
     category: str = ""
+    written: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def read_outfit(text: str) -> tuple[OutfitLine, ...]:
                     f"what it should be, such as '{category}: white'."
                 )
         if words:
-            lines.append(OutfitLine(number, words, category))
+            lines.append(OutfitLine(number, words, category, line.strip()))
     if not lines:
         raise ValueError("The outfit is empty: write one garment a line.")
     return tuple(lines)
@@ -108,6 +109,8 @@ def retrieve_outfit(
     """
     if options.pinned:
         raise ValueError("An outfit has no pinned garments: search that line by itself.")
+    for line in lines:
+        _check_category(backend, line)
     categories = _chosen(backend, encoder, lines, options)
     queries = [
         replace(options, text=line.text, category=category or None)
@@ -125,6 +128,18 @@ def retrieve_outfit(
     if not parts:
         raise ValueError("No line of the outfit found a garment. " + " ".join(notes))
     return Outfit(tuple(parts), tuple(notes))
+
+
+def _check_category(backend: SearchBackend, line: OutfitLine) -> None:
+    """Raise ValueError where the index has no category of the name that a line begins with."""
+    remedy = "Write one of these before the colon, or the line without it."
+    try:
+        spelt_category(backend, line.category or None, remedy)
+    except ValueError as error:
+        raise ValueError(
+            f"line {line.number}, {line.written!r}: a single word before a colon is a category. "
+            f"{error}"
+        ) from error
 
 
 def _chosen(

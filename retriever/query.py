@@ -68,13 +68,18 @@ MAX_POOL = 4096
 GROUP = "item_group_id"
 """The column that views of one product share."""
 
+LONGEST_TEXT = 10_000
+"""The most characters of a text; an encoder reads some hundreds of them."""
+
 MOST_VIEWS = 16_384
 """The most of the nearest photos that are looked through for different garments."""
 
 _CANCELLED = 0.05  # a shorter sum of unit vectors points nowhere in particular
 _STRAIGHT = str.maketrans("“”„‟«»＂‘’‚‛，（）［］＜＞＝！", '"""""""\'\'\'\',()[]<>=!')
-_IN_QUOTES = re.compile(r"""("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|`[^`]*`)""", re.DOTALL)
-_TWO_WORDS = re.compile(r"([^\W\d]\w*(?:[ -]+\w+)+)\s*(?:[<>=!]|\bin\b)")
+_IN_QUOTES = re.compile(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|`[^`]*`""", re.DOTALL)
+_COMPARED = re.compile(r"[<>=!]+|\bin\s*(?=[\[(])")
+_WORD = re.compile(r"[^\W\d][\w -]*")
+_LONGEST_NAME = 100  # characters of a column that an error proposes
 
 
 @dataclass(frozen=True)
@@ -108,8 +113,8 @@ class Query:
         min_score, where that is higher. It holds for texts: with images, min_score stays.
 
     Raises:
-        ValueError: a value out of range; a text that is no valid Unicode; nothing to look for; an
-            id both pinned and excluded; a filter that can't be read.
+        ValueError: a value out of range; a text that is no valid Unicode, or too long; nothing to
+            look for; an id both pinned and excluded; a filter that can't be read.
     """
 
     text: str = ""
@@ -136,6 +141,7 @@ class Query:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         for name in ("text", "negative"):
             _check_unicode(name, getattr(self, name))
+            _check_length(name, getattr(self, name))
         if not self.text.strip() and not self.images:
             raise ValueError(
                 "The text is empty: say what the person should wear, or show it in a reference "
@@ -255,7 +261,7 @@ def retrieve(backend: SearchBackend, encoder: Encoder, queries: Sequence[Query])
     backend.check_encoder(encoder)
     if not queries:
         return []
-    queries = [_with_least_score(backend, _of_index(backend, query)) for query in queries]
+    queries = [_with_least_score(backend, of_index(backend, query)) for query in queries]
     vectors = query_vectors(encoder, queries)
     groups: dict[tuple[str | None, str, int], list[int]] = {}
     for number, query in enumerate(queries):
@@ -320,39 +326,94 @@ def read_filter(text: str) -> Filter:
     Raises:
         ValueError: it is not understood; the message shows where.
     """
-    pieces = _IN_QUOTES.split(text)
+    pieces = _split_at_quotes(text)
     pieces[::2] = [piece.translate(_STRAIGHT) for piece in pieces[::2]]
     try:
         return parse_filter("".join(pieces))
     except ValueError as error:
-        names = [m[1] for piece in pieces[::2] for m in _TWO_WORDS.finditer(piece)]
-        names = [re.split(r"\b(?:and|or|not)\b", name)[-1].strip() for name in names]
-        if names := [name for name in names if re.search(r"[ -]", name)]:
+        if name := next((name for piece in pieces[::2] for name in _of_two_words(piece)), ""):
             raise ValueError(
                 f"{error} A column whose name has a space or a hyphen stands in backquotes: "
-                f"`{names[0]}`."
+                f"`{name}`."
             ) from error
         raise
 
 
-def _of_index(backend: SearchBackend, query: Query) -> Query:
-    """Return the query with its category as the index spells it.
+def _split_at_quotes(text: str) -> list[str]:
+    """Split a filter into what is in quotes, at odd places, and what is not, at even ones."""
+    pieces, place, kinds = [], 0, "\"'`"
+    while kinds and (opening := re.compile(f"[{kinds}]").search(text, place)):
+        quoted = _IN_QUOTES.match(text, opening.start())
+        if quoted is None:
+            # One that is never closed leaves none behind it that is: each is looked for once.
+            kinds = kinds.replace(opening[0], "")
+            continue
+        pieces += [text[place : quoted.start()], quoted[0]]
+        place = quoted.end()
+    return [*pieces, text[place:]]
+
+
+def _of_two_words(piece: str) -> Iterator[str]:
+    """Yield what stands before a comparison and has a space or a hyphen, such as a column has."""
+    start = 0
+    for compared in _COMPARED.finditer(piece):
+        before = piece[start : compared.start()].rstrip()
+        start = compared.end()
+        words = re.match(r"[\w -]*", before[::-1])
+        found = _WORD.search(words[0][::-1]) if words else None
+        name = re.split(r"\b(?:and|or|not)\b", found[0])[-1].strip() if found else ""
+        if re.search(r"[ -]", name) and len(name) <= _LONGEST_NAME:
+            yield name
+
+
+def of_index(backend: SearchBackend, query: Query) -> Query:
+    """Return the query with its category and its ids as the index spells them.
+
+    Raises:
+        ValueError: the index has no such category, or too many garments are pinned.
+    """
+    spelt = {
+        "category": spelt_category(backend, query.category),
+        "pinned": _spelt_ids(backend, query.pinned),
+        "excluded": _spelt_ids(backend, query.excluded),
+    }
+    as_it_is = all(getattr(query, name) == value for name, value in spelt.items())
+    return query if as_it_is else replace(query, **spelt)
+
+
+def _spelt_ids(backend: SearchBackend, ids: tuple[str, ...]) -> tuple[str, ...]:
+    """Return ids as the index has them: an id that is not there may have white space around it."""
+    there = backend.rows_of_ids(ids).tolist() if ids else []
+    return tuple(name if row >= 0 else name.strip() for name, row in zip(ids, there, strict=True))
+
+
+def spelt_category(
+    backend: SearchBackend, category: str | None, remedy: str | None = None
+) -> str | None:
+    """Return a category as the index spells it; None stays None.
+
+    Args:
+        remedy: what to do about one that the index has not, for the message.
 
     Raises:
         ValueError: the index has no such category.
     """
     known = backend.categories()
-    if query.category is None or query.category in known:
-        return query
-    wanted = category_of(query.category)
+    if category is None or category in known:
+        return category
+    wanted = category_of(category)
     alike = [name for name in known if name.casefold() == wanted.casefold()]
     if len(alike) == 1:
-        return replace(query, category=alike[0])
+        return alike[0]
     there = ", ".join(repr(name) for name in known if name) or "no category at all"
+    if remedy is None:
+        example = next(filter(None, known), "dresses")
+        remedy = (
+            "Name one of them as category, or any and a filter (`--where`) such as: category = "
+            f'"{example}"'
+        )
     raise ValueError(
-        f"The index has no garments of the category {query.category!r}; it has: {there}. Name one "
-        "of them as category, or any and a filter (`--where`) such as: category = "
-        f'"{next(filter(None, known), "dresses")}"'
+        f"The index has no garments of the category {category!r}; it has: {there}. {remedy}"
     )
 
 
@@ -631,6 +692,14 @@ def _check_unicode(name: str, text: str) -> None:
             f"{name} is {text!r}, whose character {error.start + 1} is no valid Unicode: expected "
             "text; a terminal has to use UTF-8."
         ) from error
+
+
+def _check_length(name: str, text: str) -> None:
+    if len(text) > LONGEST_TEXT:
+        raise ValueError(
+            f"{name} has {len(text):,} characters: expected {LONGEST_TEXT:,} at most. An encoder "
+            "reads some hundreds: say what the garment looks like, and no more."
+        )
 
 
 def _names(ids: Sequence[str]) -> str:

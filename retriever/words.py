@@ -12,8 +12,9 @@ import unicodedata
 from collections.abc import Callable
 from typing import Any
 
-_WEIGHT = re.compile(r"\(([^()]*):\s*[+-]?(?:\d(?:\.\d*)?|\.\d+)\s*\)")
-_EMPHASIS = re.compile(r"\(\(([^()]*)\)\)")
+_WEIGHT = re.compile(r"([^()]*):\s*[+-]?(?:\d(?:\.\d*)?|\.\d+)\s*")
+_EMPHASIS = re.compile(r"\(([^()]*)\)")
+_BRACKET = re.compile(r"([()])")
 _WHOLE = re.compile(r"\s*\(([^()]*)\)\s*")
 _EMBEDDING = re.compile(r"(?<![^\s(,])embedding:[^\s,，;；)]+[\s,，;；]*", re.IGNORECASE)
 _TAG = re.compile(r"<(?:lora|lyco|hypernet):[^<>]*>[\s,]*", re.IGNORECASE)
@@ -84,10 +85,8 @@ def plain_words(text: str) -> tuple[str, tuple[str, ...]]:
     words, tags = _TAG.subn("", words)
     before, weights = words, 0
     for pattern in (_WEIGHT, _EMPHASIS):
-        count = 1
-        while count:
-            words, count = pattern.subn(r"\1", words)
-            weights += count
+        words, count = _without_brackets(words, pattern)
+        weights += count
     if match := _WHOLE.fullmatch(words):
         words, weights = match[1], weights + 1
     if weights:
@@ -103,6 +102,27 @@ def plain_words(text: str) -> tuple[str, tuple[str, ...]]:
     for letter, stand_in in (("(", "\ue000"), (")", "\ue001")):
         words = words.replace(stand_in, letter)
     return words, tuple(notes)
+
+
+def _without_brackets(text: str, pattern: re.Pattern[str]) -> tuple[str, int]:
+    """Put the first group of `pattern` in the place of brackets whose whole content matches it.
+
+    Inner brackets come before outer ones. Returns the text, and how many brackets were replaced.
+    """
+    first, *rest = _BRACKET.split(text)
+    count, levels = 0, [[first]]  # a level is what stands in brackets that are still open
+    for bracket, words in zip(rest[::2], rest[1::2], strict=True):
+        if bracket == "(":
+            levels.append([words])
+            continue
+        if len(levels) == 1:  # opened nowhere
+            levels[0] += [bracket, words]
+            continue
+        content = "".join(levels.pop())
+        match = pattern.fullmatch(content)
+        count += match is not None
+        levels[-1] += [match[1] if match else f"({content})", words]
+    return "(".join(map("".join, levels)), count
 
 
 def remarks(text: str, encoder: Any) -> list[str]:

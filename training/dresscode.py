@@ -14,7 +14,7 @@ from PIL import Image
 from ..adapter.person.masks import inpainting_mask
 from ..adapter.person.pose import keypoints_from_dresscode
 from ..categories import CATEGORIES
-from ..files import read_text
+from ..files import parse_json, read_text
 from ..pictures.photos import to_rgb_on_white
 
 SPLITS = {
@@ -115,7 +115,7 @@ class DressCode:
         """Read the keypoints (18, 3) in the 384x512 frame, see `adapter.person.pose`."""
         path = self._file(pair, "keypoints")
         try:
-            return keypoints_from_dresscode(json.loads(path.read_text(encoding="utf-8")))
+            return keypoints_from_dresscode(parse_json(path.read_text(encoding="utf-8")))
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise ValueError(
                 f"{path} holds no Dress Code keypoints ({error}): fetch it again, or take "
@@ -171,7 +171,7 @@ class DressCode:
         captions: dict[str, tuple[str, ...]] = {}
         for file in files:
             try:
-                content = json.loads(file.read_text(encoding="utf-8"))
+                content = parse_json(file.read_text(encoding="utf-8"))
                 for name, chunks in content.items():
                     if not isinstance(chunks, list):
                         raise TypeError(f"{name!r} has {chunks!r}")

@@ -20,7 +20,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from ..files import write_text
+from ..files import parse_json, write_text
 from . import checkpoint
 from .config import Run, differences
 
@@ -271,7 +271,7 @@ def _mark_folder(folder: Path, config: dict[str, Any], resume: bool) -> None:
                 f"{folder} holds a run already: go on with --resume, or choose another folder."
             )
         try:
-            changed = differences(json.loads(file.read_text(encoding="utf-8")), config)
+            changed = differences(parse_json(file.read_text(encoding="utf-8")), config)
         except (ValueError, AttributeError) as error:
             raise ValueError(
                 f"{file} is damaged ({error}): it holds the run's configuration. Remove it with "

@@ -11,12 +11,13 @@ dialects.json holds how each family of editors refers to its pictures. An entry,
 
 from __future__ import annotations
 
-import json
 import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from ...files import parse_json
 
 KINDS = {
     "dresses": "dress",
@@ -54,7 +55,7 @@ class Dialect:
 def read_dialects() -> dict[str, Dialect]:
     """Read the dialects of dialects.json, by their names."""
     path = Path(__file__).with_name("dialects.json")
-    table = json.loads(path.read_text(encoding="utf-8"))
+    table = parse_json(path.read_text(encoding="utf-8"))
     return {name: Dialect(**values) for name, values in table.items()}
 
 

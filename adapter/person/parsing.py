@@ -7,7 +7,6 @@ The folder has transformers' layout of `AutoModelForSemanticSegmentation`: `conf
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ import torch
 from PIL import Image, ImageOps
 from torch.nn import functional
 
+from ...files import parse_json
 from ...progress import Progress
 from .masks import GARMENT_LABELS, LABELS
 
@@ -271,7 +271,7 @@ def read_preprocessing(folder: Path) -> Preprocessing:
     if not file.is_file():
         return Preprocessing()
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = parse_json(file.read_text(encoding="utf-8"))
         size = content.get("size", 512)
         if not isinstance(size, Mapping):
             size = {"shortest_edge": size}
@@ -305,7 +305,7 @@ def _checked_config(folder: Path) -> dict[str, Any]:
             f"{CONFIG} and model.safetensors (such as segformer_b2_clothes)."
         )
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
+        config = parse_json(file.read_text(encoding="utf-8"))
         if not isinstance(config, dict):
             raise ValueError("no table")
     except ValueError as error:

@@ -6,7 +6,6 @@ there are, the frame that coordinates refer to, and their unit (pixels, or share
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ...files import parse_json
 from .pose_map import CONFIDENT, DRESSCODE_FRAME, POSE_CHANNELS, SIGMA, pose_map, present
 
 __all__ = [
@@ -184,7 +184,7 @@ def read_people(path: Path) -> Pose:
         ValueError: the file is none of these.
     """
     try:
-        content = json.loads(path.read_bytes())
+        content = parse_json(path.read_bytes())
         while isinstance(content, list) and content and _holds_frames(content[0]):
             content = content[0]
         if isinstance(content, Mapping) and "people" in content:
@@ -195,7 +195,7 @@ def read_people(path: Path) -> Pose:
                 "pose editors)."
             )
         return _pose_of_keypoints(content)
-    except (ValueError, RecursionError, OverflowError) as error:
+    except (ValueError, OverflowError) as error:
         raise ValueError(f"{path} holds no pose: {error}") from error
 
 

@@ -5,6 +5,7 @@ Nodes offer the names found there, one level deep, and open nothing else: a work
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import re
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import folder_paths
 
-from ...files import state_of_file, state_of_folder
+from ...files import escaped, state_of_file, state_of_folder
 from ...retriever.photos.catalogue import state_of_catalogue
 
 logger = logging.getLogger(__name__)
@@ -86,12 +87,22 @@ def _listed(root: Path, kind: str) -> dict[str, Path]:
         try:
             with os.scandir(root) as scan:
                 for entry in scan:
-                    if not entry.name.startswith(".") and _IS_ENTRY[kind](entry):
+                    if entry.name.startswith(".") or not _IS_ENTRY[kind](entry):
+                        continue
+                    if escaped(entry.name) == entry.name:
                         found[entry.name] = Path(entry.path)
+                    else:
+                        _tell_odd(entry.path)
         except OSError as error:
             # Schemas are made of this: an unreadable folder must not cost the user every node.
             logger.warning("%s can't be listed: %s", root, error)
     return found
+
+
+@functools.cache
+def _tell_odd(path: str) -> None:
+    """Log, once, that a name can't be offered: no workflow could hold it, nor a page ask for it."""
+    logger.warning("%s is passed over, as its name is no valid UTF-8: rename it.", path)
 
 
 def _sorted(found: dict[str, Path]) -> dict[str, Path]:

@@ -17,15 +17,18 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from aiohttp import web
 from server import PromptServer
 
+from ...files import escaped, parse_json, state_of_folder
 from ...retriever import gallery
 from ...retriever.backends import LocalBackend, SearchBackend
 from ...retriever.encoders.open_clip import Encoder, load_encoder
-from ...retriever.encoders.recipe import as_built
+from ...retriever.encoders.recipe import as_built, fingerprint_of, recipe_of
 from ...retriever.encoders.towers import is_model_folder
 from ...retriever.open_index import open_index, state_of_index
 from . import folders
@@ -52,18 +55,20 @@ class Library:
     """The indexes and text encoders that pages have asked for, opened once.
 
     Encoders are loaded on the CPU, apart from the graph's own, so that ComfyUI's memory
-    management and a running sampler are left alone. Only the worker thread calls it.
+    management and a running sampler are left alone. The last one is kept, and the fingerprints of
+    all that were loaded, until their files change. Only the worker thread calls it.
     """
 
     def __init__(self) -> None:
         self._indexes: OrderedDict[str, tuple[tuple, SearchBackend]] = OrderedDict()
-        self._encoder: Encoder | None = None
+        self._loaded: tuple[tuple[Path, int], Encoder] | None = None
+        self._fingerprints: dict[Path, tuple[int, str]] = {}
 
     def index(self, name: str) -> SearchBackend:
-        """The index called `name`, opened again after it has changed.
+        """The index called `name`, opened again after it has changed; its photos can't be read.
 
         Raises:
-            FileNotFoundError: there is no such index, or its catalogue is gone.
+            FileNotFoundError: there is no such index.
             ValueError: it is damaged.
         """
         folder = folders.resolve("indexes", name)
@@ -71,14 +76,24 @@ class Library:
         kept = self._indexes.pop(name, None)
         if kept is None or kept[0] != state:
             index = open_index(folder)
-            root = folders.entries("catalogues").get(index.manifest["catalogue"]["name"])
             # The path in the file is a claim of whoever made it: only a registered one is read.
-            index.catalogue_root = root or folders.roots("catalogues")[0] / "missing"
+            index.catalogue_root = folders.roots("catalogues")[0] / "missing"
             kept = (state, index)
         self._indexes[name] = kept
         while len(self._indexes) > _KEPT_INDEXES:
             self._indexes.popitem(last=False)
         return kept[1]
+
+    def index_with_photos(self, name: str) -> SearchBackend:
+        """The index called `name`, as `index` gives it, with its catalogue as it is now.
+
+        Raises:
+            FileNotFoundError: there is no such index, or its catalogue is gone.
+            ValueError: it is damaged.
+        """
+        index = self.index(name)
+        index.catalogue_root = folders.resolve("catalogues", index.manifest["catalogue"]["name"])
+        return index
 
     def encoder(self, index: SearchBackend) -> Encoder:
         """The encoder of an index: a folder of `encoders`, or the towers of a model folder.
@@ -88,26 +103,42 @@ class Library:
             FileNotFoundError: it is not in the folder of encoders.
         """
         built = index.manifest["encoder"]
-        if self._encoder is None or self._encoder.fingerprint != built["fingerprint"]:
-            self._encoder = None
-            self._encoder = _find_encoder(built)
-        return self._encoder
+        return as_built(self._load(self._folder_of(built)), built)
 
+    def _folder_of(self, built: dict[str, Any]) -> Path:
+        if built["name"] in folders.entries("encoders"):
+            return folders.resolve("encoders", built["name"])
+        for folder in folders.entries("models").values():
+            if is_model_folder(folder):
+                found = fingerprint_of(self._fingerprint(folder), recipe_of(built))
+                if found == built["fingerprint"]:
+                    return folder
+        if built["name"] == folders.HOST_ENCODER:
+            raise ValueError(
+                "This index was made with the encoder 'host', which is there only while a graph "
+                "runs: press Run to search by text."
+            )
+        return folders.resolve("encoders", built["name"])
 
-def _find_encoder(built: dict[str, Any]) -> Encoder:
-    if built["name"] in folders.entries("encoders"):
-        return as_built(load_encoder(folders.resolve("encoders", built["name"])), built)
-    for folder in folders.entries("models").values():
-        if is_model_folder(folder):
-            encoder = as_built(load_encoder(folder), built)
-            if encoder.fingerprint == built["fingerprint"]:
-                return encoder
-    if built["name"] == folders.HOST_ENCODER:
-        raise ValueError(
-            "This index was made with the encoder 'host', which is there only while a graph runs: "
-            "press Run to search by text."
-        )
-    return as_built(load_encoder(folders.resolve("encoders", built["name"])), built)
+    def _fingerprint(self, folder: Path) -> str:
+        """The fingerprint of a model folder's towers; "" where they can't be loaded."""
+        state = state_of_folder(folder)
+        known = self._fingerprints.get(folder)
+        if known is None or known[0] != state:
+            try:
+                fingerprint = self._load(folder).fingerprint
+            except Exception as error:  # libraries have errors of their own for damaged files
+                logger.warning("%s is not looked at as an encoder: %s", folder, error)
+                fingerprint = ""
+            known = self._fingerprints[folder] = (state, fingerprint)
+        return known[1]
+
+    def _load(self, folder: Path) -> Encoder:
+        place = (folder, state_of_folder(folder))
+        if self._loaded is None or self._loaded[0] != place:
+            self._loaded = None  # two don't have to fit into the memory
+            self._loaded = (place, load_encoder(folder))
+        return self._loaded[1]
 
 
 class Worker:
@@ -177,7 +208,7 @@ def _answered(handler: Handler) -> Handler:
             return await handler(request)
         except (FileNotFoundError, KeyError) as error:
             return _error(404, error)
-        except (ValueError, ImportError) as error:
+        except (ValueError, ImportError, RecursionError) as error:
             return _error(400, error)
         except OSError as error:
             logger.warning("%s: %s", request.path, error)
@@ -188,7 +219,7 @@ def _answered(handler: Handler) -> Handler:
 
 def _error(status: int, error: Exception) -> web.Response:
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    return web.json_response({"error": text}, status=status)
+    return web.json_response({"error": escaped(text)}, status=status)
 
 
 async def _indexes(request: web.Request) -> web.Response:
@@ -222,11 +253,12 @@ async def _search(request: web.Request) -> web.Response:
     if request.content_type != _JSON:
         raise ValueError(f"The request is {request.content_type}: expected {_JSON}.")
     size = request.content_length or 0
-    text = await request.text() if size <= _MOST_BODY else ""
-    if max(size, len(text)) > _MOST_BODY:  # the length may be untold
-        raise ValueError(f"The request has {size or len(text)} bytes: at most {_MOST_BODY}.")
+    # Not its text: the encoding that a request claims to have may be none.
+    content = await request.read() if size <= _MOST_BODY else b""
+    if max(size, len(content)) > _MOST_BODY:  # the length may be untold
+        raise ValueError(f"The request has {size or len(content)} bytes: at most {_MOST_BODY}.")
     try:
-        body = json.loads(text)
+        body = parse_json(content)
     except ValueError as error:
         raise ValueError(f"The request is no JSON: {error}") from error
     if not isinstance(body, dict) or not isinstance(body.get("query"), dict):
@@ -236,7 +268,7 @@ async def _search(request: web.Request) -> web.Response:
         raise ValueError(f"number is {number!r}, like {like!r}: expected a number and an id.")
     fields = body["query"]
     if like is not None:  # a query needs words, these are not looked for
-        fields = {**fields, "text": like}
+        fields = {**fields, "text": "like this one", "chunks": "together"}
 
     def work() -> str:
         query, index = gallery.query_of(fields), library.index(name)
@@ -253,12 +285,11 @@ async def _thumbnail(request: web.Request) -> web.Response:
 
     def work() -> bytes:
         index = library.index(name)
-        row = int(index.rows_of_ids([identity])[0])
-        if row < 0:
-            raise KeyError(f"No garment of the index {name!r} has the id {identity!r}.")
+        row = _row_of(index, name, identity)
         if isinstance(index, LocalBackend):
-            return index.index.thumbnail_file(row)
-        return _jpeg(index.thumbnail(index.garments_at(index.rows_of_ids([identity]))[0]))
+            return index.index.thumbnail_file(int(row[0]))
+        index = library.index_with_photos(name)
+        return _jpeg(index.thumbnail(index.garments_at(row)[0]))
 
     return await _picture(request, work)
 
@@ -267,15 +298,24 @@ async def _photo(request: web.Request) -> web.Response:
     name, identity = request.match_info["name"], request.query.get("id", "")
 
     def work() -> bytes:
-        index = library.index(name)
-        rows = index.rows_of_ids([identity])
-        if rows[0] < 0:
-            raise KeyError(f"No garment of the index {name!r} has the id {identity!r}.")
-        photo = index.photo(index.garments_at(rows)[0])
+        index = library.index_with_photos(name)
+        photo = index.photo(index.garments_at(_row_of(index, name, identity))[0])
         photo.thumbnail((PHOTO_SIZE, PHOTO_SIZE))
         return _jpeg(photo)
 
     return await _picture(request, work)
+
+
+def _row_of(index: SearchBackend, name: str, identity: str) -> np.ndarray:
+    """Return the row (1,) int64 of a garment's id.
+
+    Raises:
+        KeyError: the index has no such id.
+    """
+    row = index.rows_of_ids([identity])
+    if row[0] < 0:
+        raise KeyError(f"No garment of the index {name!r} has the id {identity!r}.")
+    return row
 
 
 def _jpeg(picture: Any) -> bytes:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from ...files import replace_file
+from ...files import parse_json, replace_file
 from .open_clip import CONFIG, TOKENIZER_FILES, WEIGHTS
 
 PICKLE = "open_clip_pytorch_model.bin"
@@ -167,7 +167,7 @@ def _complete_open_clip(
     partial: Path, source: Source, fetch: Callable[[str, str, str | None], None]
 ) -> None:
     """Fetch the configuration's tokenizer, correct the configuration, make safetensors."""
-    config = json.loads((partial / CONFIG).read_text(encoding="utf-8"))
+    config = parse_json((partial / CONFIG).read_text(encoding="utf-8"))
     tokenizer = config["model_cfg"]["text_cfg"].get("hf_tokenizer_name")
     if tokenizer and not any((partial / name).is_file() for name in TOKENIZER_FILES):
         for name in TOKENIZER_FILES:

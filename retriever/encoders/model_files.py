@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...files import parse_json
 from ...model_parts import weights_of
 from .fingerprint import fingerprint_of_files
 
@@ -53,10 +54,10 @@ def read_object(path: Path) -> Any:
         ValueError: it is no JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} is missing: fetch the whole folder again.") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ValueError(f"{path} is no JSON ({error}): fetch it again.") from error
 
 
@@ -129,10 +130,11 @@ def _lasting(value: Any) -> Any:
 
 def _pairs(value: Any) -> Iterator[tuple[str, Any]]:
     """Yield every key of nested JSON objects with its value."""
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield key, inner
-            yield from _pairs(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _pairs(inner)
+    values = [value]
+    while values:  # a file of somebody else's may be nested deeper than functions may call
+        value = values.pop()
+        if isinstance(value, Mapping):
+            yield from value.items()
+            values += value.values()
+        elif isinstance(value, list):
+            values += value

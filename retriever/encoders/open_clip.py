@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from safetensors import SafetensorError
 
+from ...files import parse_json
 from ...pictures.photos import to_rgb_on_white
 from .auto_model import AutoModelEncoder, is_transformers_folder
 from .batches import in_smaller_batches
@@ -190,7 +191,7 @@ def load_encoder(
 def _read_config(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     path = folder / CONFIG
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = parse_json(path.read_text(encoding="utf-8"))
         model_cfg = config["model_cfg"]
         text_cfg, vision_cfg = model_cfg["text_cfg"], model_cfg["vision_cfg"]
     except (ValueError, KeyError, TypeError) as error:

@@ -49,8 +49,7 @@ class ViewsEncoder:
         self.name: str = encoder.name
         self.dim: int = encoder.dim
         self.preprocessing: dict[str, Any] = {**encoder.preprocessing, "recipe": VIEWS}
-        of = f"{VIEWS} {encoder.fingerprint}"
-        self.fingerprint: str = hashlib.sha256(of.encode()).hexdigest()
+        self.fingerprint: str = fingerprint_of(encoder.fingerprint, VIEWS)
         if hasattr(encoder, "prepare"):
             self.prepare: Prepare = functools.partial(_prepare_views, encoder.prepare)
         for name in _PASSED_ON:
@@ -108,6 +107,13 @@ def as_built(encoder: Any, built: Mapping[str, Any]) -> Any:
     if recipe_of(encoder) != PLAIN:
         return encoder
     return with_recipe(encoder, recipe_of(built))
+
+
+def fingerprint_of(fingerprint: str, recipe: str) -> str:
+    """Return the fingerprint of an encoder, whose plain one is given, used by a recipe."""
+    if recipe == PLAIN:
+        return fingerprint
+    return hashlib.sha256(f"{recipe} {fingerprint}".encode()).hexdigest()
 
 
 def recipe_of(encoder: Any) -> str:

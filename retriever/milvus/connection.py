@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ...files import write_text
+from ...files import parse_json, write_text
 from ..photos.catalogue import safe_path
 from .rows import are_parts
 from .server import Server
@@ -83,7 +83,7 @@ class CollectionPlace:
         """
         path = Path(folder) / CONFIG
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = parse_json(path.read_text(encoding="utf-8"))
             if not isinstance(values, dict):
                 raise ValueError("not an object")
             expected = {"collection": str, "uri": str, "database": str, "timeout": (int, float)}
@@ -308,7 +308,7 @@ def read_manifest(described: dict[str, Any]) -> dict[str, Any] | None:
     # Servers keep a description, milvus-lite keeps properties.
     text = described.get("description") or described.get("properties", {}).get("fashion_rag", "")
     try:
-        manifest = json.loads(text)
+        manifest = parse_json(text)
     except ValueError:
         return None
     match manifest:

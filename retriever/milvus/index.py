@@ -6,7 +6,6 @@ next push comes has to be opened again. The photos are read from the catalogue, 
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import lru_cache
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ...files import parse_json
 from ...pictures.photos import open_photo
 from ..encoders.fingerprint import has_fingerprint
 from ..encoders.open_clip import Encoder
@@ -308,7 +308,7 @@ class MilvusIndex:
             found = self._query(f"{field} in {{ids}}", {"ids": wanted}, ["record"])
             counted = self.rows.holds(np.array([line["row"] for line in found], np.int64))
             rows |= {
-                json.loads(line["record"])["id"]: line["row"]
+                parse_json(line["record"])["id"]: line["row"]
                 for line, counts in zip(found, counted, strict=True)
                 if counts
             }
@@ -327,7 +327,7 @@ class MilvusIndex:
         numbers = self.rows.numbers()
         for start in range(0, len(self), _AT_ONCE):
             rows = numbers[start : start + _AT_ONCE]
-            yield from (json.loads(line["record"]) for line in self._at(rows, "record"))
+            yield from (parse_json(line["record"]) for line in self._at(rows, "record"))
 
     def _at(self, rows: np.ndarray, *fields: str) -> list[dict[str, Any]]:
         lines: dict[int, dict[str, Any]] = {}
@@ -416,7 +416,7 @@ def garment_of(record: str) -> Garment:
         ValueError: it is no record of a garment.
     """
     try:
-        values = json.loads(record)
+        values = parse_json(record)
         garment = Garment(*(values[name] for name in Garment.__dataclass_fields__))
         texts = (garment.id, garment.file, garment.category, garment.caption)
         if all(isinstance(text, str) for text in (*texts, *garment.metadata.values())):

@@ -17,6 +17,20 @@ whose name starts with a dot, such as `.cutouts`, the masks are not taken for ga
 _ASPECT_TOLERANCE = 0.02
 
 
+def files_of(root: Path, garment: Garment) -> tuple[Path, ...]:
+    """Return the files that `with_cutout` reads: the photo, and what its column `cutout` names.
+
+    Raises:
+        ValueError: one leads out of the catalogue.
+    """
+    names = (garment.file, _named(garment))
+    return tuple(safe_path(root, name) for name in names if name)
+
+
+def _named(garment: Garment) -> str:
+    return garment.metadata.get(COLUMN, "").strip().replace("\\", "/")
+
+
 def with_cutout(
     root: Path, garment: Garment, photo: Image.Image
 ) -> tuple[Image.Image, Image.Image | None]:
@@ -32,11 +46,11 @@ def with_cutout(
         FileNotFoundError: the picture that the column names is not there.
         ValueError: it leads out of the catalogue, is damaged, or has another aspect than the photo.
     """
-    name = garment.metadata.get(COLUMN, "").strip()
+    name = _named(garment)
     if not name:
         alpha = open_photo(safe_path(root, garment.file), to_alpha)
         return photo, alpha if alpha.getextrema()[0] < 255 else None
-    path = safe_path(root, name.replace("\\", "/"))
+    path = safe_path(root, name)
     if not path.is_file():
         raise FileNotFoundError(
             f"Garment {garment.id!r} names the cut-out {name!r}, but there is no {path}: put it "

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
+from ...files import parse_json
 from .feed_rows import read_rows
 from .prices import count_numbers, parse_price
 
@@ -308,8 +309,8 @@ def read_words(path: Path) -> dict[str, list[str]]:
     """
     expected = 'expected categories with lists of words: {"shoes": ["boots", "sneakers"]}.'
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:
+        content = parse_json(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
         raise ValueError(f"{path} is no JSON in UTF-8 ({error}): {expected}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds {str(content)[:80]}: {expected}")

@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from ...files import read_text
+from ...files import parse_json, read_text
 from .separated import SEPARATORS, csv_rows, first_line, quote_fault, surplus
 
 NAME = "garments"
@@ -330,8 +330,8 @@ def _read_json(table: Table, text: str, whole: bool) -> None:
 def _json_rows(table: Table, text: str, whole: bool) -> Iterator[tuple[int, Any]]:
     if whole:
         try:
-            content = json.loads(text)
-        except (ValueError, RecursionError) as error:
+            content = parse_json(text)
+        except ValueError as error:
             raise ValueError(f"{table.path} is no JSON: {error}.") from error
         if not isinstance(content, list):
             raise ValueError(f"{table.path} is no list of rows with a 'file'.")
@@ -340,8 +340,8 @@ def _json_rows(table: Table, text: str, whole: bool) -> Iterator[tuple[int, Any]
     for number, line in enumerate(io.StringIO(text, newline=None), start=1):
         if line.strip():
             try:
-                yield number, json.loads(line)
-            except (ValueError, RecursionError):
+                yield number, parse_json(line)
+            except ValueError:
                 yield number, line.rstrip("\n")
 
 

@@ -25,6 +25,7 @@ OPERATORS = ("=", "!=", "<", "<=", ">", ">=")
 _MOST_TERMS = 500  # SQLite refuses expressions of a depth of 1000
 _MOST_VALUES = 10_000  # and more than some 32,000 parameters
 _DEEPEST = 50
+_MOST_DIGITS = 300  # more are no finite number for SQLite
 
 _NUMBER = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
 _TOKEN = re.compile(
@@ -223,8 +224,8 @@ def parse_filter(text: str) -> Filter:
 
 
 def _tokens(text: str) -> Iterator[_Token]:
-    place = 0
-    while place < len(text.rstrip()):
+    place, length = 0, len(text.rstrip())
+    while place < length:
         match = _TOKEN.match(text, place)
         if match is None:
             start = place + len(text[place:]) - len(text[place:].lstrip())
@@ -233,7 +234,8 @@ def _tokens(text: str) -> Iterator[_Token]:
         start = match.start(kind)
         role, value = word.lower(), word
         if kind == "number":
-            role, value = "value", float(word) if set(word) & set(".eE") else int(word)
+            whole = len(word) < _MOST_DIGITS and not set(word) & set(".eE")
+            role, value = "value", int(word) if whole else float(word)
         elif kind == "text":
             role, value = "value", re.sub(r"\\(.)", r"\1", word[1:-1], flags=re.DOTALL)
         elif kind == "quoted":

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
-from ...files import write_bytes
+from ...files import parse_json, write_bytes
 from ..photos.catalogue import Garment, safe_path
 from ..photos.reader import THUMBNAIL_SIZE, Photo
 from .manifest import MANIFEST, encode_rows, file_entry
@@ -204,7 +204,7 @@ def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
     with open(path, "rb") as file:
         for line in file:
             try:
-                yield json.loads(line)
+                yield parse_json(line)
             except ValueError:
                 return
 

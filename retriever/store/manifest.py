@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from ...files import sha256_of_file, write_bytes
+from ...files import parse_json, sha256_of_file, write_bytes
 from ..vectors.approximate import KINDS
 
 logger = logging.getLogger(__name__)
@@ -53,9 +53,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             "`fashion-rag index build` or the node Garment Index Build."
         )
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = parse_json(path.read_text(encoding="utf-8"))
         schema = manifest["schema"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not the manifest of an index ({error!r}). {REMEDY}") from error
     if schema not in (2, INDEX_SCHEMA):
         raise ValueError(

@@ -21,6 +21,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from ...files import parse_json
 from ..photos.catalogue import Garment
 from . import text_table
 from .filters import Comparison, Filter, number_of, sql_column, sql_value
@@ -306,7 +307,7 @@ class Records:
     def _record(self, row: int, values: Sequence[Any]) -> Record:
         try:
             *texts, metadata, size, mtime, content = values[:8]
-            garment = Garment(*(text_of(text or "") for text in texts), json.loads(metadata))
+            garment = Garment(*(text_of(text or "") for text in texts), parse_json(metadata))
             record = Record(garment, size, mtime, content, ThumbnailPlace(*values[8:]))
             if not _is_record(record):
                 raise ValueError("of other types")

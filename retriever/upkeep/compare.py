@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ...files import sha256_of_file
+from ...files import parse_json, sha256_of_file
 from ..photos.catalogue import (
     Catalogue,
     Garment,
@@ -159,7 +159,7 @@ def _is_described_anew(garment: Garment, name: str, line: Line) -> bool:
     pairs = (f"{_quoted(name)}: {_quoted(value)}" for name, value in garment.metadata.items())
     if f"{{{', '.join(pairs)}}}" == line.metadata:
         return False
-    return json.loads(line.metadata) != garment.metadata
+    return parse_json(line.metadata) != garment.metadata
 
 
 def _state(root: str, file: str, line: Line | None, check_content: bool) -> State | None:

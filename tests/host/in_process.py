@@ -10,7 +10,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import importlib.util
+import io
 import json
+import logging
+import os
 import shutil
 import string
 import sys
@@ -48,11 +51,21 @@ if __name__ == "__main__":
     )
     sys.modules["pack"] = importlib.util.module_from_spec(spec)
 
-    from pack.nodes.host import encoders, folders, gallery_routes, memory, model_folder, unet
+    from comfy_api.latest import io as comfy_io
+    from pack.nodes.host import (
+        encoders,
+        folders,
+        gallery_routes,
+        memory,
+        model_folder,
+        odd_names,
+        unet,
+    )
     from pack.nodes.host.progress import progress_bar
     from pack.nodes.models import FashionPromptDepth, FashionUNetLoader
     from pack.nodes.textual_inversion import embedding_path, save_embedding
     from pack.retriever.encoders.open_clip import load_encoder
+    from pack.retriever.encoders.recipe import with_recipe
     from pack.retriever.upkeep.build import build_index
 
     META = torch.device("meta")
@@ -624,6 +637,106 @@ def check_that_the_page_is_answered_off_the_event_loop():
     assert states == [200] * 6, states
     assert len([what for what, _ in work if what == "a hash"]) == 2 and len(work) > 6, work
     assert {thread.rpartition("_")[0] for _, thread in work} == {"fashion-rag-gallery"}, work
+
+
+def check_what_the_page_keeps_open():
+    """An encoder, and which model folders are not the index's, until their files change."""
+    loads: list[str] = []
+
+    def counted(folder: Path):
+        loads.append(folder.name)
+        return load_encoder(folder)
+
+    with tempfile.TemporaryDirectory() as name:
+        store = Path(name) / "store"
+        catalogue = store / "catalogues" / "kept"
+        catalogue.mkdir(parents=True)
+        photos()[0].save(catalogue / "0.png")
+        encoder = load_encoder(MODEL)
+        encoder.name = "host"
+        build_index(catalogue, store / "indexes" / "kept", encoder)
+        build_index(catalogue, store / "indexes" / "views", with_recipe(encoder, "views"))
+        damaged, good = store / "models" / "a damaged one", store / "models" / "good"
+        shutil.copytree(MODEL, damaged)
+        (weights,) = (damaged / "text_encoder").glob("*.safetensors")
+        weights.write_bytes(weights.read_bytes()[:1000])
+        good.symlink_to(MODEL)
+        folder_paths.add_model_folder_path("fashion_rag", str(store))
+        library = gallery_routes.Library()
+        with Replaced(gallery_routes, load_encoder=counted):
+            for _ in range(3):
+                assert library.encoder(library.index("kept")).fingerprint == encoder.fingerprint
+            assert library.encoder(library.index("views")).recipe == "views"
+            assert loads == [damaged.name, good.name], loads
+            good.unlink()
+            for attempt in range(3):
+                try:
+                    library.encoder(library.index("kept"))
+                    raise AssertionError("the encoder was found")
+                except ValueError as error:
+                    assert "press Run" in str(error), error
+                if attempt == 0:
+                    loads.clear()
+            assert loads == [], loads
+            os.utime(weights, (1, 1))
+            good.symlink_to(MODEL)
+            library.encoder(library.index("kept"))
+            assert loads == [damaged.name, good.name], loads
+
+        garments = library.index("kept").garments_at(library.index("kept").rows_of_ids(["0.png"]))
+        library.index_with_photos("kept").photo(garments[0])
+        catalogue.rename(store / "catalogues" / "moved")
+        library.index("kept")
+        try:
+            library.index_with_photos("kept")
+            raise AssertionError("the catalogue was found")
+        except FileNotFoundError as error:
+            assert "'kept'" in str(error) and "'moved'" in str(error), error
+        (store / "catalogues" / "moved").rename(catalogue)
+        library.index_with_photos("kept").photo(garments[0])
+
+
+def check_names_of_other_bytes():
+    """They are not offered; the log and the page get them escaped."""
+    odd = "/photos/\udcff.jpg"
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
+    handler = logging.StreamHandler(stream)
+    logging.getLogger().addHandler(handler)
+    odd_names.escape_log("pack")
+    try:
+        logging.getLogger("pack.retriever.open_index").warning("%s: %s", odd, ValueError(odd))
+    finally:
+        logging.getLogger().removeHandler(handler)
+        logging.getLogger("pack").handlers.clear()
+    assert stream.buffer.getvalue() == rb"/photos/\udcff.jpg: /photos/\udcff.jpg" + b"\n"
+
+    class Failing(comfy_io.ComfyNode):
+        @classmethod
+        def define_schema(cls):
+            return comfy_io.Schema(node_id="Failing")
+
+        @classmethod
+        def execute(cls, found=None):
+            try:
+                raise ValueError(odd)
+            except ValueError as error:
+                raise FileNotFoundError(f"{odd} is missing") from error
+
+    try:
+        odd_names.with_escaped_errors(Failing).execute(found=1)
+        raise AssertionError("no error")
+    except FileNotFoundError:
+        traceback.format_exc().encode("utf-8")
+
+    if sys.platform == "linux":
+        with tempfile.TemporaryDirectory() as name:
+            for folder in (b"\xff\xfe", b"good"):
+                path = os.path.join(os.fsencode(name), b"indexes", folder)
+                os.makedirs(path)
+                Path(os.fsdecode(path), "manifest.json").write_text("{")
+            folder_paths.add_model_folder_path("fashion_rag", name)
+            found = folders.entries("indexes")
+            assert "good" in found and not [one for one in found if not one.isascii()], found
 
 
 def pixels_of(vision, images) -> tuple:

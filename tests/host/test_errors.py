@@ -7,6 +7,7 @@ import os
 import pickle
 import shutil
 import struct
+import sys
 import zlib
 from pathlib import Path
 
@@ -132,6 +133,28 @@ def test_catalogue_with_bad_files_is_built_without_them(server):
     scores = server.client.text(server.client.run(graph), shown)
     says(scores, "red.png", "grey.png", "top_k is 64", "2 garments")
     assert len(scores.splitlines()) == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has names of any bytes")
+def test_names_that_are_no_utf_8(server):
+    """Of a photo that is gone the error can be sent; an index so named costs nobody the page."""
+    catalogue = server.store / "catalogues" / "odd"
+    catalogue.mkdir()
+    photo = Path(os.fsdecode(os.fsencode(catalogue) + b"/\xff.jpg"))
+    Image.new("RGB", (64, 96), "red").save(catalogue / "red.jpg")
+    (catalogue / "red.jpg").rename(photo)
+    server.client.run(build("of odd", "odd"))
+    photo.unlink()
+    says(server.client.error_of(search("of odd")), r"\udcff.jpg")
+    graph = Graph()
+    graph.add("ProbeText", value="the next one")
+    server.client.run(graph)
+    odd = Path(os.fsdecode(os.fsencode(server.store / "indexes") + b"/\xff\xfe"))
+    odd.mkdir()
+    (odd / "manifest.json").write_text("{")
+    assert server.client.json("/object_info/GarmentIndexLoader")
+    odd.rename(server.store / "indexes" / "now a name")
+    shutil.rmtree(server.store / "indexes" / "now a name")
 
 
 def bomb_png(width: int, height: int) -> bytes:

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.host
 
 def ask(server, path: str, body: object = None, **headers: str):
     """Status, headers and content of an answer, an error's too."""
-    data = None if body is None else json.dumps(body).encode()
+    data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
     if data is not None:
         headers.setdefault("Content-Type", "application/json")
     url = f"http://{server.client.address}/fashion_rag{path}"
@@ -94,6 +94,11 @@ def test_pictures_are_cached_by_their_content(server, index):
         ("/index/INDEX/search", [1], 400),
         ("/index/INDEX/search", {"query": {"text": "a" * 70_000}}, 400),
         ("/index/INDEX/search", {"query": {"text": "a"}, "number": "1"}, 400),
+        ("/index/INDEX/search", b"[" * 30_000, 400),
+        ("/index/INDEX/search", b'{"query": {"text": ' + b"[" * 900 + b"]" * 900 + b"}}", 400),
+        ("/index/INDEX/search", b'{"query": {"text": "\xff"}}', 400),
+        ("/index/INDEX/search", {"query": {"text": "a", "where": "a " * 16_000}}, 400),
+        ("/index/INDEX/search", {"query": {"text": "(" * 20_000 + ")" * 20_000}}, 400),
     ],
 )
 def test_a_request_that_is_refused_says_why_in_json(server, index, path, body, status):
@@ -101,6 +106,18 @@ def test_a_request_that_is_refused_says_why_in_json(server, index, path, body, s
     assert found_status == status
     assert headers["Content-Type"].startswith("application/json")
     assert json.loads(content)["error"]
+
+
+def test_what_encoding_a_request_claims_to_have_does_not_count(server, index):
+    kind = {"Content-Type": "application/json; charset=foo"}
+    answer = ask(server, f"/index/{index}/search", {"query": {"text": "a", "k": 1}}, **kind)
+    assert answer[0] == 200, answer[2]
+
+
+def test_a_page_takes_the_quotes_that_a_search_takes(server, index):
+    where = urllib.parse.quote("file < “jackets0”")
+    status, _, content = ask(server, f"/index/{index}/garments?where={where}")
+    assert status == 200 and json.loads(content)["total"], content
 
 
 def test_another_origin_is_refused(server, index):

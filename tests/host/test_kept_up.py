@@ -157,7 +157,13 @@ def watched(server) -> Path:
     store = server.store
     for name in ("red", "green", "blue"):
         paint(store / "catalogues" / "watched" / f"{name}.png", name)
-    (store / "catalogues" / "watched" / "garments.csv").write_text("file,id\nred.png,r\n")
+        paint(store / "catalogues" / "watched" / ".cutouts" / f"{name}.png", "white")
+    rows = [
+        "red.png,r,.cutouts/red.png",
+        *(f"{c}.png,,.cutouts/{c}.png" for c in ("green", "blue")),
+    ]
+    table = "\n".join(["file,id,cutout", *rows])
+    (store / "catalogues" / "watched" / "garments.csv").write_text(table)
     server.client.run(build("watched", "watched", overwrite=True))
     paint(store / "people" / "watched" / "photo.png", "grey")
     Image.new("L", (48, 64), 255).save(store / "people" / "watched" / "mask.png")
@@ -241,6 +247,12 @@ CASES = {
     ),
     "a found photo": (retrieving, "TextGarmentRetrieve", "catalogues/watched/*.png"),
     "an outfit's photo": (retrieving_an_outfit, "OutfitRetrieve", "catalogues/watched/*.png"),
+    "a found cut-out": (
+        retrieving, "TextGarmentRetrieve", "catalogues/watched/.cutouts/*.png",
+    ),
+    "an outfit's cut-out": (
+        retrieving_an_outfit, "OutfitRetrieve", "catalogues/watched/.cutouts/*.png",
+    ),
     "the parser": (
         one("HumanParserLoader", parser_name="watched"),
         "HumanParserLoader",

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import csv
+import json
+import os
 import shutil
+import urllib.request
 from pathlib import Path
 
 import pytest
 from fashion_rag.comfyui_server.client import Graph, Node
+from PIL import Image
 
-from .graphs import TEXT
+from .graphs import TEXT, build
 
 pytestmark = pytest.mark.host
 DATA = Path(__file__).parent.parent / "data"
@@ -60,6 +64,30 @@ def test_filter_pins_and_exclusions(server, index):
         ids = {row["file"]: row["id"] for row in csv.DictReader(table)}
     options = {"pinned": f"{ids[plain[-1]]}\n\n", "excluded": f" {ids[plain[0]]} \n"}
     assert files(server, Search(index, **options)) == [plain[-1], plain[1], plain[2]]
+
+
+def test_ids_with_white_space(server):
+    """File names are ids; a line is one of them as it stands, or with white space around it."""
+    names = [" lead.png", "line\u2028sep.png", "tab\x0b.png", "embedding:x.png", "plain.png"]
+    if os.name == "nt":
+        names = names[1:2] + names[4:]
+    catalogue = server.store / "catalogues" / "spaces"
+    catalogue.mkdir()
+    for number, name in enumerate(names):
+        Image.new("RGB", (48, 64), (40 * number, 90, 90)).save(catalogue / "new.png")
+        (catalogue / "new.png").rename(catalogue / name)
+    server.client.run(build("spaces", "spaces"))
+    graph = Search("spaces", top_k=len(names), pinned="\n".join([*names[:-1], " plain.png \r", ""]))
+    result = server.client.run(graph)
+    shown = [one["id"] for one in result.outputs[graph.found.number]["garments"]]
+    assert shown == names
+    for name in names:
+        body = json.dumps({"query": {"k": 2, "chunks": "singly"}, "like": name}).encode()
+        url = f"http://{server.client.address}/fashion_rag/index/spaces/search"
+        request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            hits = json.loads(answer.read())["hits"]
+        assert len(hits) == 1 + (len(names) > 2) and name not in [hit["id"] for hit in hits]
 
 
 def test_typographic_quotes_in_a_filter(server, index):

@@ -8,6 +8,8 @@ import pytest
 from fashion_rag import files
 from fashion_rag.files import (
     check_file_name,
+    escaped,
+    parse_json,
     read_object,
     read_text,
     state_of_folder,
@@ -35,12 +37,28 @@ def test_names_that_are_fit(name):
         ("a\x00", r"'\\x00'"),
         ("photo\u202egpj.exe", r"'\\u202e'"),
         ("\u200fa", r"'\\u200f'"),
+        ("a\udcff", r"'\\udcff'"),
     ],
 )
 def test_names_that_are_refused(name, reason):
     with pytest.raises(ValueError, match=f"name .*{reason}") as error:
         check_file_name(name, "name")
     assert "\u202e" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["[" * 30_000, b'{"a":' * 5_000, "[" * 3_000 + "]" * 3_000])
+def test_json_that_is_nested_too_deeply(tmp_path, text):
+    with pytest.raises(ValueError):
+        parse_json(text)
+    (tmp_path / "a.json").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ValueError, match="a.json is no JSON.*fetch it again"):
+        read_object(tmp_path / "a.json", "fetch it again")
+
+
+def test_names_of_other_bytes_can_be_written():
+    name = os.fsdecode(b"\xff\xb5.jpg") if os.name == "posix" else "\udcff\udcb5.jpg"
+    assert escaped(name).encode("utf-8") == rb"\udcff\udcb5.jpg"
+    assert escaped("衣服 😀.jpg") == "衣服 😀.jpg"
 
 
 def test_a_file_that_another_process_holds(tmp_path, monkeypatch):

@@ -122,6 +122,44 @@ def test_a_search_is_the_nodes_own(backend):
     assert found["hits"][1]["score"] == pytest.approx(1, abs=1e-3)
 
 
+def test_a_page_takes_the_quotes_that_a_search_takes(backend):
+    for where in ("brand = “Acme”", "stock ＜ 10 and brand in [‘Acme’]"):
+        page = gallery.browse(backend, 0, 40, where=where)
+        assert 0 < page["total"] < 40
+        assert gallery.search(backend, ENCODER, gallery.query_of({"text": "red", "where": where}))
+
+
+def test_ids_are_told_as_they_stand_or_with_white_space_around():
+    names = [" lead", "end ", "a\u2028b", "a\x0bb", "plain"]
+    garments = [Garment(name, f"{n}.jpg", "", "red") for n, name in enumerate(names)]
+    index = GarmentIndex.in_memory(garments, ENCODER.encode_texts(["red"] * 5))
+    index.manifest["encoder"]["fingerprint"] = ENCODER.fingerprint
+    for name in (*names, "plain \r", "\tplain"):
+        id_there = name if name in names else "plain"
+        query = Query("red", k=1, pinned=(name,))
+        (hit,) = gallery.search(LocalBackend(index), ENCODER, query)["hits"]
+        assert hit["id"] == id_there
+        query = Query("red", k=5, excluded=(name,))
+        for found in (
+            gallery.search(LocalBackend(index), ENCODER, query),
+            gallery.more_like(
+                LocalBackend(index), "end " if id_there != "end " else "plain", query
+            ),
+        ):
+            assert id_there not in [hit["id"] for hit in found["hits"]]
+    query = Query("a", pinned=("plain",), excluded=(" plain",))
+    with pytest.raises(ValueError, match="both pinned and excluded"):
+        gallery.search(LocalBackend(index), ENCODER, query)
+
+
+@pytest.mark.parametrize("name", ["embedding:x.jpg", "<lora:x:1>", " ", ",,,"])
+def test_more_like_a_garment_whose_id_is_no_words(name):
+    garments = [Garment(name, "a.jpg"), Garment("b", "b.jpg")]
+    index = GarmentIndex.in_memory(garments, ENCODER.encode_texts(["red", "green"]))
+    (hit,) = gallery.more_like(LocalBackend(index), name, gallery.query_of({"text": "a"}))["hits"]
+    assert hit["id"] == "b"
+
+
 def test_more_like_a_garment_needs_no_words(backend):
     query = gallery.query_of({"text": "g2", "k": 4, "excluded": ["g6"]})
     found = gallery.more_like(backend, "g2", query)

@@ -20,7 +20,7 @@ from fashion_rag.pictures.references import (
     white_outside,
 )
 from fashion_rag.retriever.photos.catalogue import Garment
-from fashion_rag.retriever.photos.cutouts import with_cutout
+from fashion_rag.retriever.photos.cutouts import files_of, with_cutout
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -189,6 +189,8 @@ def test_the_column_names_a_cutout_of_any_size(tmp_path, photo, transparent):
         mask = opaque
     mask.save(tmp_path / ".cutouts" / "a.png")
     garment = Garment("a", "a.png", metadata={"cutout": ".cutouts\\a.png"})
+    assert [path.name for path in files_of(tmp_path, garment)] == ["a.png", "a.png"]
+    assert files_of(tmp_path, garment)[1].parent.name == ".cutouts"
     cut, found = with_cutout(tmp_path, garment, photo)
     assert found.size == photo.size
     assert cut.getpixel((5, 30)) == (10, 20, 30) and cut.getpixel((35, 30)) == (255, 255, 255)

@@ -426,6 +426,7 @@ def test_what_a_server_says_is_explained(far, error, kind, words):
     [
         ("{", "is not understood"),
         ("[]", "not an object"),
+        ("[" * 5000, "is not understood.*nested too deeply"),
         ('{"uri": "http://a"}', "collection"),
         ('{"collection": "shop", "password": "x"}', "'password'"),
         ('{"collection": "shop", "timeout": "10"}', "'timeout' is '10'"),

@@ -93,6 +93,16 @@ def test_a_line_without_a_match_is_left_out_with_a_note():
         search("something else", min_score=0.5)
 
 
+def test_a_word_before_a_colon_that_is_no_category_is_told_with_its_line():
+    told = (
+        r"line 2, '10:30 red dress': a single word before a colon is a category\. .*category '10'; "
+        r"it has: 'dresses', .*Write one of these before the colon, or the line without it"
+    )
+    with pytest.raises(ValueError, match=told):
+        search("red shirt\n 10:30 red dress")
+    assert ids_of(search("DRESSES: red\nat 10:30, red dress"))[1] == ["red dress"]
+
+
 def test_options_are_shared_and_pinned_garments_refused():
     outfit = search("red shirt\nred trousers", k=2, excluded=("red shirt",))
     assert ids_of(outfit) == [["blue shirt"], ["red trousers", "blue trousers"]]

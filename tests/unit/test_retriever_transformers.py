@@ -15,6 +15,7 @@ import pytest
 import torch
 import transformers
 from fashion_rag.retriever.encoders.auto_model import ARCHITECTURES, AutoModelEncoder
+from fashion_rag.retriever.encoders.model_files import refuse_code
 from fashion_rag.retriever.encoders.open_clip import load_encoder
 from fashion_rag.retriever.encoders.preprocessing import read_preprocessing
 from fashion_rag.retriever.upkeep.build import build_index
@@ -317,6 +318,15 @@ def test_a_folder_with_code(broken, tmp_path, file, settings):
         content[key] = {**content[key], **value} if key == "text_config" else value
     path.write_text(json.dumps(content))
     check_code_is_refused(broken, tmp_path / "trace", rf"{file} asks for code.*never run")
+
+
+def test_settings_that_are_nested_deeply(tmp_path):
+    """What looks for code in them finds it at any depth."""
+    settings = {"auto_map": {"AutoModel": "code.Model"}}
+    for _ in range(3000):
+        settings = {"a": [settings]}
+    with pytest.raises(ValueError, match="asks for code"):
+        refuse_code(tmp_path / "config.json", settings)
 
 
 def test_a_folder_with_a_pickle_only(broken):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import time
+
 import pytest
 from fashion_rag.adapter.garment.prompts import refuse_embeddings, weighted_parts
 from fashion_rag.demo.words import unknown_words
-from fashion_rag.retriever.query import Query, read_filter
+from fashion_rag.retriever.query import LONGEST_TEXT, Query, read_filter
 from fashion_rag.retriever.store.filters import parse_filter
 from fashion_rag.retriever.words import language_of, plain_words, remarks
+from hypothesis import given
+from hypothesis import strategies as st
 
 
 @pytest.mark.parametrize(
@@ -28,6 +33,70 @@ from fashion_rag.retriever.words import language_of, plain_words, remarks
 def test_plain_words(text, words):
     assert plain_words(text)[0] == words == Query(text).words
     assert bool(plain_words(text)[1]) == (words != text and "\\" not in text)
+
+
+@given(
+    st.lists(st.sampled_from(["(", ")", "((", "))", "red", " ", ":", ":1", ":1.2 "]), max_size=14)
+)
+def test_brackets_are_taken_off_as_often_as_there_are_some(parts):
+    """The model takes off one pair of brackets at a time."""
+    text = words = "a" + "".join(parts) + "b"
+    for pattern in (r"\(([^()]*):\s*\d(?:\.\d*)?\s*\)", r"\(\(([^()]*)\)\)"):
+        count = 1
+        while count:
+            words, count = re.subn(pattern, r"\1", words, count=1)
+    assert plain_words(text)[0] == words
+
+
+LONG_TEXTS = {
+    "brackets": "((((((" * 6000 + ")))))" * 4000,
+    "levels": "(" * 20_000 + "a" + ")" * 20_000,
+    "weights": "(" * 12_000 + "a" + ":1)" * 12_000,
+}
+
+
+@pytest.mark.parametrize("text", LONG_TEXTS.values(), ids=LONG_TEXTS)
+def test_a_long_text_is_read_at_once(text):
+    started = time.process_time()
+    plain_words(text)
+    assert time.process_time() - started < 1.5
+
+
+@pytest.mark.parametrize(
+    "fields", [{"text": "a" * 10_001}, {"text": "a", "negative": "(" * 60_000}]
+)
+def test_no_text_is_endless(fields):
+    assert Query("a" * LONGEST_TEXT).words
+    with pytest.raises(
+        ValueError, match=r"(text|negative) has \d\d,\d+ characters: expected 10,000"
+    ):
+        Query(**{"text": "red"} | fields)
+
+
+LONG_FILTERS = {
+    "words": "a " * 16_000,
+    "hyphens": "a-" * 30_000,
+    "spaces": "a b" + " " * 30_000 + "!",
+    "escapes": '"' + '\\"' * 30_000,
+    "columns": "sale price < " * 5_000,
+    "ins": "in " * 20_000,
+    "digits": "price < 1 or price < " + "9" * 20_000 + " x",
+}
+
+
+@pytest.mark.parametrize("text", LONG_FILTERS.values(), ids=LONG_FILTERS)
+def test_a_long_filter_is_refused_at_once(text):
+    started = time.process_time()
+    with pytest.raises(ValueError, match="is not understood at character"):
+        read_filter(text)
+    assert time.process_time() - started < 5
+
+
+def test_quotes_that_are_opened_and_never_closed():
+    plain = parse_filter('a = "b" and c = 1')
+    assert read_filter('a = “b" and c ＝ 1') == plain
+    assert read_filter('a = "b” and c ＝ 1') == plain
+    assert read_filter("`it's` = 1 and c = 'x，\"y'") == parse_filter("`it's` = 1 and c = 'x，\"y'")
 
 
 def test_nothing_but_an_embedding_is_no_query():

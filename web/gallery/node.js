@@ -18,6 +18,9 @@ const FIELDS = {
   auto_min_score: "auto_min_score",
 };
 
+// Whether a line of ids means one: as it stands, or typed by hand with spaces around it.
+const means = (line, id) => line === id || line.trim() === id;
+
 class Gallery {
   constructor(node) {
     this.node = node;
@@ -72,16 +75,21 @@ class Gallery {
   }
 
   lines(name) {
-    return String(this.value(name) ?? "").split("\n").map((line) => line.trim()).filter(Boolean);
+    return String(this.value(name) ?? "").split("\n").filter((line) => line.trim());
+  }
+
+  /** Whether a widget's lines name an id. */
+  names(name, id) {
+    return this.lines(name).some((line) => means(line, id));
   }
 
   toggle(name, id) {
     const lines = this.lines(name);
-    const there = lines.includes(id);
+    const there = this.names(name, id);
     if (!there && name === "pinned" && lines.length >= Number(this.value("top_k") ?? 1)) {
       this.write("top_k", lines.length + 1);
     }
-    this.write(name, (there ? lines.filter((line) => line !== id) : [...lines, id]).join("\n"));
+    this.write(name, (there ? lines.filter((line) => !means(line, id)) : [...lines, id]).join("\n"));
   }
 
   /** The index's name, found upstream of the input; that of the last run where it can't be seen. */
@@ -105,7 +113,7 @@ class Gallery {
     const category = this.value("category");
     if (category && category !== "any") query.category = category;
     query.pinned = this.lines("pinned");
-    query.excluded = this.lines("excluded").filter((id) => !query.pinned.includes(id));
+    query.excluded = this.lines("excluded").filter((id) => !this.names("pinned", id));
     if (query.draw_from && query.draw_from < query.k) query.draw_from = query.k;
     query.k = Math.max(query.k, query.pinned.length);
     return query;
@@ -188,8 +196,7 @@ class Gallery {
     this.hits = hits;
     const held = this.grid.contains(document.activeElement) ? document.activeElement.closest(".fr-card")?.dataset.id : null;
     hideDetails();
-    const pinned = new Set(this.lines("pinned"));
-    this.grid.replaceChildren(...hits.map((garment) => this.card(garment, pinned.has(garment.id))));
+    this.grid.replaceChildren(...hits.map((garment) => this.card(garment, this.names("pinned", garment.id))));
     if (held) this.grid.querySelector(`[data-id="${CSS.escape(held)}"] .fr-choose`)?.focus();
     this.chip.replaceChildren();
     if (this.like) {
@@ -209,7 +216,7 @@ class Gallery {
       buttons: [
         signButton("≈", words("more"), () => this.searchLike(garment.id)),
         signButton("✕", excludeName, () => {
-          if (this.lines("pinned").includes(garment.id)) this.toggle("pinned", garment.id);
+          if (this.names("pinned", garment.id)) this.toggle("pinned", garment.id);
           this.toggle("excluded", garment.id);
         }),
       ],
@@ -339,7 +346,7 @@ export function pin(node, index, { id, caption }) {
     gallery.say(text, true);
     return text;
   }
-  if (!gallery.lines("pinned").includes(id)) gallery.toggle("pinned", id);
+  if (!gallery.names("pinned", id)) gallery.toggle("pinned", id);
   return words("pinned", { name: caption || id });
 }
 
