@@ -8,7 +8,8 @@ from pathlib import Path
 import axe_playwright_python
 import pytest
 from fashion_rag.comfyui_server.server import PACK_FOLDER
-from fashion_rag.retriever.store.filters import And, parse_filter
+from fashion_rag.retriever.query import read_filter
+from fashion_rag.retriever.store.filters import And, Membership, Or
 
 from .driving import CARDS, SECONDS, SIDE_BAR, drop, ids, number, run, toggle
 from .shops import MARKUP
@@ -142,7 +143,7 @@ def test_the_filter_keeps_its_meaning_between_the_page_and_python(page):
     }"""
 
     def parts(text: str) -> list:
-        condition = parse_filter(text)
+        condition = read_filter(text)
         return list(condition.parts) if isinstance(condition, And) else [condition]
 
     for text, facets, ranges, rest in [
@@ -154,10 +155,72 @@ def test_the_filter_keeps_its_meaning_between_the_page_and_python(page):
         ("a = 1 or price >= 3", [], [], "(a = 1 or price >= 3)"),
         ('name = " and price >= 3"', [], [], 'name = " and price >= 3"'),
         ("not (price >= 3 and a = 1)", [], [], "not (price >= 3 and a = 1)"),
+        # The tooltip's own example, and what people write.
+        ("price < 80 and brand in ['Acme', 'Bolt']", ["brand"], [], "price < 80"),
+        ("brand IN [ 'a' ,\"b\", ]AND Größe>=3", ["brand"], ["Größe"], ""),
+        ("brand in [“Acme”，„Bolt“] and price＞＝3", ["brand"], ["price"], ""),
+        ("a = 1\nAnd\tprice >= 3\u2028and b = 2", [], ["price"], "a = 1 and b = 2"),
+        ('brand = "a"and price >= 3', [], ["price"], 'brand = "a"'),
+        ("stand = 1 and größand >= 3", [], ["größand"], "stand = 1"),
+        # Quotes that would swallow what is joined to them.
+        ("brand = “O'Neil” and size in [‘a’]", ["size"], [], 'brand = "O\'Neil"'),
     ]:
         written, *read = page.evaluate(again, [script, text])
-        assert read == [facets, ranges, rest]
+        assert read == [facets, ranges, rest], text
         assert sorted(map(repr, parts(written))) == sorted(map(repr, parts(text)))
+
+
+EITHER = [
+    'brand = "Acme" or price < 15',
+    'brand = "Acme" OR price < 15',
+    'brand = "Acme"  oR\tprice < 15',
+    'brand = "Acme"\nor price < 15',
+    'brand = "Acme"\r\nor\r\nprice < 15',
+    'brand = "Acme"\u00a0or\u00a0price < 15',
+    '(brand = "Acme")or(price < 15)',
+    'brand = "Acme"or price < 15',
+    "brand in ['Acme']or`price` < 15",
+    "brand = 'Acme' and price >= 1 Or price < 15",
+    "brand = ‘Acme and’ OR price < 15",
+    "（brand = “Acme”）or price ＜ 15",
+    "brand = “O'Neil” or brand = “D Or” or price < 15",
+]
+NEITHER = [
+    'brand = "Acme or price < 15"',
+    'brand = "\\" or \\""',
+    "brand = “Acme or x”",
+    "brand = 'a OR b'",
+    "`a or b` = 1",
+    "(a = 1 or b = 2)",
+    "not (a = 1 OR b = 2)",
+    "brand in ['a or b'] and colour != 'x'",
+    "orchid = 1 and größor = 2 and _or = 3",
+]
+
+
+@pytest.mark.parametrize("text", [*EITHER, *NEITHER])
+def test_a_facet_holds_beside_any_filter_of_a_hand(page, text):
+    """What is ticked narrows what the filter finds: it is no part of an "or" in it."""
+    script = f"/extensions/{PACK_FOLDER}/gallery/filter.js"
+    tick = """async ([script, text]) => {
+        const { readFilter, writeFilter } = await import(script);
+        const read = readFilter(text);
+        read.facets.set('kind', new Set(["O'Neil \\"X\\" or"]));
+        const ticked = writeFilter(read);
+        const again = readFilter(ticked);
+        again.facets.delete('kind');
+        return [ticked, writeFilter(again)];
+    }"""
+    ticked, unticked = page.evaluate(tick, [script, text])
+
+    def parts(text: str) -> set[str]:
+        condition = read_filter(text)
+        return set(map(repr, condition.parts if isinstance(condition, And) else [condition]))
+
+    assert parts(ticked) == parts(text) | {repr(Membership("kind", ('O\'Neil "X" or',)))}
+    assert parts(unticked) == parts(text)
+    if text in EITHER:
+        assert isinstance(read_filter(text), Or)
 
 
 def test_the_details_show_the_row_and_markup_is_text(page, opened):
