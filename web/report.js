@@ -2,14 +2,16 @@ import { app } from "../../scripts/app.js";
 import { loadWords, words } from "./gallery/api.js";
 
 // ComfyUI shows pictures that a node returns, but not its text: the report of a build, the name
-// of a saved embedding, which garment is in which slot, what a parser saw, what a mask lacks. So many
-// lines are seen at once, what follows is folded.
+// of a saved embedding, which garment is in which slot, what a parser saw, what a mask lacks, the scores
+// of painted pictures, the frames of photos. So many lines are seen at once, what follows is folded.
 const NODES = {
   GarmentIndexBuild: 2,
   GarmentTokensSave: 2,
   GarmentReferences: 12,
   HumanParse: 4,
   GarmentMask: 4,
+  GarmentFidelity: 4,
+  FashionFrame: 2,
 };
 
 /** Show a text: its first lines, and the others behind a fold that stays open if it was. */

@@ -8,9 +8,10 @@ from pathlib import Path
 import axe_playwright_python
 import pytest
 from fashion_rag.comfyui_server.server import PACK_FOLDER
-from fashion_rag.retriever.store.filters import And, parse_filter
+from fashion_rag.retriever.query import read_filter
+from fashion_rag.retriever.store.filters import And, Membership, Or
 
-from .driving import CARDS, SECONDS, SIDE_BAR, drop, ids, number, run, toggle
+from .driving import CARDS, SECONDS, SIDE_BAR, drop, ids, number, press, run, toggle
 from .shops import MARKUP
 
 pytestmark = pytest.mark.browser
@@ -18,6 +19,20 @@ pytestmark = pytest.mark.browser
 AXE = next(Path(axe_playwright_python.__file__).parent.rglob("axe.min.js"))
 WIDGETS = """id => Object.fromEntries(
     app.graph.getNodeById(id).widgets.map(({name, value}) => [name, value]))"""
+
+SET = """([id, values]) => {
+    const { widgets } = app.graph.getNodeById(id);
+    for (const widget of widgets) widget.value = values[widget.name] ?? widget.value;
+}"""
+LINK = """([id, input, type, value]) => {
+    const node = app.graph.getNodeById(id);
+    const source = LiteGraph.createNode(type);
+    source.pos = [node.pos[0] - 450, node.pos[1]];
+    app.graph.add(source);
+    source.widgets[0].value = value;
+    return Boolean(source.connect(0, node, node.inputs.findIndex(({ name }) => name === input)));
+}"""
+ONLY_IN_A_RUN = "What is connected counts only in a run: "
 
 
 def changed(page, before: list[str]) -> list[str]:
@@ -132,6 +147,131 @@ def test_a_range_of_prices_writes_the_filter(page, server, opened):
     assert ids(page) == before
 
 
+def test_no_more_is_pinned_than_a_run_takes(page, opened):
+    identity = number(opened, "TextGarmentRetrieve")
+    before = ids(page)
+    most = """([id, most]) => {
+        const { options } = app.graph.getNodeById(id).widgets.find(({ name }) => name === 'top_k');
+        const former = options.max;
+        options.max = most;
+        return former;
+    }"""
+    assert page.evaluate(most, [identity, 3]) == 64
+    try:
+        pinned = "\n".join(before[:3])
+        page.evaluate(SET, [identity, {"pinned": pinned, "top_k": 3}])
+        three = changed(page, before)
+        page.locator(f'[data-id="{three[0]}"]').get_by_label("More like this").click()
+        fourth = next(one for one in changed(page, three) if one not in three)
+        page.locator(f'[data-id="{fourth}"] .fr-choose').click()
+        page.locator(".fr-error", has_text="No more than 3 garments can be pinned.").wait_for()
+        widgets = page.evaluate(WIDGETS, identity)
+        assert (widgets["pinned"], widgets["top_k"]) == (pinned, 3)
+        assert page.locator(f'[data-id="{fourth}"] [aria-pressed=true]').count() == 0
+    finally:
+        page.evaluate(most, [identity, 64])
+
+
+def test_a_pin_raises_what_a_run_needs(page, opened):
+    """A run refuses more pinned garments than `top_k`, and a `top_k` above `draw_from`."""
+    identity = number(opened, "TextGarmentRetrieve")
+    before = ids(page)
+    page.evaluate(SET, [identity, {"top_k": 1, "draw_from": 1, "pinned": before[0]}])
+    one = changed(page, before)
+    page.locator(f'[data-id="{one[0]}"]').get_by_label("More like this").click()
+    (second,) = changed(page, one)
+    page.locator(f'[data-id="{second}"] .fr-choose').click()
+    widgets = page.evaluate(WIDGETS, identity)
+    assert widgets["pinned"].split("\n") == [before[0], second]
+    assert (widgets["top_k"], widgets["draw_from"]) == (2, 2)
+
+
+def test_what_a_link_gives_is_not_written(page, opened):
+    """Neither by a pin, nor by shutting out, nor by facets; the page says why."""
+    identity = number(opened, "TextGarmentRetrieve")
+    page.locator(".fr-facet[data-column=brand] summary").click()
+    page.locator(".fr-facet[data-column=price] summary").click()
+    before, former = ids(page), page.evaluate(WIDGETS, identity)
+    for name, value in [("pinned", before[3]), ("excluded", before[4]), ("filter", "price > 1")]:
+        assert page.evaluate(LINK, [identity, name, "PrimitiveStringMultiline", value])
+    node = page.locator(".fr-gallery", has=page.locator(".fr-facets"))
+    node.get_by_text(ONLY_IN_A_RUN + "pinned, excluded, filter").wait_for()
+
+    def refused(name: str) -> None:
+        node.locator(".fr-error", has_text=f"{name} is connected").wait_for()
+        assert page.evaluate(WIDGETS, identity) == former
+
+    page.locator(f'[data-id="{before[5]}"] .fr-choose').click()
+    refused("pinned")
+    page.locator(f'[data-id="{before[5]}"]').get_by_label("Shut out").click()
+    refused("excluded")
+    acme = page.get_by_label("Acme (12)")
+    acme.click()
+    refused("filter")
+    assert not acme.is_checked()
+    low = page.locator(".fr-facet[data-column=price]").get_by_label("from")
+    low.fill("5")
+    low.press("Enter")
+    refused("filter")
+    assert low.input_value() == ""
+    assert ids(page) == before
+
+
+def test_connected_pictures_are_said_to_count_in_a_run(page, opened):
+    """What the run has found stays until something else is asked for, however it is picked from."""
+    identity = number(opened, "TextGarmentRetrieve")
+    before = ids(page)
+    assert page.evaluate(LINK, [identity, "reference_images", "LoadImage", "person.png"])
+    page.evaluate(SET, [identity, {"image_weight": 1}])
+    note = page.get_by_text(ONLY_IN_A_RUN + "reference_images")
+    note.wait_for()
+    assert ids(page) == before
+
+    run(page, opened, "SaveImage")
+    found = "id => app.nodeOutputs[id].garments.map(({ id }) => id)"
+    of_the_run = changed(page, before)
+    assert of_the_run == page.evaluate(found, str(identity))
+    note.wait_for()
+    page.locator(f'[data-id="{of_the_run[1]}"] .fr-choose').click()
+    page.locator(f'[data-id="{of_the_run[1]}"] [aria-pressed=true]').wait_for()
+    page.locator(f'[data-id="{of_the_run[2]}"]').get_by_label("Shut out").click()
+    left = changed(page, of_the_run)
+    assert left == [one for one in of_the_run if one != of_the_run[2]]
+    page.get_by_text("1 shut out: bring back").click()
+    assert changed(page, left) == of_the_run
+
+    # Pictures alone are enough for a run.
+    search = page.get_by_label("Search garments").first
+    search.fill("")
+    assert changed(page, of_the_run) == []
+    note.wait_for()
+    assert page.get_by_text("Type what the person should wear.").count() == 0
+    press(page, "queue-button")
+    page.wait_for_selector(CARDS)
+    assert ids(page) == page.evaluate(found, str(identity))
+    page.wait_for_timeout(SECONDS)
+    assert len(ids(page)) == 6
+    note.wait_for()
+    search.fill("brown trousers")
+    changed(page, ids(page))
+    note.wait_for()
+
+
+def test_a_linked_text_is_not_asked_for(page, opened):
+    identity = number(opened, "TextGarmentRetrieve")
+    assert page.evaluate(LINK, [identity, "text", "PrimitiveStringMultiline", "a red jacket"])
+    page.get_by_text(ONLY_IN_A_RUN + "text").wait_for()
+    assert page.get_by_text("Type what the person should wear.").count() == 0
+    assert page.get_by_label("Search garments").first.is_disabled()
+
+
+def test_the_facets_of_another_index_go_with_it(page, opened):
+    page.evaluate(SET, [number(opened, "GarmentIndexLoader"), {"index_name": "nowhere"}])
+    page.locator(".fr-error", has_text="nowhere").wait_for()
+    assert page.locator(".fr-facet").count() == 0
+    assert ids(page) == []
+
+
 def test_the_filter_keeps_its_meaning_between_the_page_and_python(page):
     """What the page reads from a filter and writes again is the same filter to the search."""
     script = f"/extensions/{PACK_FOLDER}/gallery/filter.js"
@@ -142,7 +282,7 @@ def test_the_filter_keeps_its_meaning_between_the_page_and_python(page):
     }"""
 
     def parts(text: str) -> list:
-        condition = parse_filter(text)
+        condition = read_filter(text)
         return list(condition.parts) if isinstance(condition, And) else [condition]
 
     for text, facets, ranges, rest in [
@@ -154,10 +294,72 @@ def test_the_filter_keeps_its_meaning_between_the_page_and_python(page):
         ("a = 1 or price >= 3", [], [], "(a = 1 or price >= 3)"),
         ('name = " and price >= 3"', [], [], 'name = " and price >= 3"'),
         ("not (price >= 3 and a = 1)", [], [], "not (price >= 3 and a = 1)"),
+        # The tooltip's own example, and what people write.
+        ("price < 80 and brand in ['Acme', 'Bolt']", ["brand"], [], "price < 80"),
+        ("brand IN [ 'a' ,\"b\", ]AND Größe>=3", ["brand"], ["Größe"], ""),
+        ("brand in [“Acme”，„Bolt“] and price＞＝3", ["brand"], ["price"], ""),
+        ("a = 1\nAnd\tprice >= 3\u2028and b = 2", [], ["price"], "a = 1 and b = 2"),
+        ('brand = "a"and price >= 3', [], ["price"], 'brand = "a"'),
+        ("stand = 1 and größand >= 3", [], ["größand"], "stand = 1"),
+        # Quotes that would swallow what is joined to them.
+        ("brand = “O'Neil” and size in [‘a’]", ["size"], [], 'brand = "O\'Neil"'),
     ]:
         written, *read = page.evaluate(again, [script, text])
-        assert read == [facets, ranges, rest]
+        assert read == [facets, ranges, rest], text
         assert sorted(map(repr, parts(written))) == sorted(map(repr, parts(text)))
+
+
+EITHER = [
+    'brand = "Acme" or price < 15',
+    'brand = "Acme" OR price < 15',
+    'brand = "Acme"  oR\tprice < 15',
+    'brand = "Acme"\nor price < 15',
+    'brand = "Acme"\r\nor\r\nprice < 15',
+    'brand = "Acme"\u00a0or\u00a0price < 15',
+    '(brand = "Acme")or(price < 15)',
+    'brand = "Acme"or price < 15',
+    "brand in ['Acme']or`price` < 15",
+    "brand = 'Acme' and price >= 1 Or price < 15",
+    "brand = ‘Acme and’ OR price < 15",
+    "（brand = “Acme”）or price ＜ 15",
+    "brand = “O'Neil” or brand = “D Or” or price < 15",
+]
+NEITHER = [
+    'brand = "Acme or price < 15"',
+    'brand = "\\" or \\""',
+    "brand = “Acme or x”",
+    "brand = 'a OR b'",
+    "`a or b` = 1",
+    "(a = 1 or b = 2)",
+    "not (a = 1 OR b = 2)",
+    "brand in ['a or b'] and colour != 'x'",
+    "orchid = 1 and größor = 2 and _or = 3",
+]
+
+
+@pytest.mark.parametrize("text", [*EITHER, *NEITHER])
+def test_a_facet_holds_beside_any_filter_of_a_hand(page, text):
+    """What is ticked narrows what the filter finds: it is no part of an "or" in it."""
+    script = f"/extensions/{PACK_FOLDER}/gallery/filter.js"
+    tick = """async ([script, text]) => {
+        const { readFilter, writeFilter } = await import(script);
+        const read = readFilter(text);
+        read.facets.set('kind', new Set(["O'Neil \\"X\\" or"]));
+        const ticked = writeFilter(read);
+        const again = readFilter(ticked);
+        again.facets.delete('kind');
+        return [ticked, writeFilter(again)];
+    }"""
+    ticked, unticked = page.evaluate(tick, [script, text])
+
+    def parts(text: str) -> set[str]:
+        condition = read_filter(text)
+        return set(map(repr, condition.parts if isinstance(condition, And) else [condition]))
+
+    assert parts(ticked) == parts(text) | {repr(Membership("kind", ('O\'Neil "X" or',)))}
+    assert parts(unticked) == parts(text)
+    if text in EITHER:
+        assert isinstance(read_filter(text), Or)
 
 
 def test_the_details_show_the_row_and_markup_is_text(page, opened):

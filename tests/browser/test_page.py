@@ -163,6 +163,10 @@ def test_build_an_index_and_dress_a_person(page, request):
         ".filter((photo) => photo.naturalWidth).length === 3"
     )
     assert [768, 1024] in pictures(page, dressing, "SaveImage"), "the size of the photo"
+    frame = str(number(dressing, "FashionFrame"))
+    said = page.evaluate("id => app.nodeOutputs[id].text.join('')", frame)
+    assert said
+    assert report.first.text_content() == said
 
 
 def test_a_photo_and_two_lines_to_a_picture(page):

@@ -227,6 +227,126 @@ def test_pictures_have_another_address_after_a_change_of_the_index(page, server,
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def bring_up(page) -> None:
+    """Leave the tab and come back to it."""
+    toggle(page, SIDE_BAR)
+    page.wait_for_selector(SCROLL, state="detached")
+    toggle(page, SIDE_BAR)
+
+
+def choose(root, index: str) -> None:
+    root.get_by_label("Index", exact=True).select_option(index)
+
+
+def test_an_index_that_is_damaged_shows_no_garments(page, server, opened, side_bar):
+    """Neither its own from before nor another's; mended, it shows them again."""
+    index = server.store / "indexes" / "mended"
+    garments = page.locator(f"{SCROLL} .fr-card")
+    root = page.locator(".fr-gallery", has=page.locator(SCROLL))
+    try:
+        shutil.copytree(index.with_name("shop"), index)
+        side_bar("mended")
+        shown(page)
+        manifest = (index / "manifest.json").read_bytes()
+        (index / "manifest.json").write_text("{", encoding="utf-8")
+        bring_up(page)
+        root.locator(".fr-error").wait_for()
+        assert garments.count() == 0
+        assert not root.get_by_label("category").is_visible()
+        choose(root, "shop")
+        root.get_by_text("24 garments", exact=True).wait_for()
+        assert garments.count()
+        choose(root, "mended")
+        root.locator(".fr-error").wait_for()
+        assert garments.count() == 0
+        (index / "manifest.json").write_bytes(manifest)
+        bring_up(page)
+        root.get_by_text("24 garments", exact=True).wait_for()
+    finally:
+        shutil.rmtree(index, ignore_errors=True)
+
+
+def test_that_there_is_no_index_is_said_as_long_as_there_is_none(page, opened, side_bar):
+    root = page.locator(".fr-gallery", has=page.locator(SCROLL))
+    none = root.get_by_text("There is no index yet")
+    side_bar("shop")
+    before = shown(page)
+    page.route("**/fashion_rag/indexes", lambda route: route.fulfill(json={"indexes": []}))
+    try:
+        bring_up(page)
+        none.wait_for()
+        assert ids(page, SCROLL) == []
+        assert root.get_by_label("Index", exact=True).locator("option").count() == 0
+    finally:
+        page.unroute("**/fashion_rag/indexes")
+    bring_up(page)
+    root.get_by_text("24 garments").wait_for()
+    assert none.count() == 0
+    assert shown(page) == before
+
+
+def test_an_error_goes_with_its_cause(page, opened, large_shop, side_bar):
+    """Of the list of indexes, of the garments listed first, and of those scrolled to."""
+    root = page.locator(".fr-gallery", has=page.locator(SCROLL))
+    error = root.locator(".fr-error", has_text="out of order")
+    side_bar(large_shop)
+    shown(page)
+
+    def while_failing(place: str, act) -> None:
+        answer = {"status": 500, "json": {"error": "out of order"}}
+        page.route(place, lambda route: route.fulfill(**answer))
+        try:
+            act()
+            error.wait_for()
+        finally:
+            page.unroute(place)
+
+    while_failing("**/fashion_rag/indexes", lambda: bring_up(page))
+    bring_up(page)
+    error.wait_for(state="detached")
+    root.get_by_text(f"{MANY:,} garments").wait_for()
+    scroll = "(box) => { box.scrollTop = box.scrollHeight / 2; }"
+    while_failing("**/garments?*", lambda: page.locator(SCROLL).evaluate(scroll))
+    scroll_to(page, 0.7)
+    error.wait_for(state="detached")
+    while_failing("**/garments?*", lambda: choose(root, "shop"))
+    assert ids(page, SCROLL) == []
+    bring_up(page)
+    error.wait_for(state="detached")
+    root.get_by_text("24 garments").wait_for()
+
+
+def test_a_pin_from_the_side_bar_is_one_that_a_run_takes(page, opened, side_bar):
+    """Not one that is shut out as well, and none where a link says what is pinned."""
+    identity = number(opened, "TextGarmentRetrieve")
+    side_bar("shop")
+    first, second = shown(page)[:2]
+    widget = "([id, name]) => app.graph.getNodeById(id).widgets.find((w) => w.name === name)"
+    page.evaluate(
+        f"([id, text]) => {{ ({widget})([id, 'excluded']).value = text; }}", [identity, first]
+    )
+    page.evaluate("id => app.canvas.selectNode(app.graph.getNodeById(id))", identity)
+    root = page.locator(".fr-gallery", has=page.locator(SCROLL))
+    root.locator(f'[data-id="{first}"] .fr-choose').click()
+    root.get_by_text("Pinned: ").wait_for()
+    assert page.evaluate(PINNED, identity) == first
+    assert page.evaluate(f"id => ({widget})([id, 'excluded']).value", identity) == ""
+
+    page.evaluate(
+        """id => {
+            const node = app.graph.getNodeById(id);
+            const text = LiteGraph.createNode('PrimitiveStringMultiline');
+            text.pos = [node.pos[0] - 450, node.pos[1]];
+            app.graph.add(text);
+            text.connect(0, node, node.inputs.findIndex(({ name }) => name === 'pinned'));
+        }""",
+        identity,
+    )
+    root.locator(f'[data-id="{second}"] .fr-choose').click()
+    root.get_by_text("pinned is connected").wait_for()
+    assert page.evaluate(PINNED, identity) == first
+
+
 def test_a_garment_is_dragged_onto_the_graph(page, opened, side_bar):
     """Onto the node, or the gallery on it: a pin; onto the free canvas: a Load Image."""
     identity = number(opened, "TextGarmentRetrieve")

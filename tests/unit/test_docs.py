@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shlex
@@ -211,6 +212,44 @@ def test_the_words_that_the_page_asks_for_are_those_of_the_translations():
             # The key, or both of a choice; what follows a comma are the values.
             asked |= set(re.findall(r'"(\w+)"', call.split(",")[0]))
     assert asked == set(page_words("en"))
+
+
+def says(code: ast.AST, by: set[str]) -> bool:
+    """Whether code gives the page a text: by one of these names, or as `text` of what it shows."""
+    shown = [
+        one.value for one in ast.walk(code) if isinstance(one, ast.keyword) and one.arg == "ui"
+    ]
+    keys = [key for one in shown for key in ast.walk(one) if isinstance(key, ast.Constant)]
+    names = {getattr(one, "attr", getattr(one, "id", None)) for one in ast.walk(code)}
+    return bool(names & by) or any(key.value == "text" for key in keys)
+
+
+def nodes_that_say_something() -> set[str]:
+    """The nodes whose code, or a function that it calls, gives the page a text to show."""
+    parts = [
+        part
+        for path in (PACK / "nodes").rglob("*.py")
+        for part in ast.parse(path.read_text(encoding="utf-8")).body
+    ]
+    functions = [part for part in parts if isinstance(part, ast.FunctionDef)]
+    by = {"PreviewText"}
+    while more := {one.name for one in functions if says(one, by)} - by:
+        by |= more
+    return {
+        keyword.value.value
+        for part in parts
+        if isinstance(part, ast.ClassDef) and says(part, by)
+        for keyword in ast.walk(part)
+        if isinstance(keyword, ast.keyword) and keyword.arg == "node_id"
+    }
+
+
+def test_the_page_shows_the_text_of_every_node_that_returns_one():
+    script = (PACK / "web" / "report.js").read_text(encoding="utf-8")
+    listed = re.search(r"const NODES = \{(.*?)\};", script, re.DOTALL)[1]
+    found = nodes_that_say_something()
+    assert {"GarmentIndexBuild", "HumanParse"} <= found <= set(NODES)
+    assert sorted(re.findall(r"(\w+): [1-9]\d*,", listed)) == sorted(found)
 
 
 PAGES = [PACK / name for name in ("README.md", "CONTRIBUTING.md", "AGENTS.md")]

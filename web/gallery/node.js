@@ -17,6 +17,9 @@ const FIELDS = {
   temperature: "temperature", draw_seed: "seed", words: "word_weight",
   auto_min_score: "auto_min_score",
 };
+// What decides what is found; of it, what "More like this" goes by too.
+const INPUTS = ["top_k", "category", "pinned", "excluded", "reference_images", ...Object.keys(FIELDS)];
+const INPUTS_OF_LIKE = ["top_k", "category", "excluded", "filter"];
 
 // Whether a line of ids means one: as it stands, or typed by hand with spaces around it.
 const means = (line, id) => line === id || line.trim() === id;
@@ -28,6 +31,7 @@ class Gallery {
     this.like = null; // the garment that others are to be like
     this.asked = ""; // the query that was answered last
     this.hits = [];
+    this.found = null; // by the last run: { hits, settings }
     this.searcher = new Searcher();
     this.build();
     this.timer = setInterval(() => this.look(), LOOK);
@@ -56,26 +60,57 @@ class Gallery {
     return this.node.widgets?.find((widget) => widget.name === name);
   }
 
-  /** The value of a widget; null where a link gives it. */
-  value(name) {
+  /** An input's name as the node shows it. */
+  nameOf(name) {
     const slot = this.node.inputs?.find((input) => input.name === name);
-    return slot?.link != null ? null : this.widget(name)?.value;
+    return slot?.label ?? slot?.localized_name ?? name;
   }
 
-  /** Set a widget; `shown`: by facets, which show it already and are not made anew under the hand. */
+  /** The link that is connected to an input; null where there is none. */
+  link(name) {
+    return this.node.inputs?.find((input) => input.name === name)?.link ?? null;
+  }
+
+  /** The value of a widget; null where a link gives it. */
+  value(name) {
+    return this.link(name) === null ? this.widget(name)?.value : null;
+  }
+
+  /** The inputs whose values only a run knows, as links give them, and those links. */
+  connected() {
+    const names = this.like ? INPUTS_OF_LIKE : INPUTS;
+    return names.map((name) => [name, this.link(name)]).filter(([, link]) => link !== null);
+  }
+
+  /** Say that a link gives an input's value, where it does, so that nothing set here would count. */
+  refuse(name) {
+    if (this.link(name) === null) return "";
+    const text = words("linked", { name: this.nameOf(name) });
+    this.say(text, true);
+    return text;
+  }
+
+  /**
+   * Set a widget; `shown`: by facets, which show it already and are not made anew under the hand.
+   * Why it can't be, in words; "" where it is.
+   */
   write(name, value, shown = false) {
     const widget = this.widget(name);
-    if (!widget || widget.value === value) return;
+    if (!widget) return "";
+    const refused = this.refuse(name);
+    if (refused || widget.value === value) return refused;
     widget.value = value;
     if (shown) this.shownFacets = this.filters();
     widget.callback?.(value);
     this.node.graph?.setDirtyCanvas?.(true, true);
     this.node.graph?.change?.();
     this.look();
+    return "";
   }
 
   lines(name) {
-    return String(this.value(name) ?? "").split("\n").filter((line) => line.trim());
+    const lines = String(this.value(name) ?? "").split("\n").filter((line) => line.trim());
+    return [...new Set(lines)];
   }
 
   /** Whether a widget's lines name an id. */
@@ -83,13 +118,40 @@ class Gallery {
     return this.lines(name).some((line) => means(line, id));
   }
 
-  toggle(name, id) {
-    const lines = this.lines(name);
-    const there = this.names(name, id);
-    if (!there && name === "pinned" && lines.length >= Number(this.value("top_k") ?? 1)) {
-      this.write("top_k", lines.length + 1);
+  /** A widget's lines without those of an id. */
+  without(name, id) {
+    return this.lines(name).filter((line) => !means(line, id)).join("\n");
+  }
+
+  /** Pin a garment, or let it go. Why it can't be, in words; "" where it is. */
+  pin(id) {
+    const refused = this.refuse("pinned");
+    if (refused) return refused;
+    const lines = this.lines("pinned");
+    if (this.names("pinned", id)) return this.write("pinned", this.without("pinned", id));
+    const count = lines.length + 1;
+    const most = this.widget("top_k")?.options?.max ?? Infinity;
+    if (this.link("top_k") === null && count > most) {
+      const text = words("most", { count: most });
+      this.say(text, true);
+      return text;
     }
-    this.write(name, (there ? lines.filter((line) => !means(line, id)) : [...lines, id]).join("\n"));
+    const kept = this.found?.settings === this.settings();
+    // A run takes as many as are pinned, draws from no fewer, and no garment both ways.
+    const taken = this.value("top_k");
+    const drawn = this.value("draw_from");
+    if (taken !== null && taken < count) this.write("top_k", count);
+    if (drawn && drawn < count) this.write("draw_from", count);
+    if (this.names("excluded", id)) this.write("excluded", this.without("excluded", id));
+    this.write("pinned", [...lines, id].join("\n"));
+    if (kept) this.found.settings = this.settings();
+    return "";
+  }
+
+  exclude(id) {
+    if (this.refuse("excluded")) return;
+    if (this.names("pinned", id)) this.pin(id);
+    this.write("excluded", [...this.lines("excluded"), id].join("\n"));
   }
 
   /** The index's name, found upstream of the input; that of the last run where it can't be seen. */
@@ -119,6 +181,17 @@ class Gallery {
     return query;
   }
 
+  /** What is asked for, to be compared. */
+  signature(query) {
+    return JSON.stringify([this.index, this.like, this.connected(), query]);
+  }
+
+  /** The same without what is picked of what was found. */
+  settings() {
+    const { pinned, excluded, ...query } = this.query();
+    return this.signature({ ...query, k: this.value("top_k") });
+  }
+
   /** Look whether the node's widgets ask for something else than what is shown. */
   look() {
     if (!this.node.graph) return this.close();
@@ -132,7 +205,7 @@ class Gallery {
     // Written by hand, or by a workflow that was opened.
     if (this.described && this.filters() !== this.shownFacets && !this.facets.contains(document.activeElement)) this.showFacets();
     const query = this.query();
-    const asked = JSON.stringify([this.index, this.like, query]);
+    const asked = this.signature(query);
     if (asked === this.asked) return;
     this.asked = asked;
     clearTimeout(this.quiet);
@@ -144,7 +217,10 @@ class Gallery {
     this.asked = "";
     this.described = null;
     this.show([], "");
-    if (!index) return this.say(words("connect"));
+    if (!index) {
+      this.showFacets(); // none
+      return this.say(words("connect"));
+    }
     await this.describe();
   }
 
@@ -156,12 +232,22 @@ class Gallery {
       this.described = described;
       this.showFacets();
     } catch (error) {
-      if (index === this.index) this.say(error.message, true);
+      if (index !== this.index) return;
+      this.described = null;
+      this.showFacets();
+      this.say(error.message, true);
     }
   }
 
   async ask(query, asked) {
-    if (!this.like && !query.text?.trim()) return this.say(words("type"));
+    const { found: run } = this;
+    if (this.connected().length && run?.settings === this.settings()) {
+      return this.show(run.hits.filter(({ id }) => !query.excluded.includes(id)), "");
+    }
+    if (!this.like && !query.text?.trim()) {
+      const inRun = ["text", "reference_images"].some((name) => this.link(name) !== null);
+      return inRun ? this.show([], "") : this.show(this.hits, words("type"));
+    }
     if (this.asking) {
       this.next = [query, asked]; // one request under way at most
       return;
@@ -169,9 +255,10 @@ class Gallery {
     this.asking = true;
     try {
       const found = await this.searcher.search(this.index, query, this.like);
-      if (found && asked === this.asked) this.show(found.hits, found.note);
+      // A run that has ended meanwhile knows more.
+      if (found && asked === this.asked && run === this.found) this.show(found.hits, found.note);
     } catch (error) {
-      if (asked === this.asked) this.say(error.message, true);
+      if (asked === this.asked && run === this.found) this.say(error.message, true);
     } finally {
       this.asking = false;
       const next = this.next;
@@ -188,7 +275,8 @@ class Gallery {
     if (this.indexName() !== this.index) this.open(this.indexName());
     else if (this.index) this.describe(); // the run may have brought it up to date
     this.like = null;
-    this.asked = JSON.stringify([this.index, null, this.query()]);
+    this.asked = this.signature(this.query());
+    this.found = { hits: output.garments, settings: this.settings() };
     this.show(output.garments, "");
   }
 
@@ -203,7 +291,9 @@ class Gallery {
       const all = signButton("✕", words("back"), () => this.searchLike(null));
       this.chip.append(element("span", { className: "fr-chip" }, words("like", { name: this.like }), all));
     }
-    this.say(note || (hits.length ? words("count", { count: hits.length }) : ""));
+    const names = this.index ? this.connected().map(([name]) => this.nameOf(name)).join(", ") : "";
+    const said = note || (hits.length ? words("count", { count: hits.length }) : "");
+    this.say([said, names && words("inRun", { names })].filter(Boolean).join(" · "));
     this.showExcluded();
   }
 
@@ -212,13 +302,10 @@ class Gallery {
     return card(this.index, garment, {
       pressed: pinned,
       chooseName: words(pinned ? "unpin" : "pin"),
-      choose: () => this.toggle("pinned", garment.id),
+      choose: () => this.pin(garment.id),
       buttons: [
         signButton("≈", words("more"), () => this.searchLike(garment.id)),
-        signButton("✕", excludeName, () => {
-          if (this.names("pinned", garment.id)) this.toggle("pinned", garment.id);
-          this.toggle("excluded", garment.id);
-        }),
+        signButton("✕", excludeName, () => this.exclude(garment.id)),
       ],
     });
   }
@@ -266,7 +353,7 @@ class Gallery {
       if (on) set.add(value);
       else set.delete(value);
       now.facets.set(column, set);
-      this.write("filter", writeFilter(now), true);
+      return this.write("filter", writeFilter(now), true);
     });
   }
 
@@ -275,7 +362,7 @@ class Gallery {
     const summary = element("summary", {});
     const box = element("details", { className: "fr-facet" }, summary);
     box.dataset.column = column;
-    const chosen = filter.ranges.get(column) ?? { low: "", high: "" };
+    let chosen = filter.ranges.get(column) ?? { low: "", high: "" };
     const told = () => {
       const { low: from, high: to } = chosen;
       box.classList.toggle("fr-on", Boolean(from || to));
@@ -284,10 +371,11 @@ class Gallery {
     const ends = [["low", low, words("from")], ["high", high, words("to")]].map(([end, bound, name]) => {
       const input = element("input", { type: "number", step: "any", className: "fr-search", value: chosen[end], placeholder: String(bound) });
       input.addEventListener("change", () => {
-        chosen[end] = input.value;
         const now = this.filter();
-        now.ranges.set(column, chosen);
-        this.write("filter", writeFilter(now), true);
+        const wanted = { ...chosen, [end]: input.value };
+        now.ranges.set(column, wanted);
+        if (this.write("filter", writeFilter(now), true)) input.value = chosen[end];
+        else chosen = wanted;
         told();
       });
       return element("label", {}, name, input);
@@ -310,7 +398,10 @@ class Gallery {
     for (const { value, count } of values) {
       const check = element("input", { type: "checkbox", checked: chosen.has(value) });
       check.addEventListener("change", () => {
-        change(value, check.checked);
+        if (change(value, check.checked)) {
+          check.checked = !check.checked; // a link says it
+          return;
+        }
         if (name === words("category")) for (const other of list.querySelectorAll("input")) if (other !== check) other.checked = false;
         box.classList.toggle("fr-on", list.querySelector("input:checked") !== null);
       });
@@ -346,8 +437,8 @@ export function pin(node, index, { id, caption }) {
     gallery.say(text, true);
     return text;
   }
-  if (!gallery.names("pinned", id)) gallery.toggle("pinned", id);
-  return words("pinned", { name: caption || id });
+  const refused = gallery.refuse("pinned") || (gallery.names("pinned", id) ? "" : gallery.pin(id));
+  return refused || words("pinned", { name: caption || id });
 }
 
 app.registerExtension({

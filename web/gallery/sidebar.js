@@ -21,6 +21,8 @@ class Catalogue {
     this.total = 0;
     this.listing = null; // { index, category } of what is shown
     this.version = 0; // of the listing
+    this.generation = null; // of the index that is listed
+    this.failed = false; // whether what is said is an error, or that there is no index
     this.text = ""; // that is searched
     this.place = 0; // of the first garment in sight
     this.top = 0; // where the scroll bar was when it was drawn
@@ -71,16 +73,39 @@ class Catalogue {
   async refresh() {
     try {
       const { indexes: names } = await indexes();
-      if (!names.length) return this.say(words("noIndex"));
       const shown = [...this.select.options].map((option) => option.value);
       if (names.join("\n") !== shown.join("\n")) {
         this.select.replaceChildren(...names.map((name) => element("option", { value: name }, name)));
       }
+      if (!names.length) {
+        this.clear();
+        return this.say(words("noIndex"));
+      }
       this.select.value = names.includes(this.index) ? this.index : names[0];
       await this.open(this.select.value);
     } catch (error) {
-      this.say(error.message, true);
+      this.fail(error);
     }
+  }
+
+  /** Say what is wrong until garments are listed. */
+  fail(error) {
+    this.failed = true;
+    this.say(error.message, true);
+  }
+
+  /** Show no garments. Those of the index that was shown last have their place when they are back. */
+  clear() {
+    this.version += 1;
+    this.failed = true;
+    this.generation = null;
+    this.listing = null;
+    this.pages = new Map();
+    this.total = 0;
+    this.category.replaceChildren();
+    this.category.hidden = true;
+    this.fill(0, 0);
+    this.space.style.height = "0";
   }
 
   /** Show an index; the one that is shown keeps its category and place, and is left alone if unchanged. */
@@ -89,26 +114,30 @@ class Catalogue {
     this.index = index;
     try {
       const { categories, generation } = await describe(index);
-      if (index !== this.index || (same && generation === this.generation)) return;
+      if (index !== this.index || (same && generation === this.generation && !this.failed)) return;
       this.generation = generation;
-      const chosen = same ? this.category.value : "";
+      const chosen = same ? this.chosen : "";
       this.category.replaceChildren(element("option", { value: "" }, words("anyCategory")));
       this.category.append(...categories.map(({ value, count }) => element("option", { value }, `${value} (${count.toLocaleString()})`)));
       this.category.value = categories.some(({ value }) => value === chosen) ? chosen : "";
       this.category.hidden = categories.length < 2;
       await this.reset(same ? this.place : 0);
     } catch (error) {
-      if (index === this.index) this.say(error.message, true);
+      if (index !== this.index) return;
+      this.clear();
+      this.fail(error);
     }
   }
 
   /** List anew: the search's hits, or the catalogue from one of its garments. */
   async reset(place = 0) {
+    if (this.generation === null) return; // no index can be listed, which is said
     this.version += 1;
     const version = this.version;
     const listing = { index: this.index, category: this.category.value };
     const text = this.input.value.trim();
     this.text = text;
+    this.chosen = listing.category;
     const pages = new Map();
     let total = 0;
     let said = "";
@@ -129,7 +158,7 @@ class Catalogue {
       said = error.message;
     }
     if (version !== this.version) return;
-    Object.assign(this, { listing, pages, total });
+    Object.assign(this, { listing, pages, total, failed: Boolean(said) });
     this.say(said || words("count", { count: total.toLocaleString() }), Boolean(said));
     this.measure();
     this.bring(Math.min(place, Math.max(0, this.total - 1)));
@@ -227,9 +256,11 @@ class Catalogue {
         this.pages.set(page, found.garments);
         this.total = found.total;
         if (this.pages.size > MOST_PAGES) this.pages.delete(this.pages.keys().next().value);
+        if (this.failed) this.say(words("count", { count: found.total.toLocaleString() }));
+        this.failed = false;
       }
     } catch (error) {
-      if (version === this.version) return this.say(error.message, true); // asked for again on scrolling
+      if (version === this.version) return this.fail(error); // asked for again on scrolling
     } finally {
       this.asking = false;
     }
