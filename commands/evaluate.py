@@ -59,7 +59,8 @@ def _add_evaluate(commands: Any) -> None:
         description="Paint the test pairs with 0 to 3 retrieved garments and measure the pictures. "
         "An interrupted run goes on where it stopped.",
         epilog=f"With --miniature the defaults are {_MINIATURE.pairs} pairs, {_MINIATURE.steps} "
-        f"steps, guidance {_MINIATURE.guidance_scale}, masks '{_MINIATURE.masks}', 96x128 pixels, "
+        f"steps, guidance {_MINIATURE.guidance_scale}, masks '{_MINIATURE.masks}', "
+        f"{trained.SIZE[0]}x{trained.SIZE[1]} pixels, "
         f"{_MINIATURE.batch_size} at a time.",
     )
     add = parser.add_argument

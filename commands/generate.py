@@ -146,12 +146,12 @@ def add_commands(commands: Any) -> None:
     add(
         "--height",
         type=whole_number(CELL, 4096),
-        help="of the canvas, a multiple of 8 (default 512; miniature 128)",
+        help=f"of the canvas, a multiple of 8 (default 512; miniature {trained.SIZE[1]})",
     )
     add(
         "--width",
         type=whole_number(CELL, 4096),
-        help="likewise (default 384; miniature 96)",
+        help=f"likewise (default 384; miniature {trained.SIZE[0]})",
     )
     add("--seed", type=whole_number(0, 2**64 - 1), default=0, help="of the noise (default 0)")
     add(

@@ -1,6 +1,6 @@
 """A small network that tells the pattern of a worn garment, for the drawn world.
 
-It sees a window about the middle of the inpainting mask's box, at the miniature's size; outside the
+It sees a window about the middle of the inpainting mask's box, at a picture of `SIZE`; outside the
 box all is grey.
 """
 
@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
+from torch.nn.functional import interpolate
 
 from ...adapter.garment.checkpoints import write_safetensors
 from ...miniature.fabrics import PATTERNS
@@ -66,9 +67,13 @@ class PatternClassifier(nn.Module):
 def garment_view(picture: np.ndarray, mask: np.ndarray, margin: int = 0) -> torch.Tensor:
     """Cut the network's view out of a picture (H, W, 3) in 0..1 with its mask (H, W).
 
+    A picture of another size than `SIZE` is brought to it.
+
     Returns:
         (3, WINDOW + 2 * margin, WINDOW + 2 * margin) float32.
     """
+    if picture.shape[:2] != SIZE:
+        picture, mask = _at_size(picture, mask)
     rows, columns = box_of(mask)
     half = WINDOW // 2 + margin
     view = np.full((*mask.shape, 3), _GREY, dtype=np.float32)
@@ -76,6 +81,15 @@ def garment_view(picture: np.ndarray, mask: np.ndarray, margin: int = 0) -> torc
     view = np.pad(view, ((half, half), (half, half), (0, 0)), constant_values=_GREY)
     top, left = ((part.start + part.stop) // 2 for part in (rows, columns))
     return torch.from_numpy(view[top : top + 2 * half, left : left + 2 * half]).movedim(-1, 0)
+
+
+def _at_size(picture: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Bring a picture (H, W, 3) in 0..1 and its mask (H, W) to the classifier's size."""
+    pixels = torch.from_numpy(np.ascontiguousarray(picture)).movedim(-1, 0)[None].float()
+    pixels = interpolate(pixels, SIZE, mode="bilinear", antialias=True)[0].movedim(0, -1)
+    covered = torch.from_numpy(np.ascontiguousarray(mask))[None, None].float()
+    covered = interpolate(covered, SIZE, mode="nearest-exact")[0, 0]
+    return pixels.numpy(), covered.numpy()
 
 
 def save_classifier(classifier: PatternClassifier, path: Path, notes: dict[str, str]) -> None:

@@ -127,7 +127,8 @@ def test_without_comfyui(small, drawn, tmp_path, capsys):
     scores = [garment.score for garment in drawn["found"]]
     assert scores == sorted(scores, reverse=True) and len(set(scores)) > 1
     assert drawn["foot"] == (
-        "Painted by the trained miniature, 96x128 pixels, 1 steps, without ComfyUI."
+        f"Painted by the trained miniature, {trained.SIZE[0]}x{trained.SIZE[1]} pixels, 1 steps, "
+        "without ComfyUI."
     )
     check_repainted(drawn)
     sheet = np.asarray(Image.open(out).convert("L"))

@@ -163,6 +163,17 @@ def test_the_classifiers_window_is_about_the_masks_middle():
     assert garment_view(picture, mask, margin=8).shape == (3, WINDOW + 16, WINDOW + 16)
 
 
+def test_a_larger_picture_is_seen_at_the_classifiers_size():
+    picture = np.random.default_rng(1).random((128, 96, 3)).astype(np.float32)
+    mask = np.zeros((128, 96), np.float32)
+    mask[30:50, 10:40] = 1
+    twice = [np.repeat(np.repeat(pixels, 2, axis=0), 2, axis=1) for pixels in (picture, mask)]
+    near = (garment_view(*twice) - garment_view(picture, mask)).abs()
+    # The antialiasing filter reaches into the neighbours.
+    assert near.shape == (3, WINDOW, WINDOW) and near.mean() < 0.05
+    assert (garment_view(*twice) == 0.5).sum() == (garment_view(picture, mask) == 0.5).sum()
+
+
 def test_a_classifier_is_kept_in_half_precision(tmp_path):
     network = PatternClassifier().eval()
     save_classifier(network, tmp_path / "c.safetensors", {"command": "x"})
