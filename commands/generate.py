@@ -34,7 +34,8 @@ from ..retriever.backends import SearchBackend
 from ..retriever.encoders.open_clip import Encoder, load_encoder
 from ..retriever.open_index import open_index
 from ..retriever.outfit import read_outfit, retrieve_outfit
-from ..retriever.query import MAX_POOL, Query, retrieve
+from ..retriever.query import retrieve
+from ..retriever.query_types import MAX_POOL, Query
 from ..retriever.search import Hit
 from .parsing import add_parser_options, parsed_mask
 from .terminal import (

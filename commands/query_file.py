@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from ..files import parse_json
 from ..retriever.gallery import read_fields
-from ..retriever.query import Query
+from ..retriever.query_types import Query
 
 LONGEST = 10_000
 """The most characters of a line; an encoder reads some hundreds of a text."""

@@ -17,7 +17,8 @@ from ..retriever.encoders.open_clip import Encoder
 from ..retriever.encoders.recipe import as_built
 from ..retriever.gallery import shown
 from ..retriever.open_index import open_index
-from ..retriever.query import CHUNKS, MAX_POOL, Query, Result, retrieve
+from ..retriever.query import retrieve
+from ..retriever.query_types import CHUNKS, MAX_POOL, Query, Result
 from ..retriever.search import BACKENDS
 from .query_file import read_queries
 from .terminal import (

@@ -7,7 +7,8 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..pictures.tensors import to_pictures
-from ..retriever.query import CHUNKS, MAX_POOL, Query, read_filter
+from ..retriever.filter_text import read_filter
+from ..retriever.query_types import CHUNKS, MAX_POOL, Query
 
 QUERY_OPTIONS = [
     io.Image.Input(

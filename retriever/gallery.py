@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 
 from .backends import LocalBackend, SearchBackend
+from .choosing import GROUP, nearest_garments
 from .encoders.open_clip import Encoder
+from .filter_text import read_filter
 from .photos.catalogue import Garment
-from .query import GROUP, Query, Result, nearest_garments, of_index, read_filter, retrieve
+from .query import of_index, retrieve
+from .query_types import Query, Result
 from .search import Hit
 from .store.index import GarmentIndex
 

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field, replace
 from .backends import SearchBackend
 from .encoders.open_clip import Encoder
 from .photos.catalogue import CATEGORIES
-from .query import Query, Result, retrieve, spelt_category
+from .query import retrieve, spelt_category
+from .query_types import Query, Result
 
 VOTERS = 3
 """How many of the nearest garments decide on a line's category."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import axe_playwright_python
 import pytest
 from fashion_rag.comfyui_server.server import PACK_FOLDER
-from fashion_rag.retriever.query import read_filter
+from fashion_rag.retriever.filter_text import read_filter
 from fashion_rag.retriever.store.filters import And, Membership, Or
 
 from .driving import CARDS, SECONDS, SIDE_BAR, drop, ids, number, press, run, toggle

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 from fashion_rag.retriever.backends import LocalBackend
+from fashion_rag.retriever.choosing import GROUP
 from fashion_rag.retriever.photos.catalogue import Garment
-from fashion_rag.retriever.query import GROUP, MAX_POOL, Query, query_vectors, retrieve
+from fashion_rag.retriever.query import Query, query_vectors, retrieve
+from fashion_rag.retriever.query_types import MAX_POOL
 from fashion_rag.retriever.store.index import GarmentIndex
 from fashion_rag.retriever.store.records import ColumnValues
 from hypothesis import given, settings

@@ -12,8 +12,9 @@ import pytest
 import torch
 from fashion_rag.retriever import gallery
 from fashion_rag.retriever.backends import LocalBackend
+from fashion_rag.retriever.choosing import GROUP
 from fashion_rag.retriever.photos.catalogue import Garment
-from fashion_rag.retriever.query import GROUP, Query, retrieve
+from fashion_rag.retriever.query import Query, retrieve
 from fashion_rag.retriever.store import text_table
 from fashion_rag.retriever.store.index import GarmentIndex
 from fashion_rag.retriever.store.records import Record, Records, RecordWriter, ThumbnailPlace

@@ -8,7 +8,8 @@ import time
 import pytest
 from fashion_rag.adapter.garment.prompts import refuse_embeddings, weighted_parts
 from fashion_rag.demo.words import unknown_words
-from fashion_rag.retriever.query import LONGEST_TEXT, Query, read_filter
+from fashion_rag.retriever.filter_text import read_filter
+from fashion_rag.retriever.query_types import LONGEST_TEXT, Query
 from fashion_rag.retriever.store.filters import parse_filter
 from fashion_rag.retriever.words import language_of, plain_words, remarks
 from hypothesis import given

@@ -1,5 +1,5 @@
 // Facets in the text of a filter: `brand in ["Acme", "Bolt"]`, `price >= 10`, joined by "and" to what the
-// user wrote. See retriever/store/filters.py for the language, and retriever/query.py for the quotes of
+// user wrote. See retriever/store/filters.py for the language, and retriever/filter_text.py for the quotes of
 // typesetters and the punctuation of Chinese, which a filter may hold too.
 
 const WORD = "[\\p{L}\\p{N}_]";
