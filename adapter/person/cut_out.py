@@ -208,7 +208,8 @@ def move_pose(pose: Mapping[str, Any] | None, frame: Frame) -> dict[str, Any]:
     """Move a POSE_KEYPOINT frame from the photo to the canvas: bodies, hands and faces.
 
     Bodies are given in COCO-18 order, the largest first; joints beside the canvas keep their places
-    there. Hands and faces that are no lists of x, y, confidence are left out.
+    there. Left out are people without a body, and hands and faces that are no lists of x, y,
+    confidence.
 
     Raises:
         ValueError: see `pose_of_frame`; or the joints are of another picture than the photo.

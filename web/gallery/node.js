@@ -242,7 +242,8 @@ class Gallery {
   async ask(query, asked) {
     const { found: run } = this;
     if (this.connected().length && run?.settings === this.settings()) {
-      return this.show(run.hits.filter(({ id }) => !query.excluded.includes(id)), "");
+      const out = ({ id }) => this.names("excluded", id) && !this.names("pinned", id);
+      return this.show(run.hits.filter((garment) => !out(garment)), "");
     }
     if (!this.like && !query.text?.trim()) {
       const inRun = ["text", "reference_images"].some((name) => this.link(name) !== null);
