@@ -71,7 +71,12 @@ def make_case(row: int) -> Case:
     photo = draw_model(make_garment(SEED, number), scene)
     masks = [inpainting_mask(photo.labels, photo.keypoints, half) for half in HALVES]
     drawn = draw_model(top, replace(scene, other=bottom), SIZE)
-    small = [mask.reshape(128, 4, 96, 4).mean(axis=(1, 3)) >= 0.5 for mask in masks]
+    width, height = SIZE
+    cells = [
+        mask.reshape(height, mask.shape[0] // height, width, mask.shape[1] // width)
+        for mask in masks
+    ]
+    small = [one.mean(axis=(1, 3)) >= 0.5 for one in cells]
     union = np.logical_or(*small)
     return Case(
         number,
@@ -111,7 +116,7 @@ def paint(pipeline: FashionRAGPipeline, case: Case, way: str) -> tuple[Image.Ima
 
 
 def measure(case: Case, picture: np.ndarray, classifier) -> dict[str, float]:
-    """Colour error and right pattern of each half of a picture (128, 96, 3) in 0..1."""
+    """Colour error and right pattern of each half of a picture (H, W, 3) of `SIZE` in 0..1."""
     found = {}
     for half, mask, inner, pattern in zip(
         HALVES, case.small_masks, case.inner, case.patterns, strict=True

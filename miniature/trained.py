@@ -11,7 +11,7 @@ WEIGHTS = Path(__file__).parent / "weights" / "model"
 """The model folder without its tokenizer, whose vocabulary comes with open_clip."""
 PARSER = WEIGHTS.parent / "parser"
 """The folder of the human parser that knows the drawn world."""
-SIZE = (96, 128)
+SIZE = (192, 256)
 """Width and height in pixels of the pictures that it paints."""
 STEPS, GUIDANCE = 20, 2.5
 

@@ -79,6 +79,13 @@ def found(tmp_path_factory) -> tuple[FashionRAGPipeline, list[tuple[str, Garment
     return FashionRAGPipeline.from_pretrained(folder), triples
 
 
+def at_size(mask: np.ndarray) -> np.ndarray:
+    """Bring a mask to the size that the miniature paints; bool."""
+    width, height = trained.SIZE
+    cells = mask.reshape(height, mask.shape[0] // height, width, mask.shape[1] // width)
+    return cells.mean(axis=(1, 3)) >= 0.5
+
+
 @pytest.fixture(scope="module")
 def painted(found) -> list[Painted]:
     pipeline, triples = found
@@ -89,7 +96,7 @@ def painted(found) -> list[Painted]:
         scene, worn = make_scene(examples.SEED, number), make_garment(examples.SEED, number)
         photo = draw_model(worn, scene)
         mask = inpainting_mask(photo.labels, photo.keypoints, worn.category, "mask")
-        small = mask.reshape(128, 4, 96, 4).mean(axis=(1, 3)) >= 0.5
+        small = at_size(mask)
         truths = {}
         for garment in (own, other):
             drawn = draw_model(garment, scene, trained.SIZE)

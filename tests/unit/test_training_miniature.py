@@ -24,7 +24,7 @@ OWN = (
     "parser.model.hidden_sizes=[8, 8, 16, 16]",
     "parser.size=[32, 32]",
     "parser.input=[32, 32]",
-    "fashion_rag.unet.block_out_channels=[32, 32, 32]",
+    "fashion_rag.unet.block_out_channels=[32, 32, 32, 32]",
     "fashion_rag.unet.attention_head_dim=2",
 )
 
