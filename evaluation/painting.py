@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from ..adapter.garment.prompts import category_words, split_prompt
-from ..adapter.headless.pipeline import FashionRAGPipeline
+from ..adapter.headless.pipeline import FashionRAGPipeline, vae_parts
 from ..adapter.person.framing import to_picture
 from ..adapter.person.inpainting import CELL
 from ..adapter.person.masks import MODES
@@ -181,7 +181,8 @@ class Painter:
 def round_trip(vae: torch.nn.Module, photos: torch.Tensor) -> torch.Tensor:
     """Encode photos (b, H, W, 3) in 0..1 by a VAE and decode them; float32 on the CPU."""
     pixels = photos.movedim(-1, 1).contiguous().to(vae.device, vae.dtype)
-    decoded = vae.decode(vae.encode(pixels * 2 - 1).latent_dist.mode()).sample
+    parts = [vae.encode(part).latent_dist.mode() for part in vae_parts(pixels * 2 - 1)]
+    decoded = torch.cat([vae.decode(part).sample for part in parts])
     return (decoded.float() / 2 + 0.5).clamp(0, 1).movedim(1, -1).cpu()
 
 

@@ -80,6 +80,12 @@ RESUMABLE = (
     "preview_every",
 )
 
+ADDED = (
+    *("order", "captioned", "own_left_out", "catalogue", "keep", "noise_offset"),
+    *("start", "decoder_only"),
+)
+"""Options of the stages that earlier versions did not have."""
+
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file.
@@ -193,6 +199,7 @@ def plain(config: Any) -> dict[str, Any]:
 
 
 __all__ = [
+    "ADDED",
     "Run",
     "check_shares",
     "differences",

@@ -29,6 +29,7 @@ from ..adapter.headless.pipeline import (
     MODEL_INDEX,
     UNREAD_OF_VISION,
     FashionRAGPipeline,
+    vae_parts,
 )
 from ..adapter.person.pose import POSE_CHANNELS
 from ..files import write_text
@@ -136,6 +137,9 @@ class FashionRagTask(Task):
         steps = steps.to(latents.device)
         # The same numbers whatever layout a convolution left the latents in.
         noise = torch.randn_like(latents, memory_format=torch.contiguous_format)
+        if self.config.noise_offset:
+            shared = torch.randn(*latents.shape[:2], 1, 1, device=latents.device)
+            noise = noise + self.config.noise_offset * shared
         alpha = self.alphas[steps].view(-1, 1, 1, 1)
         noisy = alpha.sqrt() * latents + (1 - alpha).sqrt() * noise
         mask = batch["latent_mask"].float()
@@ -183,10 +187,11 @@ class FashionRagTask(Task):
 
     def _latents(self, pixels: torch.Tensor) -> torch.Tensor:
         half = self.config.run.mixed_precision == "bf16"
-        # A CPU's caches hold one picture, not 32: alone it takes less than half the time.
-        parts = pixels.split(1) if pixels.device.type == "cpu" else [pixels]
         with torch.autocast(pixels.device.type, torch.bfloat16, enabled=half):
-            found = [self.vae.encode(part.float() / 127.5 - 1).latent_dist.mode() for part in parts]
+            found = [
+                self.vae.encode(part.float() / 127.5 - 1).latent_dist.mode()
+                for part in vae_parts(pixels)
+            ]
         return torch.cat(found).float().contiguous() * self.vae.config.scaling_factor
 
     def _features(self, pixels: torch.Tensor) -> torch.Tensor:

@@ -10,8 +10,6 @@ from ..adapter.person.masks import MODES
 from .config import Run, check_shares
 
 ORDERS = ("own_first", "retrieved")
-ADDED = ("order", "captioned", "own_left_out", "catalogue", "keep")
-"""Options that earlier versions did not have."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +57,10 @@ class FashionRag:
     adapter_dropout: float = 0.5
     snr_gamma: float = 0.0
     """Min-SNR weighting of the loss (arXiv 2303.09556); 0 for none."""
+    noise_offset: float = 0.0
+    """Standard deviation of noise that all pixels of a latent's channel share; 0 for none, often
+    .05 to .1. The more pixels, the better the last timestep still tells their mean colour, which
+    sampling begins without: such noise teaches the model not to rely on it."""
     outside: float = 1.0
     """Weight of the loss outside the mask."""
     precompute: bool = False
@@ -78,7 +80,7 @@ class FashionRag:
         if self.order not in ORDERS:
             raise ValueError(f"order is {self.order!r}; expected one of {', '.join(ORDERS)}.")
         shares = ("drop", "adapter_dropout", "captioned", "own_left_out", "keep")
-        unbounded = ("outside", "catalogue")
+        unbounded = ("noise_offset", "outside", "catalogue")
         for name in (*shares, *unbounded):
             most = 1.0 if name in shares else float("inf")
             if not 0 <= getattr(self, name) <= most:

@@ -64,8 +64,7 @@ def identity_of(config: Any) -> dict[str, Any]:
     Options that earlier versions did not have are left out while they have their defaults: so a run
     that was begun before them can be resumed.
     """
-    from .config import plain
-    from .fashion_rag_config import ADDED
+    from .config import ADDED, plain
 
     values = plain(config)
     for field in fields(config):

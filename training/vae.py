@@ -1,15 +1,17 @@
-"""Stage `vae`: the autoencoder of the miniature, diffusers' AutoencoderKL.
+"""Stage `vae`: an autoencoder, diffusers' AutoencoderKL, from nothing or from a model folder's.
 
 It is trained on crops of model photos by L1, the squares of the error and of its differences
 between neighbours (edges and prints; an absolute error would rather leave small ones out), and a
-small KL term. The real method uses Stable Diffusion's own autoencoder, untouched.
+small KL term. The miniature's own is made so; the real method uses Stable Diffusion's, untouched.
+Its decoder can be trained on alone: latents stay what they are, and so does a U-Net that was
+trained on them.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import Dataset
 
+from ..model_parts import load_part
 from .clip import epoch_order
 from .config import Run
 from .dresscode import DressCode
@@ -36,8 +39,12 @@ class Vae:
     """The configuration of the stage `vae`."""
 
     run: Run
-    model: dict[str, Any]
-    """diffusers' AutoencoderKL configuration."""
+    model: dict[str, Any] = field(default_factory=dict)
+    """diffusers' AutoencoderKL configuration: an untrained one of these sizes."""
+    start: str = ""
+    """Model folder whose vae is trained on, instead of an untrained one."""
+    decoder_only: bool = False
+    """Keep the encoder of `start` as it is."""
     size: tuple[int, ...] = (512, 384)
     """Height and width of the photos in pixels."""
     crop: int = 64
@@ -48,6 +55,17 @@ class Vae:
     kl_weight: float = 1e-6
 
     def __post_init__(self) -> None:
+        if bool(self.model) == bool(self.start):
+            given = "[model] and start are both" if self.model else "neither [model] nor start is"
+            raise ValueError(
+                f"{given} given; expected [model], the sizes of an "
+                "untrained autoencoder, or start, a model folder whose vae is trained on."
+            )
+        if self.decoder_only and not self.start:
+            raise ValueError(
+                "decoder_only is true, and start is not given: a decoder learns to read "
+                "a trained encoder's latents. Set start to the model folder of that."
+            )
         sides = (*self.size, self.crop)
         if len(self.size) != 2 or any(side <= 0 or side % 8 for side in sides):
             raise ValueError(
@@ -66,19 +84,20 @@ class VaeTask(Task):
     def __init__(self, config: Vae, data: Path):
         super().__init__()
         self.config = config
-        try:
-            self.vae = AutoencoderKL(**config.model, scaling_factor=SCALE)
-        except TypeError as error:
-            raise ValueError(f"[model] is no AutoencoderKL configuration: {error}") from error
+        self.vae = _vae(config)
+        if config.decoder_only:
+            for part in (self.vae.encoder, self.vae.quant_conv):
+                if part is not None:
+                    part.requires_grad_(False)
         if config.run.gradient_checkpointing:
             self.vae.enable_gradient_checkpointing()
-        _start_plain(self.vae)
         self.stream = CropStream(DressCode(data, need=("photos",)), config)
         self.held_out = DressCode(data, "paired", need=("photos",))
 
     def forward(self, batch):
         pixels = batch["pixels"].float() / 127.5 - 1
-        posterior = self.vae.encode(pixels).latent_dist
+        with torch.set_grad_enabled(not self.config.decoder_only):
+            posterior = self.vae.encode(pixels).latent_dist
         noise = torch.randn_like(posterior.mean) * posterior.std
         painted = self.vae.decode(posterior.mean + noise).sample.float()
         difference = painted - pixels
@@ -104,8 +123,9 @@ class VaeTask(Task):
         return picture.resize((picture.width * 2, picture.height * 2), Image.Resampling.NEAREST)
 
     def export(self, folder: Path) -> None:
-        """Write `vae/`, float16, its latents brought to Stable Diffusion's spread."""
-        self._fold_spread()
+        """Write `vae/`, float16; latents of a trained encoder get Stable Diffusion's spread."""
+        if not self.config.decoder_only:
+            self._fold_spread()
         self.vae.half().save_pretrained(folder / "vae")
         self.vae.float()
 
@@ -127,6 +147,26 @@ class VaeTask(Task):
         quant.bias[:channels] *= factor
         quant.bias[channels:] += 2 * math.log(factor)
         post.weight /= factor
+
+
+def _vae(config: Vae) -> AutoencoderKL:
+    if config.start:
+        part = Path(config.start) / "vae"
+        vae = load_part(AutoencoderKL, part, "diffusion_pytorch_model").float()
+        factor = vae.config.scaling_factor
+        if not config.decoder_only and (factor != SCALE or vae.quant_conv is None):
+            raise ValueError(
+                f"{part}: its scaling_factor is {factor}; expected {SCALE}, Stable Diffusion's, to "
+                "which the latents of a trained encoder are brought. With decoder_only = true any "
+                "autoencoder can be trained on."
+            )
+        return vae
+    try:
+        vae = AutoencoderKL(**config.model, scaling_factor=SCALE)
+    except TypeError as error:
+        raise ValueError(f"[model] is no AutoencoderKL configuration: {error}") from error
+    _start_plain(vae)
+    return vae
 
 
 def _start_plain(vae: AutoencoderKL) -> None:

@@ -17,11 +17,17 @@ from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
 from ...progress import Progress
-from ..garment.prompts import PAPER_PROMPT, category_words, scale_garments, split_prompt
+from ..garment.prompts import (
+    PAPER_PROMPT,
+    category_words,
+    refuse_embeddings,
+    scale_garments,
+    split_prompt,
+)
 from ..person.cut_out import CONTEXT, cut_mask, cut_out
 from ..person.framing import mask_tensor
-from ..person.inpainting import CELL, THRESHOLD, resize_mask
-from .pipeline import FashionRAGPipeline
+from ..person.inpainting import CELL, THRESHOLD, fit_mask
+from .pipeline import FashionRAGPipeline, check_size
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,9 @@ def one_pass(
     what belongs to none belongs to the nearest.
     """
     pieces = _checked(pieces)
-    masks = [resize_mask(mask_tensor(p.mask), (person.height, person.width))[0] for p in pieces]
+    check_size(height, width)
+    refuse_embeddings(prompt, *(p.caption for p in pieces if "{caption}" in prompt))
+    masks = [fit_mask(mask_tensor(p.mask), (person.height, person.width))[0] for p in pieces]
     union = torch.stack(masks).amax(dim=0)
     found = cut_out(person, union.numpy(), keypoints, (height, width), context)
     contexts = []

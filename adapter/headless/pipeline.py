@@ -243,8 +243,7 @@ class FashionRAGPipeline:
             ValueError: an empty mask, a size that is no multiple of 8, an unknown `output`, an
                 `embedding:NAME` in the prompt.
         """
-        if height % CELL or width % CELL:
-            raise ValueError(f"height x width is {height}x{width}, expected multiples of {CELL}.")
+        check_size(height, width)
         if output not in ("pil", "latent"):
             raise ValueError(f"output is {output!r}, expected 'pil' or 'latent'.")
         refuse_embeddings(prompt, caption if "{caption}" in prompt else "")
@@ -338,9 +337,9 @@ class FashionRAGPipeline:
         inputs = prepare_inpainting(image, mask)
         # Contiguous: group norm on the CPU loses digits with the channels last.
         pixels = inputs.masked_image.movedim(-1, 1).contiguous().to(self.device, self.dtype)
-        latents = (
-            self.vae.encode(pixels * 2 - 1).latent_dist.mode() * self.vae.config.scaling_factor
-        )
+        parts = vae_parts(pixels * 2 - 1)
+        latents = torch.cat([self.vae.encode(part).latent_dist.mode() for part in parts])
+        latents = latents * self.vae.config.scaling_factor
         return torch.cat([inputs.latent_mask.to(latents), latents], dim=1)
 
     def pose_channels(self, keypoints: np.ndarray | None, size: tuple[int, int]) -> torch.Tensor:
@@ -433,7 +432,8 @@ class FashionRAGPipeline:
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Decode latents to pictures (b, H, W, 3) float32 in 0..1 on the CPU."""
-        pixels = self.vae.decode(latents / self.vae.config.scaling_factor).sample
+        latents = latents / self.vae.config.scaling_factor
+        pixels = torch.cat([self.vae.decode(part).sample for part in vae_parts(latents)])
         return (pixels.float() / 2 + 0.5).clamp(0, 1).movedim(1, -1).cpu()
 
     def _tokenize(self, text: str) -> list[Token]:
@@ -442,6 +442,20 @@ class FashionRAGPipeline:
             for part, weight in weighted_parts(text)
             for token in self.tokenizer(part, add_special_tokens=False).input_ids
         ]
+
+
+def check_size(height: int, width: int) -> None:
+    """Raise ValueError unless height and width are multiples of 8."""
+    if height % CELL or width % CELL:
+        raise ValueError(f"height x width is {height}x{width}, expected multiples of {CELL}.")
+
+
+def vae_parts(batch: torch.Tensor) -> Sequence[torch.Tensor]:
+    """Split a batch (b, ...) for a VAE: on a CPU, whose caches hold one picture, into single ones.
+
+    Many at once take twice as long there, and as many times the memory.
+    """
+    return batch.split(1) if batch.device.type == "cpu" else (batch,)
 
 
 def _beside(empty: torch.Tensor, context: torch.Tensor) -> torch.Tensor:

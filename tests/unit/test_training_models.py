@@ -84,6 +84,20 @@ def test_encoding_before_and_while_training_give_one_loss(make):
     assert set(counts) == {0, 1, 2, 3} and any(sample["dropped"] for sample in samples)
 
 
+def test_offset_noise_is_shared_by_all_pixels_of_a_channel(make):
+    seen, std = [], 4.0
+    for offset in (0.0, std):
+        task = make(noise_offset=offset)
+        task.unet.register_forward_pre_hook(lambda _, inputs: seen.append(inputs))
+        loss_of(task, batch_of(task, range(64)))
+    (plain, steps), (shifted, again) = [inputs[:2] for inputs in seen]
+    assert torch.equal(steps, again) and torch.equal(plain[:, 4:], shifted[:, 4:])
+    added = (shifted - plain)[:, :4]
+    torch.testing.assert_close(added, added[..., :1, :1].expand_as(added), rtol=0, atol=1e-4)
+    shared = added[..., 0, 0] / (1 - task.alphas[steps]).sqrt()[:, None]
+    assert shared.std().item() == pytest.approx(std, rel=0.25)
+
+
 def test_encodings_follow_what_they_were_made_from(make, cache, tmp_path):
     make(precompute=True)
     people, garments = cache / "people.safetensors", cache / "garments.safetensors"
@@ -375,6 +389,55 @@ def test_the_autoencoder_has_stable_diffusions_spread(world, tmp_path):
     with torch.no_grad():
         latents = vae.encode(pixels / 127.5 - 1).latent_dist.mode()
     assert (latents * vae.config.scaling_factor).std().item() == pytest.approx(1, rel=0.02)
+
+
+def test_a_decoder_trained_alone_leaves_the_latents_as_they_are(world, model, tmp_path):
+    from diffusers import AutoencoderKL
+    from fashion_rag.training.dresscode import DressCode
+    from fashion_rag.training.vae import photo
+
+    run = settings(Path())["run"] | {"steps": 20, "learning_rate": 2e-3}
+    content = {"stage": "vae", "start": str(model), "decoder_only": True, "run": run}
+    content |= {"size": [64, 48], "crop": 32, "colour_weight": 1.0}
+    assert cli.run_stage(content, world, tmp_path / "run", False, None)
+    before, after = (
+        AutoencoderKL.from_pretrained(folder / "vae").float()
+        for folder in (model, tmp_path / "run" / "model")
+    )
+    data = DressCode(world)
+    pixels = torch.stack([photo(data, pair, (64, 48)) for pair in data.pairs]).float() / 127.5 - 1
+    with torch.no_grad():
+        latents = before.encode(pixels).latent_dist.mode()
+        # float16 of what is written lies between them.
+        torch.testing.assert_close(
+            after.encode(pixels).latent_dist.mode(), latents, rtol=0, atol=5e-3
+        )
+        errors = [(vae.decode(latents).sample - pixels).abs().mean() for vae in (before, after)]
+    assert errors[1] < errors[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, r"neither \[model\] nor start is given"),
+        ({"model": VAE, "start": "x"}, r"\[model\] and start are both given"),
+        ({"model": VAE, "decoder_only": True}, "decoder_only is true, and start is not given"),
+    ],
+)
+def test_what_an_autoencoder_begins_from_has_to_be_said(options, message):
+    with pytest.raises(ValueError, match=message):
+        cli.parse_stage({"stage": "vae", "run": settings(Path())["run"], **options})
+
+
+def test_an_encoder_is_trained_on_towards_stable_diffusions_spread_alone(world, model, tmp_path):
+    folder = tmp_path / "flux"
+    shutil.copytree(model / "vae", folder / "vae")
+    config = json.loads((folder / "vae" / "config.json").read_text())
+    (folder / "vae" / "config.json").write_text(json.dumps(config | {"scaling_factor": 0.3611}))
+    content = {"stage": "vae", "start": str(folder), "run": settings(Path())["run"]}
+    content |= {"size": [64, 48], "crop": 32}
+    with pytest.raises(ValueError, match="scaling_factor is 0.3611; expected 0.18215"):
+        cli.run_stage(content, world, tmp_path / "run", False, None)
 
 
 REFUSED = [
