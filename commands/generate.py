@@ -22,7 +22,7 @@ from ..adapter.headless.pipeline import PARTS, FashionRAGPipeline
 from ..adapter.person.cut_out import CONTEXT
 from ..adapter.person.framing import mask_tensor
 from ..adapter.person.garment_mask import masks_from_labels
-from ..adapter.person.inpainting import CELL, THRESHOLD
+from ..adapter.person.inpainting import CELL, THRESHOLD, fit_mask
 from ..adapter.person.mask_files import read_mask
 from ..adapter.person.masks import CATEGORIES, GROWTH, MODES
 from ..adapter.person.parsing import load_parser
@@ -266,7 +266,8 @@ def _nearest(
     encoder: Encoder,
 ) -> Image.Image:
     """Choose the picture whose painted garment is most similar to a photo; write every score."""
-    repainted = mask_tensor(mask)[0].numpy() >= THRESHOLD
+    size = (pictures[0].height, pictures[0].width)
+    repainted = fit_mask(mask_tensor(mask), size)[0].numpy() >= THRESHOLD
     regions = [repainted] * len(pictures)
     if args.parser is not None:
         parser, person = load_parser(args.parser), args.person_number

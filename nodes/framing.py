@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
 from comfy_api.latest import io, ui
 
@@ -19,6 +21,8 @@ from ..adapter.person.pose import pose_of_frame
 from ..pictures.tensors import rgb_on_white
 from . import sockets
 from .inpaint import CATEGORY, PoseKeypoint, frames_of
+
+logger = logging.getLogger(__name__)
 
 
 class FashionFrame(io.ComfyNode):
@@ -214,6 +218,13 @@ def paste_batch(
         raise ValueError(
             f"generated has {len(generated)} pictures for {count} frames: connect one a frame, or "
             "a multiple."
+        )
+    if 1 < count < many:
+        logger.warning(
+            "%d pictures for %d photos: they take the photos in turn. Repeat Latent Batch repeats "
+            "what the model sees of several photos in another order: repeat the photos instead.",
+            many,
+            count,
         )
     pasted = [
         paste_back(

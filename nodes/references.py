@@ -182,7 +182,7 @@ class ReferenceLatents(io.ComfyNode):
         pictures = [pad_to_step(shrink(photo, megapixels), step) for photo in garments.photos]
         images = [to_image(picture) for picture in pictures]
         if person is not None:
-            images.insert(0, one_picture(person, megapixels))
+            images.insert(0, one_picture(person, megapixels, step))
         # One by one: a batch has one size, and a video VAE would take it for frames.
         references = {"reference_latents": [vae.encode(image) for image in images]}
         return io.NodeOutput(
@@ -240,11 +240,17 @@ def remarks(count: int, dialect: Dialect) -> list[str]:
     return found
 
 
-def one_picture(image: torch.Tensor, megapixels: float) -> torch.Tensor:
+_ROUNDING = 1.05
+"""The host's nodes scale to a number of megapixels and then round the sides to a step: what is
+above the limit for this alone stays as it is, or it would no longer lie on its canvas."""
+
+
+def one_picture(image: torch.Tensor, megapixels: float, step: int) -> torch.Tensor:
     """Return one picture (1, H, W, 3) of at most so many megapixels, transparency on white.
 
     Args:
         image: (1, H, W, channels) float in 0..1, see `rgb_on_white`.
+        step: where it is made smaller, the sides become multiples of this; a VAE would crop them.
 
     Raises:
         ValueError: a batch of several, or of none.
@@ -255,10 +261,12 @@ def one_picture(image: torch.Tensor, megapixels: float) -> torch.Tensor:
             f"person is a batch of {len(image)} pictures: connect one, the model would see the "
             "first alone."
         )
-    if rgb.shape[1] * rgb.shape[2] <= megapixels * MEGAPIXEL:
+    if rgb.shape[1] * rgb.shape[2] <= _ROUNDING * megapixels * MEGAPIXEL:
         return rgb
     pixels = (rgb[0].clamp(0, 1) * 255).round().byte().cpu().numpy()
-    return to_image(shrink(Image.fromarray(pixels), megapixels))
+    small = shrink(Image.fromarray(pixels), megapixels)
+    size = tuple(max(step, side // step * step) for side in small.size)
+    return to_image(small.resize(size, Image.Resampling.LANCZOS))
 
 
 def to_image(picture: Image.Image) -> torch.Tensor:

@@ -65,7 +65,7 @@ app.registerExtension({
     const { onExecuted } = node;
     node.onExecuted = function (output) {
       onExecuted?.apply(this, arguments);
-      show(report, output?.text?.join("") ?? "", count);
+      show(report, output?.text?.join("\n") ?? "", count);
     };
   },
 });

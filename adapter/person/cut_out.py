@@ -16,7 +16,7 @@ from PIL import Image
 from torch.nn import functional
 
 from .framing import mask_tensor, rgb_photo
-from .inpainting import THRESHOLD, composite, fit_mask, resize
+from .inpainting import CELL, THRESHOLD, composite, fit_mask, resize
 from .pose import CUT_OUT, pose_of_frame, present
 
 logger = logging.getLogger(__name__)
@@ -249,7 +249,8 @@ def paste_back(
 
     Args:
         photo: (H, W, 3) float in 0..1, or uint8.
-        generated: (h, w, 3) float in 0..1, the canvas; another size is resized.
+        generated: (h, w, 3) float in 0..1: the canvas, or the canvas padded to multiples of 8
+            (cropped); another size is resized.
         mask: (H, W) float in 0..1, of the photo's size. What of it lies beyond the frame's box is
             not painted.
         feather: width of the transition in pixels of the photo, 0 or more.
@@ -270,6 +271,9 @@ def paste_back(
     first_column, first_row, last_column, last_row = _bounds(hard)
     # The pixels around the mask tell how deep inside it one lies.
     columns = slice(max(first_column - 1, 0), min(last_column + 1, frame.photo[1]))
+    height, width = frame.canvas
+    if tuple(generated.shape[:2]) == (height + -height % CELL, width + -width % CELL):
+        generated = generated[:height, :width]
     rows_of = _Enlarged(generated[..., :3], frame)
     for start in range(first_row, last_row, _STRIP):
         stop = min(start + _STRIP, last_row)

@@ -149,7 +149,10 @@ def masks_from_masks(
             notes = (f"the pose has nobody numbered {person}, and is not used",)
     nobody = np.zeros(labels.shape, dtype=bool)
     found = _masks(labels, nobody, category, mode, grow, keypoints)
-    return GarmentMasks(found.mask, found.garment, found.keep, (*notes, *found.notes))
+    notes += found.notes
+    if keep is None and found.mask.any():
+        notes += ("nothing is kept, no face and no hand: connect keep",)
+    return GarmentMasks(found.mask, found.garment, found.keep, notes)
 
 
 def largest_first(labels: np.ndarray) -> list[np.ndarray]:

@@ -7,6 +7,8 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import comfy.model_management
+import comfy.model_patcher
 import comfy.sd
 import torch
 from PIL import Image
@@ -100,6 +102,8 @@ class HostEncoder:
                 "The encoder 'host' needs both inputs clip and clip_vision: the CLIP of an SD2 "
                 "checkpoint and CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors."
             )
+        for patcher in (clip.patcher, clip_vision.patcher):
+            _take_own_weights(patcher)
         self.text, self.vision = TextTower(clip), clip_vision
         _check_projection(self.text.projection)
         self.dim = self.text.projection.shape[0]
@@ -153,6 +157,13 @@ class HostEncoder:
         check_texts(texts)
         embeddings = torch.cat([self.text.pooled(text) for text in texts])
         return torch.nn.functional.normalize(embeddings, dim=-1)
+
+
+def _take_own_weights(patcher: comfy.model_patcher.ModelPatcher) -> None:
+    """Load a model whose weights are at present a clone's, patched by a LoRA, or lack its own."""
+    present = patcher.model.current_weight_patches_uuid
+    if present != patcher.patches_uuid and (present is not None or patcher.patches):
+        comfy.model_management.load_models_gpu([patcher])
 
 
 def _check_projection(projection: torch.Tensor) -> None:

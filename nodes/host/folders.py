@@ -37,7 +37,10 @@ _IS_ENTRY: dict[str, Callable[[os.DirEntry], bool]] = {
     ),
     "models": lambda e: os.path.isfile(os.path.join(e.path, "model_index.json")),
     "parsers": lambda e: os.path.isfile(os.path.join(e.path, "config.json")),
-    "people": lambda e: os.path.isfile(os.path.join(e.path, "mask.png")),
+    "people": lambda e: (
+        e.is_dir()
+        and any(os.path.splitext(name.lower())[0] == "mask" for name in os.listdir(e.path))
+    ),
 }
 
 

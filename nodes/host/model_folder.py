@@ -20,6 +20,7 @@ import folder_paths
 import torch
 
 from ...adapter.garment.checkpoints import load_tensors, unet_diffusers_to_ldm
+from ...files import read_object
 from ...model_parts import (
     CLIP_VOCABULARY,
     CONFIG,
@@ -48,6 +49,7 @@ def load_model_folder(folder: Path) -> tuple:
         FileNotFoundError: a part is missing.
         ValueError: a part does not fit the method; the message names file, value and expectation.
     """
+    _check_prediction(folder)
     adapter = folder / "inversion_adapter.safetensors"
     if not adapter.is_file():
         raise FileNotFoundError(f"{adapter} is missing: a model folder holds its own adapter.")
@@ -56,6 +58,26 @@ def load_model_folder(folder: Path) -> tuple:
     clip.patcher.cached_patcher_init = (_text_encoder_patcher, (folder,))
     vae.patcher.cached_patcher_init = (_vae_patcher, (folder,))
     return model, clip, vae, _load_vision(folder), ManagedAdapter.load(adapter)
+
+
+def _check_prediction(folder: Path) -> None:
+    """Refuse a model that does not predict the noise, which the host takes an inpainting SD2 to do.
+
+    Raises:
+        ValueError: naming the file.
+    """
+    file = folder / "scheduler" / "scheduler_config.json"
+    if not file.is_file():
+        return
+    kind = read_object(file, "fetch it again").get("prediction_type", _NOISE)
+    if kind != _NOISE:
+        raise ValueError(
+            f"{file}: prediction_type is {kind!r}; expected {_NOISE!r} (the noise), which SD2 "
+            "inpainting predicts and the host takes its like to predict. Use such a model."
+        )
+
+
+_NOISE = "epsilon"
 
 
 def load_unet_part(folder: Path, disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:

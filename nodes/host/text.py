@@ -13,6 +13,11 @@ class TextTower:
     """A CLIP socket's text encoder, as far as the pack needs it: one CLIP tower (SD1.x, SD2.x)."""
 
     def __init__(self, clip: comfy.sd.CLIP):
+        if clip is None:
+            raise ValueError(
+                "clip is empty: the checkpoint that it comes from holds no text encoder. Connect "
+                "the CLIP of an SD2 inpainting checkpoint."
+            )
         self.clip = clip
         empty = clip.tokenize("")
         if len(empty) != 1 or not hasattr(clip.cond_stage_model, "clip"):

@@ -227,7 +227,7 @@ def with_prompt_depth(model: Model, levels: set[int], start_percent: float) -> M
     the noise is down to `start_percent` of the schedule.
 
     Raises:
-        ValueError: the model has its depths already.
+        ValueError: the model has its depths already, or is no U-Net.
     """
     if model.get_wrappers(comfy.patcher_extension.WrappersMP.APPLY_MODEL, GARMENT_CONTEXT_KEY):
         raise ValueError(
@@ -235,8 +235,14 @@ def with_prompt_depth(model: Model, levels: set[int], start_percent: float) -> M
             "to the sampler. Connect the model from before the first one, and name all depths in "
             "one `levels`."
         )
+    unet = model.get_model_object("diffusion_model")
+    if not hasattr(unet, "input_blocks"):
+        raise ValueError(
+            f"The model is a {type(unet).__name__}, which has no depths; expected the U-Net of "
+            "Stable Diffusion, from Fashion U-Net Loader or an SD2 inpainting checkpoint."
+        )
     model = model.clone()
-    blocks = _blocks_of(model.get_model_object("diffusion_model"), levels)
+    blocks = _blocks_of(unet, levels)
     start_sigma = model.get_model_object("model_sampling").percent_to_sigma(start_percent)
     _extend(model, _GarmentContext(model.get_model_object("extra_conds")), "extra_conds")
 

@@ -59,10 +59,12 @@ if __name__ == "__main__":
         memory,
         model_folder,
         odd_names,
+        text,
         unet,
     )
     from pack.nodes.host.progress import progress_bar
     from pack.nodes.models import FashionPromptDepth, FashionUNetLoader
+    from pack.nodes.references import one_picture
     from pack.nodes.textual_inversion import embedding_path, save_embedding
     from pack.retriever.encoders.open_clip import load_encoder
     from pack.retriever.encoders.recipe import with_recipe
@@ -504,6 +506,66 @@ def check_that_half_precision_is_the_same_pair():
         cosine = (inside.encode_images(photos()) * outside.encode_images(photos())).sum(dim=1)
         assert cosine.min() > 0.99, cosine
         assert load_encoder(MODEL, dtype=dtype).fingerprint == outside.fingerprint
+
+
+def check_a_pair_whose_clone_has_a_lora():
+    """The host patches the weights that both share, and leaves them so until the other is used."""
+    _, clip, _, vision, _ = model_folder.load_model_folder(MODEL)
+    plain = encoders.HostEncoder(clip, vision).fingerprint
+    changed = clip.clone()
+    name = next(key for key in clip.patcher.model_state_dict() if key.endswith("q_proj.weight"))
+    shape = clip.patcher.model_state_dict()[name].shape
+    assert changed.add_patches({name: ("diff", (torch.ones(shape),))}) == [name]
+    patched = encoders.HostEncoder(changed, vision).fingerprint
+    assert patched != plain, "the pair with the LoRA is another one, loaded or not"
+    assert clip.patcher.model.current_weight_patches_uuid == changed.patcher.patches_uuid
+    assert encoders.HostEncoder(clip, vision).fingerprint == plain
+    assert encoders.HostEncoder(changed, vision).fingerprint == patched
+
+
+def check_models_that_are_not_of_the_method():
+    assert "holds no text encoder" in refusal(text.TextTower, None)
+    other = SimpleNamespace(
+        get_wrappers=lambda *_: [], get_model_object=lambda _: torch.nn.Linear(1, 1)
+    )
+    error = refusal(unet.with_prompt_depth, other, {3}, 0.0)
+    assert "The model is a Linear" in error and "Stable Diffusion" in error, error
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(shutil.copytree(MODEL, Path(name) / "model"))
+        file = folder / "scheduler" / "scheduler_config.json"
+        content = json.loads(file.read_text())
+        file.write_text(json.dumps(content | {"prediction_type": "v_prediction"}))
+        error = refusal(model_folder.load_model_folder, folder)
+        assert str(file) in error and "'v_prediction'" in error, error
+        file.unlink()
+        model_folder.load_model_folder(folder)
+
+
+def check_that_a_person_stays_on_its_canvas():
+    """Sizes as Scale Image to Total Pixels rounds them are taken as they are."""
+    for height, width in ((1152, 912), (1024, 1024), (688, 1536)):
+        person = torch.rand(1, height, width, 3)
+        assert torch.equal(one_picture(person, 1.0, 16), person)
+    small = one_picture(torch.rand(1, 1350, 1080, 3), 1.0, 16)
+    height, width = small.shape[1:3]
+    assert height % 16 == width % 16 == 0 and 0.95 * 2**20 < height * width <= 2**20
+    assert abs(width / height - 0.8) < 0.02
+
+
+def check_masks_of_people_in_any_format():
+    with tempfile.TemporaryDirectory() as name:
+        for person, files in {
+            "anna": ("photo.jpg", "Mask.WEBP"),
+            "berta": ("photo.png", "mask.png"),
+            "none": ("photo.png", "masks.png"),
+        }.items():
+            folder = Path(name, "people", person)
+            folder.mkdir(parents=True)
+            for file in files:
+                (folder / file).touch()
+        folder_paths.add_model_folder_path("fashion_rag", name)
+        found = folders.entries("people")
+        assert "anna" in found and "berta" in found and "none" not in found, found
 
 
 def check_the_fingerprint_of_former_indexes():

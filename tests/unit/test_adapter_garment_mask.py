@@ -158,6 +158,9 @@ def test_much_of_the_person_is_said():
     assert masks_from_labels(LABELS_OF_ONE, "upper_body", "garment").notes == ()
 
 
+NOTHING_KEPT = "nothing is kept, no face and no hand: connect keep"
+
+
 def test_a_mask_that_touches_the_face_is_said():
     assert masks_from_labels(LABELS_OF_ONE, "upper_body", "mask").notes == ()
     high = LABELS_OF_ONE.copy()
@@ -166,6 +169,9 @@ def test_a_mask_that_touches_the_face_is_said():
     garment, nose = np.zeros((512, 384), bool), standing((1, 0, 0))
     garment[60:260, 140:244] = True
     said = masks_from_masks(garment, None, "upper_body", "mask", pose=nose).notes
+    kept = np.zeros((512, 384), bool)
+    assert said == ("the mask touches the face", NOTHING_KEPT)
+    said = masks_from_masks(garment, kept, "upper_body", "mask", pose=nose).notes
     assert said == ("the mask touches the face",)
 
 

@@ -143,6 +143,15 @@ def test_a_smooth_photo_comes_back_as_it_was():
     assert (pasted - photo).abs().max() <= 1.5 / 255
 
 
+def test_a_canvas_padded_to_multiples_of_8_is_cropped():
+    photo, canvas = torch.rand(320, 240, 3), (125, 93)
+    mask = box_mask((320, 240), (60, 80, 180, 300))
+    (frame,) = find_frames(mask[None], [None], canvas)
+    padded = torch.nn.functional.pad(torch.rand(*canvas, 3), (0, 0, 0, 3, 0, 3), value=9.0)
+    expected = paste_back(photo, padded[:125, :93], mask, frame, 0)
+    assert torch.equal(paste_back(photo, padded, mask, frame, 0), expected)
+
+
 def test_strips_paste_as_a_whole_would():
     """A mask higher than a strip, on a canvas of the photo's own size."""
     generator = torch.Generator().manual_seed(3)

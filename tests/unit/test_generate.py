@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fashion_rag.adapter.headless.outfit import Piece, one_pass
 from fashion_rag.adapter.person.garment_mask import GarmentMasks
 from fashion_rag.commands import generate
 from fashion_rag.commands.generate import add_commands
@@ -168,6 +169,28 @@ def test_an_outfit_is_painted_in_its_regions(house, capsys, passes):
 def test_what_does_not_go_with_an_outfit(house, lines, more, message):
     with pytest.raises(ValueError, match=message):
         call_outfit(house, lines, house / "no.png", *more)
+
+
+def test_one_pass_checks_what_two_passes_check():
+    person, photo = Image.new("RGB", (80, 120)), Image.new("RGB", (9, 9))
+    wide = np.zeros((80, 80), np.uint8)
+    wide[20:50, 20:50] = 255
+    for mask, options, message in (
+        (wide, {}, "80x80"),
+        (np.ones((120, 80)), {"height": 60}, "height x width is 60x384, expected multiples of 8"),
+        (np.ones((120, 80)), {"prompt": "{garments} embedding:a"}, "embedding:a"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            one_pass(None, person, [Piece(mask, [photo])], **options)
+
+
+def test_the_best_of_some_seeds_on_a_mask_of_another_scale(house, capsys):
+    mask = Image.open(house / "mask.png").resize((40, 60), Image.Resampling.NEAREST)
+    mask.save(house / "small_mask.png")
+    out = house / "best_of_small.png"
+    more = ("--text=a red shirt", "--top-k=1", "--best-of=2", f"--out={out}")
+    call(house, f"--mask={house / 'small_mask.png'}", *more, mask=False)
+    assert Image.open(out).size == (80, 120) and ", the best" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
