@@ -163,6 +163,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     from ..evaluation.job import Job, settings_for
     from ..evaluation.miniature.run import evaluate
     from ..evaluation.painting import Sampling
+    from ..evaluation.retrieval import has_pred_files
 
     small = args.miniature
     if not small and (args.data is None or args.model is None):
@@ -182,14 +183,23 @@ def _evaluate(args: argparse.Namespace) -> None:
 
     out = args.out or args.json.with_suffix("")
     classifier = args.classifier or (CLASSIFIER if CLASSIFIER.is_file() else None)
+    settings = settings_for(
+        columns or (CLAIM if small else PROTOCOL), args.order, args.chunks, args.full
+    )
+    if args.pred_files is not None:
+        # Of what --full adds: the official files know captions of one and of three chunks.
+        first, *others = settings
+        there = [one for one in others if has_pred_files(args.pred_files, one.chunks)]
+        if left := sorted({one.chunks for one in others} - {one.chunks for one in there}):
+            names = ", ".join(map(str, left))
+            write(f"--full leaves out captions of {names} chunks: {args.pred_files} has none.")
+        settings = (first, *there)
     job = Job(
         model=args.model or trained.write_miniature(cache_folder() / "miniature-model"),
         root=args.data or _test_world(),
         out=out,
         json=args.json,
-        settings=settings_for(
-            columns or (CLAIM if small else PROTOCOL), args.order, args.chunks, args.full
-        ),
+        settings=settings,
         categories=tuple(name for name in CATEGORIES if name in (args.category or CATEGORIES)),
         sampling=Sampling(
             size=chosen("size"),

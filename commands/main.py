@@ -94,6 +94,8 @@ def explanation(error: Exception) -> str | None:
     text = " ".join(str(error).split("\n\n")[0].splitlines()).strip()
     if isinstance(error, MemoryError) or "out of memory" in text.lower():
         return f"{text or type(error).__name__}: {_MEMORY}"
+    if "database or disk is full" in text:  # SQLite's
+        return _FULL
     if isinstance(error, OSError) and error.errno is not None:
         return _of_the_system(error)
     if isinstance(error, (OSError, ValueError, ImportError)):
@@ -103,6 +105,12 @@ def explanation(error: Exception) -> str | None:
     return f"{type(error).__name__}: {text}" if library else None
 
 
+_FULL = (
+    "The disk is full: free some space, and run the same command again. An index that was being "
+    "built goes on from what it has encoded."
+)
+
+
 def _of_the_system(error: OSError) -> str:
     """Return the message for an error that the operating system gave a number.
 
@@ -110,7 +118,7 @@ def _of_the_system(error: OSError) -> str:
     """
     what = error.strerror or type(error).__name__
     if not isinstance(error.filename, (str, bytes, os.PathLike)):
-        return str(what)
+        return _FULL if error.errno == errno.ENOSPC else str(what)
     name = os.fsdecode(error.filename)
     kind = "a folder" if os.path.isdir(name) else "a file"
     messages = {

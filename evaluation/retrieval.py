@@ -1,7 +1,7 @@
 """Retrieval for captions, by an index or from the official files, and its recall and precision.
 
-The official files are `<model>/test_<category>_<single|double|triplet>.json`, `pred_files` in them:
-a caption to 20 garment paths, best first.
+The official files are `<model>/test_<category>_<single|triplet>.json`, `pred_files` in them: a
+caption to 20 garment paths, best first.
 """
 
 from __future__ import annotations
@@ -65,6 +65,11 @@ def rank_online(
             text: [hit.garment.file for hit in hits] for text, hits in zip(part, found, strict=True)
         }
     return ranking
+
+
+def has_pred_files(folder: Path, chunks: int) -> bool:
+    """Tell whether there are official rankings for captions of `chunks` noun chunks."""
+    return any(Path(folder).glob(f"test_*_{_COMBINATIONS[chunks]}.json"))
 
 
 def read_pred_files(

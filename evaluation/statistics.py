@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import bootstrap
 
 RESAMPLES = 1000
 SEED = 0
@@ -73,15 +72,13 @@ def _resampled(data: tuple[np.ndarray, ...], statistic: Callable) -> Figure | No
             return None
         if count == 1 or all(np.ptp(column) == 0 for column in data):
             return Figure(value, value, value, count)
-        drawn = bootstrap(
-            data,
-            statistic,
-            n_resamples=RESAMPLES,
-            batch=max(1, 2_000_000 // count),
-            paired=len(data) > 1,
-            vectorized=True,
-            method="percentile",
-            rng=np.random.default_rng(SEED),
-        ).bootstrap_distribution
+        rng, many = np.random.default_rng(SEED), max(1, 2_000_000 // count)
+        parts = [
+            rng.integers(count, size=(min(many, RESAMPLES - start), count))
+            for start in range(0, RESAMPLES, many)
+        ]
+        drawn = np.concatenate(
+            [statistic(*(column[rows] for column in data), axis=-1) for rows in parts]
+        )
     low, high = np.quantile(drawn[np.isfinite(drawn)], _TAILS)
     return Figure(value, float(low), float(high), count)

@@ -22,8 +22,8 @@ SUFFIXES = (
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF")
 _WITH_A_PLUGIN = ("HEIF",)  # pillow-heif, where something in this process has registered it
-# What Pillow's readers of these formats raise on damaged files, beside OSError and ValueError.
-_DAMAGE = (OSError, ValueError, SyntaxError, EOFError, struct.error)
+# What Pillow's readers of these formats raise on damaged files, AVIF's a RuntimeError.
+_DAMAGE = (OSError, ValueError, SyntaxError, EOFError, struct.error, RuntimeError)
 
 # ImageOps.exif_transpose also writes the other tags anew, and fails where one of them is odd.
 _UPRIGHT = {
@@ -157,10 +157,10 @@ def _what(path: Path) -> str:
         start = file.read(32)
     if start[4:8] == b"ftyp":
         brands = start[8:]
+        if b"avif" in brands:
+            return " (it is AVIF, not whole or for Pillow 11.3 and newer: save it as JPEG)"
         if any(brand in brands for brand in (b"heic", b"heix", b"mif1", b"msf1", b"hevc")):
             return " (it is HEIC, as phones save it: save it as JPEG)"
-        if b"avif" in brands:
-            return " (it is AVIF, which needs Pillow 11.3 or newer: save it as JPEG)"
     if start.lstrip()[:5].lower() in (b"<?xml", b"<svg ", b"<!doc", b"<html"):
         return " (it is text, such as SVG or a web page: save the photo itself)"
     return "" if start else " (it is empty: save it anew)"

@@ -91,7 +91,7 @@ class Clip:
 class ClipTask(Task):
     """Trains an open_clip CLIP on in-shop photos and captions, with the losses named above."""
 
-    def __init__(self, config: Clip, data: Path):
+    def __init__(self, config: Clip, data: Path, device: torch.device | str = "cpu"):
         super().__init__()
         self.config = config
         self.settings, self.clip = _model(config)
@@ -126,6 +126,7 @@ class ClipTask(Task):
         self._pooled = None
         self.clip.visual.ln_post.register_forward_hook(self._keep)
         if config.locked:
+            self.to(device)
             self._lock()
 
     def _keep(self, module: nn.Module, inputs: Any, output: torch.Tensor) -> None:

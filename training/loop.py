@@ -8,7 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,7 @@ def train(
 
     Args:
         config: the whole configuration as plain values, kept in the folder; a run can only be
-            resumed with the same one (but for the number of steps and how often it reports).
+            resumed with the same one, but for `config.RESUMABLE`.
         folder: of the run; checkpoints, TensorBoard logs, previews and the model go there.
         resume: go on from the latest checkpoint, if there is one.
         minutes: stop with a checkpoint after so many minutes.
@@ -147,6 +147,11 @@ def _train(
         drop_last=True,
     )
     if run.compile:
+        if not hasattr(torch.compiler, "set_stance"):
+            raise ValueError(
+                f"run.compile is true, but torch {torch.__version__} is installed; it takes 2.6 or "
+                "newer. Set it to false, or update torch."
+            )
         if not task.compiled:
             raise ValueError(
                 f"run.compile is true, but {type(task).__name__} names nothing to compile; the "
@@ -162,6 +167,7 @@ def _train(
         optimizer.load_state_dict(saved.optimizer)
         if accelerator.scaler is not None and saved.scaler is not None:
             accelerator.scaler.load_state_dict(saved.scaler)
+        saved = None  # as large as the model three times over
     accelerator.init_trackers("logs")
 
     def write() -> None:
@@ -211,7 +217,7 @@ def _train(
                 write()
         if step % run.preview_every == 0 and accelerator.is_main_process:
             with averaged(trained, average):
-                _preview(task, folder, step)
+                _preview(task, folder, step, run.compile)
             model.train()
         if late:
             break
@@ -219,7 +225,7 @@ def _train(
     finished = step >= run.steps
     if finished and accelerator.is_main_process:
         with averaged(trained, average):
-            _preview(task, folder, step)
+            _preview(task, folder, step, run.compile)
             with checkpoint.atomic_output(folder / "model", _kept(folder)) as part:
                 part.mkdir()
                 task.export(part)
@@ -326,10 +332,11 @@ def _mixed(seed: int, position: int, rank: int) -> int:
     return hash((seed, position, rank)) & 0x7FFFFFFFFFFFFFFF
 
 
-def _preview(task: Task, folder: Path, step: int) -> None:
+def _preview(task: Task, folder: Path, step: int, compiled: bool) -> None:
     task.eval()
     # What is compiled was compiled for the shapes of training.
-    with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+    eager = torch.compiler.set_stance("force_eager") if compiled else nullcontext()
+    with torch.no_grad(), eager:
         picture = task.preview()
     with checkpoint.atomic_output(folder / "previews" / f"{step:08d}.png", _kept(folder)) as part:
         picture.save(part, format="PNG")

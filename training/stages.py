@@ -40,7 +40,7 @@ def run_stage(
     if stage == "clip":
         from .clip import ClipTask
 
-        task = ClipTask(config, data)
+        task = ClipTask(config, data, device)
     elif stage == "vae":
         from .vae import VaeTask
 

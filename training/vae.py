@@ -184,18 +184,27 @@ def _start_plain(vae: AutoencoderKL) -> None:
 
 
 class CropStream(Dataset):
-    """Crops of model photos, uint8 (3, crop, crop), mirrored every second time."""
+    """Crops of model photos, uint8 (3, crop, crop), mirrored every second time.
+
+    Photos are kept in the memory of each process that reads them, where all fit into KEPT bytes.
+    """
+
+    KEPT = 2 << 30
 
     def __init__(self, data: DressCode, config: Vae):
         self.data, self.config = data, config
         self._kept: dict[int, torch.Tensor] = {}
+        whole = len(data) * 3 * config.size[0] * config.size[1] * max(1, config.run.workers)
+        self._keeps = whole <= self.KEPT
 
     def __getitem__(self, position: int) -> dict[str, torch.Tensor]:
         epoch, place = divmod(position, len(self.data))
         index = int(epoch_order(self.config.run.seed, epoch, len(self.data))[place])
-        if index not in self._kept:
-            self._kept[index] = photo(self.data, self.data.pairs[index], self.config.size)
-        pixels, crop = self._kept[index], self.config.crop
+        pixels, crop = self._kept.get(index), self.config.crop
+        if pixels is None:
+            pixels = photo(self.data, self.data.pairs[index], self.config.size)
+            if self._keeps:
+                self._kept[index] = pixels
         rng = random.Random(f"{self.config.run.seed} {position}")
         top = rng.randint(0, pixels.shape[1] - crop)
         left = rng.randint(0, pixels.shape[2] - crop)

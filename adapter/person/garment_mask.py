@@ -150,7 +150,7 @@ def masks_from_masks(
     nobody = np.zeros(labels.shape, dtype=bool)
     found = _masks(labels, nobody, category, mode, grow, keypoints)
     notes += found.notes
-    if keep is None and found.mask.any():
+    if keep is None and (found.mask & ~found.garment).any():
         notes += ("nothing is kept, no face and no hand: connect keep",)
     return GarmentMasks(found.mask, found.garment, found.keep, notes)
 

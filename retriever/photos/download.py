@@ -12,7 +12,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from ...files import write_bytes
 from ...pictures.photos import open_photo
@@ -32,6 +32,15 @@ def is_public(address: str) -> bool:
     return ipaddress.ip_address(address).is_global
 
 
+def _request_of(parts: SplitResult) -> str:
+    """Return path and query as they are asked for: letters beyond ASCII and spaces escaped."""
+    path, query = (quote(part, safe=_ALLOWED) for part in (parts.path or "/", parts.query))
+    return f"{path}?{query}" if query else path
+
+
+_ALLOWED = "/%:@!$&'()*+,;=~?"
+
+
 def download_photo(url: str, target: Path, allowed: Allowed = is_public) -> None:
     """Fetch a photo to a file, which is there whole or not at all.
 
@@ -49,9 +58,10 @@ def download_photo(url: str, target: Path, allowed: Allowed = is_public) -> None
             raise ValueError(f"{url}: only https addresses are fetched.")
         connection = _Connection(parts.hostname, parts.port or 443, allowed, context)
         try:
-            path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
             connection.request(
-                "GET", path, headers={"User-Agent": "fashion-rag", "Accept": "image/*"}
+                "GET",
+                _request_of(parts),
+                headers={"User-Agent": "fashion-rag", "Accept": "image/*"},
             )
             answer = connection.getresponse()
             if answer.status in (301, 302, 303, 307, 308) and answer.getheader("Location"):

@@ -63,12 +63,26 @@ def _decoded(path: Path, content: bytes, wide: str) -> str:
     raise ValueError(f"{path} is no text ({fault}): save it as UTF-8.") from fault
 
 
+def _quoting(lines: list[str], separator: str) -> dict[str, int]:
+    """Say how quotes are to be read: as letters where tabs part the cells and quotes don't close.
+
+    Most programs that write tabs quote nothing, and a title may begin with a quote.
+    """
+    if separator == "\t":
+        try:
+            for _ in csv_rows(lines, separator):
+                pass
+        except csv.Error:
+            return {"quoting": csv.QUOTE_NONE}
+    return {}
+
+
 def _read_table(path: Path, text: str) -> FeedRows:
     lines = list(io.StringIO(text, newline=""))
     separator, start = first_line(lines)
     head = lines[start] if start < len(lines) else ""
     separator = separator or max(SEPARATORS, key=head.count)
-    reader = csv_rows(lines[start:], separator)
+    reader = csv_rows(lines[start:], separator, **_quoting(lines[start:], separator))
     try:
         names = next(reader)
     except (csv.Error, StopIteration) as error:

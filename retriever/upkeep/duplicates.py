@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from ..search import nearest
@@ -32,6 +33,7 @@ def find_duplicates(
     grouped: set[int] = set()
     for start in range(0, len(index), _QUERIES):
         rows = index.rows[start : start + _QUERIES]
+        rows = rows[np.array([row not in grouped for row in rows.tolist()], dtype=bool)]
         block = torch.nn.functional.normalize(index.vectors.at(rows).float(), dim=1)
         for row, near in zip(rows.tolist(), _above(index, block, threshold), strict=True):
             if row not in grouped:
@@ -46,10 +48,13 @@ def find_duplicates(
 
 def _above(index: GarmentIndex, block: torch.Tensor, threshold: float) -> list[list[int]]:
     """Return for every query the rows of at least `threshold` similarity, ascending."""
-    k = min(_NEIGHBOURS, len(index))
-    while True:
-        scores, rows = nearest(index, block, k)
+    found: list[list[int]] = [[] for _ in block]
+    k, left = min(_NEIGHBOURS, len(index)), torch.arange(len(block))
+    while len(left):
+        scores, rows = nearest(index, block[left], k)
         near = scores >= threshold - 5e-4  # the stored vectors are rounded to half precision
-        if k == len(index) or not near[:, -1].any():
-            return [sorted(r[n].tolist()) for r, n in zip(rows, near, strict=True)]
-        k = min(len(index), 4 * k)
+        whole = ~near[:, -1] if k < len(index) else torch.ones(len(left), dtype=torch.bool)
+        for place in whole.nonzero()[:, 0].tolist():
+            found[left[place]] = sorted(rows[place][near[place]].tolist())
+        k, left = min(len(index), 4 * k), left[~whole]
+    return found

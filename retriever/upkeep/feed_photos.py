@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from ...files import atomic_file
 from ...pictures.photos import SUFFIXES
 from ..photos.download import Allowed, download_photo
 from ..photos.feeds import Product, photo_name, photo_path
@@ -241,7 +242,8 @@ def _link_or_copy(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
     except OSError:
-        shutil.copyfile(source, target)
+        with atomic_file(target) as whole:
+            shutil.copyfile(source, whole)
 
 
 def _safe_name(name: str, identity: str) -> str:

@@ -28,7 +28,8 @@ class ImportReport:
     """What an import did; with `dry`, what it would do.
 
     written: photos in the catalogue's table. missing: (photo, reason). categories: photos by
-    category. kept: the name of the file that keeps the former table, or ''.
+    category. kept: the name of the file that keeps the former table, or ''. left: photos that the
+    former import's table named and this one does not, which stay garments.
     """
 
     feed: Feed
@@ -37,6 +38,7 @@ class ImportReport:
     categories: Counter[str] = field(default_factory=Counter)
     dry: bool = False
     kept: str = ""
+    left: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
         """Write the report, one string a line."""
@@ -55,6 +57,12 @@ class ImportReport:
             lines.append(f"{merged} rows add their size and stock to a photo of their article.")
         told = sorted([*self.feed.faults, *self.feed.notes])
         lines += [f"  line {line}: {reason}" for line, reason in told]
+        if self.left:
+            lines.append(
+                f"{len(self.left)} photos of the former table are not in this one. They stay "
+                "garments, without words; delete the files to have them go:"
+            )
+            lines += [f"  {photo}" for photo in self.left]
         if self.missing:
             lines.append(f"{len(self.missing)} photos are missing:")
             lines += [f"  {photo}: {reason}" for photo, reason in self.missing]
@@ -109,6 +117,7 @@ def import_feed(
         raise ValueError("\n".join([f"{feed}: no photo is found.", *report.lines()[:20]]))
     if rows:
         table = _table(rows)
+        report.left = _left_out(catalogue, {row["file"] for row in rows})
         report.kept = _keep_former(catalogue / TABLE, table, dry)
         if not dry:
             write_bytes(catalogue / TABLE, table)
@@ -133,6 +142,19 @@ def _table(rows: Sequence[Mapping[str, str]]) -> bytes:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue().encode("utf-8")
+
+
+def _left_out(catalogue: Path, named: set[str]) -> list[str]:
+    """List the photos that are there and that the last import's table names, but not `named`."""
+    path, written = catalogue / TABLE, catalogue / _WRITTEN
+    if not path.is_file() or not written.is_file():
+        return []
+    former = path.read_bytes()
+    if written.read_bytes() != _hash_of(former):
+        return []
+    rows = csv.DictReader(io.StringIO(former.decode("utf-8"), newline=""))
+    files = {row["file"] for row in rows} - named
+    return sorted(file for file in files if (catalogue / file).is_file())
 
 
 def _keep_former(path: Path, table: bytes, dry: bool) -> str:

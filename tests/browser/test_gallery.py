@@ -265,6 +265,28 @@ def test_a_linked_text_is_not_asked_for(page, opened):
     assert page.get_by_label("Search garments").first.is_disabled()
 
 
+def test_an_index_whose_name_is_linked_is_known_after_a_run_alone(page, opened):
+    """The widget keeps its old value beside the link."""
+    identity = number(opened, "TextGarmentRetrieve")
+    loader = page.evaluate(WIDGETS, number(opened, "GarmentIndexLoader"))
+    assert len(ids(page)) == 6
+    build = page.evaluate(
+        """([id, name]) => {
+            const node = app.graph.getNodeById(id);
+            const build = LiteGraph.createNode('GarmentIndexBuild');
+            app.graph.add(build);
+            build.widgets.find((widget) => widget.name === 'index_name').value = name;
+            build.connect(0, node, node.inputs.findIndex((input) => input.name === 'index'));
+            return build.id;
+        }""",
+        [identity, loader["index_name"]],
+    )
+    page.wait_for_timeout(SECONDS)
+    assert len(ids(page)) == 6, "by the name in the widget"
+    assert page.evaluate(LINK, [build, "index_name", "PrimitiveString", "another"])
+    page.wait_for_function("() => !document.querySelector('.fr-gallery .fr-card')")
+
+
 def test_the_facets_of_another_index_go_with_it(page, opened):
     page.evaluate(SET, [number(opened, "GarmentIndexLoader"), {"index_name": "nowhere"}])
     page.locator(".fr-error", has_text="nowhere").wait_for()

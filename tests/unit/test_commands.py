@@ -121,6 +121,9 @@ def test_errors_with_words_of_their_own_keep_them():
     )
     assert cli.explanation(FileNotFoundError("a is missing: do b")) == "a is missing: do b"
     assert cli.explanation(OSError(5, "Input/output error", "a")) == "a: Input/output error."
+    full = sqlite3.OperationalError("database or disk is full")
+    for error in (OSError(28, "No space left on device"), full):
+        assert "The disk is full: free some space, and run the same" in cli.explanation(error)
 
 
 @pytest.mark.parametrize(

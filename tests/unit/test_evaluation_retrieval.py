@@ -13,6 +13,7 @@ from fashion_rag.evaluation.report import make_table, to_json, to_markdown
 from fashion_rag.evaluation.results import Measured
 from fashion_rag.evaluation.retrieval import (
     check_ranking,
+    has_pred_files,
     own_garment_found,
     rank_online,
     read_pred_files,
@@ -104,6 +105,7 @@ def test_official_files(tmp_path):
         "pred_files": {"a, b": [f"dresses/cleaned_inshop_imgs/0{n}_1_cleaned.jpg" for n in (1, 2)]},
     }
     (folder / "test_dresses_double.json").write_text(json.dumps(content))
+    assert has_pred_files(folder, 2) and not has_pred_files(folder, 3)
     assert read_pred_files(folder, "dresses", 2, root) == {
         "a, b": ["dresses/cleaned_inshop_imgs/01_1_cleaned.jpg", "dresses/images/02_1.jpg"]
     }

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from fashion_rag.retriever.photos.catalogue import read_catalogue
+from fashion_rag.retriever.upkeep import feed_photos
 from fashion_rag.retriever.upkeep.import_feed import import_feed
 from PIL import Image
 
@@ -169,3 +170,30 @@ def test_the_users_table_is_kept_and_an_imports_own_is_not(folder):
     assert (shop / "garments.csv.old").read_text() == "file,id\nmine.jpg,mine\n"
     assert (shop / "garments.csv.old2").read_text() == edited
     assert len(list(shop.glob("*.old*"))) == 2
+
+
+def test_what_a_new_feed_no_longer_names_is_told(folder):
+    picture(folder / "photos" / "c" / "other.jpg", "green")
+    run(folder, "id,file\nX,a/same.jpg\nY,c/other.jpg\n")
+    report = run(folder, "id,file\nX,a/same.jpg\n")
+    (left,) = report.left
+    assert (folder / "shop" / left).is_file() and f"  {left}" in report.lines()
+    assert any("1 photos of the former table are not in this one" in x for x in report.lines())
+    assert run(folder, "id,file\nX,a/same.jpg\nY,c/other.jpg\n").left == []
+
+
+def test_a_copy_that_was_stopped_is_no_photo(folder, monkeypatch):
+    def refuse(*_):
+        raise OSError("no links here")
+
+    def stop(source, target):
+        Path(target).write_bytes(Path(source).read_bytes()[:50])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(feed_photos.os, "link", refuse)
+    with monkeypatch.context() as stopped, pytest.raises(KeyboardInterrupt):
+        stopped.setattr(feed_photos.shutil, "copyfile", stop)
+        run(folder, "id,file\nX,a/same.jpg\n")
+    assert not [path for path in (folder / "shop").rglob("*") if path.is_file()]
+    run(folder, "id,file\nX,a/same.jpg\n")
+    assert colours(folder) == {"X": RED}

@@ -466,3 +466,22 @@ def test_a_redirect_to_another_scheme_and_a_large_file_are_refused(
     with pytest.raises(ValueError, match="more than 100 bytes"):
         download.download_photo(f"{address}/photo.jpg", tmp_path / "a.jpg", lambda _: True)
     assert not list(tmp_path.iterdir())
+
+
+def test_quotes_are_letters_where_tabs_part_the_cells_and_none_closes(tmp_path):
+    feed = tmp_path / "feed.tsv"
+    feed.write_text('id\ttitle\timage_link\n1\tCoat\ta.jpg\n2\t"Slim" jeans\tb.jpg\n')
+    for name in ("a.jpg", "b.jpg"):
+        picture(tmp_path / "shop" / name)
+    assert import_feed(feed, tmp_path / "shop").written == 2
+    assert [row["caption"] for row in table(tmp_path / "shop")] == ["Coat", '"Slim" jeans']
+
+
+def test_letters_and_spaces_of_an_address_are_escaped(tmp_path, shop_server):
+    address, asked = shop_server
+    for path, escaped in {
+        "/photo/gr\u00fcn 1.jpg?a=\u00fc b&c=%20": "/photo/gr%C3%BCn%201.jpg?a=%C3%BC%20b&c=%20",
+        "/photo/a%2Fb+c,d.jpg": "/photo/a%2Fb+c,d.jpg",
+    }.items():
+        download.download_photo(f"{address}{path}", tmp_path / "a.jpg", lambda _: True)
+        assert asked[-1] == escaped

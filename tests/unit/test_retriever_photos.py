@@ -277,3 +277,19 @@ def test_decompression_bomb(tmp_path, side):
 def test_absent(tmp_path):
     with pytest.raises(FileNotFoundError, match="absent.jpg"):
         open_photo(tmp_path / "absent.jpg")
+
+
+def test_what_a_decoder_raises_on_a_damaged_file_names_it(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("Failed to decode image: Not implemented")  # libavif's
+
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.avif")
+    monkeypatch.setattr(Image, "open", fail)
+    with pytest.raises(ValueError, match="a.avif is damaged .Failed to decode image"):
+        open_photo(tmp_path / "a.avif")
+
+
+def test_a_half_avif_is_not_taken_for_heic(tmp_path):
+    (tmp_path / "a.avif").write_bytes(b"\0\0\0\x20ftypavif\0\0\0\0avifmif1miafMA1B")
+    with pytest.raises(ValueError, match="it is AVIF, not whole or for Pillow 11.3"):
+        open_photo(tmp_path / "a.avif")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from fashion_rag.commands import main as cli
 from fashion_rag.retriever.store.index import GarmentIndex
+from fashion_rag.retriever.upkeep import duplicates
 
 from .retriever_fakes import draw_catalogue, write_tiny_encoder
 
@@ -133,3 +136,24 @@ def test_what_is_damaged_is_named(copy, capsys):
     file.write_bytes(content)
     assert run("index", "verify", copy / "index") == 1
     assert f"{file.name} is not what manifest.json says" in capsys.readouterr().err
+
+
+def test_a_large_group_of_duplicates_is_not_searched_for_again_and_again(monkeypatch):
+    """Such as the picture that a shop has for garments without a photo."""
+    vectors = torch.eye(600)
+    vectors[100:400] = vectors[100]
+    vectors[500] = vectors[3]
+    searched = []
+
+    def nearest(index, block, k):
+        searched.append((len(block), k))
+        found = (block @ vectors.T).topk(k)
+        return found.values, found.indices
+
+    monkeypatch.setattr(duplicates, "nearest", nearest)
+    index = SimpleNamespace(rows=np.arange(600), vectors=SimpleNamespace(at=lambda r: vectors[r]))
+    index = type("Index", (), {**vars(index), "__len__": lambda self: 600})()
+    found = duplicates.find_duplicates(index)
+    assert found == [[3, 500], list(range(100, 400))]
+    assert sum(count for count, k in searched if k > 32) <= 2 * 256
+    assert sum(count for count, k in searched if k == 32) < 600

@@ -374,6 +374,32 @@ def test_a_run_goes_on_with_its_own_data_alone(world, tmp_path):
         cli.run_stage(content, other, tmp_path / "run", True, None)
 
 
+def test_photos_are_kept_where_all_of_them_fit(world, monkeypatch):
+    from fashion_rag.training.dresscode import DressCode
+    from fashion_rag.training.vae import CropStream
+
+    run = settings(Path())["run"]
+    content = {"stage": "vae", "model": VAE, "size": [64, 48], "crop": 32, "run": run}
+    config, data = cli.parse_stage(content)[1], DressCode(world)
+    streams = [CropStream(data, config)]
+    monkeypatch.setattr(CropStream, "KEPT", len(data) * 3 * 64 * 48 - 1)
+    streams.append(CropStream(data, config))
+    for place in range(2 * len(data)):
+        first, second = (stream[place]["pixels"] for stream in streams)
+        assert torch.equal(first, second)
+    assert [len(stream._kept) for stream in streams] == [len(data), 0]
+
+
+def test_torch_before_2_6_trains_what_is_not_compiled(world, tmp_path, monkeypatch):
+    monkeypatch.delattr(torch.compiler, "set_stance")
+    run = settings(Path())["run"] | {"steps": 1}
+    content = {"stage": "vae", "model": VAE, "size": [64, 48], "crop": 32, "run": run}
+    assert cli.run_stage(content, world, tmp_path / "run", False, None)
+    content["run"] = run | {"compile": True}
+    with pytest.raises(ValueError, match="run.compile is true, but torch .* is installed"):
+        cli.run_stage(content, world, tmp_path / "compiled", False, None)
+
+
 def test_the_autoencoder_has_stable_diffusions_spread(world, tmp_path):
     from diffusers import AutoencoderKL
 
