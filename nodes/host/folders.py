@@ -25,6 +25,15 @@ HOST_ENCODER = "host"
 SHIPPED = Path(__file__).parent.parent.parent / "miniature"
 """What comes with the pack: the trained miniature, drawn garments and people; only read."""
 
+
+def _has_mask(person: str) -> bool:
+    """Tell whether a folder holds mask.png, or a mask of another format."""
+    try:
+        return any(os.path.splitext(name.lower())[0] == "mask" for name in os.listdir(person))
+    except OSError:  # one that can't be read is none, and costs no other
+        return False
+
+
 _IS_ENTRY: dict[str, Callable[[os.DirEntry], bool]] = {
     "adapters": lambda e: e.name.lower().endswith((".safetensors", ".pth")) and e.is_file(),
     "catalogues": lambda e: e.is_dir(),
@@ -37,10 +46,7 @@ _IS_ENTRY: dict[str, Callable[[os.DirEntry], bool]] = {
     ),
     "models": lambda e: os.path.isfile(os.path.join(e.path, "model_index.json")),
     "parsers": lambda e: os.path.isfile(os.path.join(e.path, "config.json")),
-    "people": lambda e: (
-        e.is_dir()
-        and any(os.path.splitext(name.lower())[0] == "mask" for name in os.listdir(e.path))
-    ),
+    "people": lambda e: e.is_dir() and _has_mask(e.path),
 }
 
 
