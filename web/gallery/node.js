@@ -159,10 +159,9 @@ class Gallery {
     const slot = this.node.inputs?.findIndex((input) => input.name === "index") ?? -1;
     let source = slot < 0 ? null : this.node.getInputNode?.(slot);
     for (let steps = 0; source && steps < 20; steps += 1) {
-      const linked = source.inputs?.find((input) => input.name === "index_name")?.link != null;
-      const name = source.widgets?.find((widget) => widget.name === "index_name")?.value;
       // A linked widget keeps its old value, which does not count.
-      if (linked) break;
+      if (source.inputs?.find((input) => input.name === "index_name")?.link != null) break;
+      const name = source.widgets?.find((widget) => widget.name === "index_name")?.value;
       if (LOADERS.includes(source.type) && name) return String(name);
       source = source.getInputNode?.(0);
     }
