@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import time
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,6 +15,11 @@ from .store.index import GarmentIndex
 from .store.manifest import MANIFEST, read_manifest
 
 logger = logging.getLogger(__name__)
+
+_UNANSWERED_FOR = 20.0
+"""Seconds for which a server that did not answer is not asked for a collection's state again."""
+_STATE_TIMEOUT = 5.0
+_unanswered: dict[tuple[Path, int], tuple[float, OSError]] = {}
 
 
 def open_index(
@@ -76,19 +83,38 @@ def names_of_index(folder: Path) -> tuple[str, str] | None:
 def state_of_index(folder: Path) -> tuple:
     """Return plain values that change when the index does; a collection's server is asked.
 
-    A server that can't be asked is a state of its own: opening the index then says what is wrong.
+    A server that can't be asked is a state of its own, for some seconds without asking again:
+    opening the index then says what is wrong.
     """
     folder = Path(folder)
     if not (folder / CONFIG).is_file():
         stat = (folder / MANIFEST).stat()
         return (stat.st_mtime_ns, stat.st_size)
     stat = (folder / CONFIG).stat()
+    if (known := unanswered(folder)) is not None:
+        return (stat.st_mtime_ns, stat.st_size, type(known).__name__)
     try:
-        connection = Connection(folder, CollectionPlace.read(folder))
+        place = CollectionPlace.read(folder)
+        place = replace(place, timeout=min(place.timeout, _STATE_TIMEOUT))
+        connection = Connection(folder, place)
         try:
             return (stat.st_mtime_ns, stat.st_size, connection.manifest()[0])
         finally:
             connection.close()
     except (OSError, ValueError, ImportError) as error:
         logger.info("The state of %s is unknown: %s", folder, error)
+        if isinstance(error, OSError):
+            _unanswered[folder, stat.st_mtime_ns] = (time.monotonic(), error)
         return (stat.st_mtime_ns, stat.st_size, type(error).__name__)
+
+
+def unanswered(folder: Path) -> OSError | None:
+    """Return why the server of the collection in `folder` gave no answer some seconds ago.
+
+    None: it is no collection, it answered, or it may be asked again.
+    """
+    path = Path(folder) / CONFIG
+    if not path.is_file():
+        return None
+    since, error = _unanswered.get((Path(folder), path.stat().st_mtime_ns), (0.0, None))
+    return error if time.monotonic() - since < _UNANSWERED_FOR else None

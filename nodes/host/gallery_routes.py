@@ -30,7 +30,7 @@ from ...retriever.backends import LocalBackend, SearchBackend
 from ...retriever.encoders.open_clip import Encoder, load_encoder
 from ...retriever.encoders.recipe import as_built, fingerprint_of, recipe_of
 from ...retriever.encoders.towers import is_model_folder
-from ...retriever.open_index import open_index, state_of_index
+from ...retriever.open_index import open_index, state_of_index, unanswered
 from . import folders
 
 logger = logging.getLogger(__name__)
@@ -70,9 +70,12 @@ class Library:
         Raises:
             FileNotFoundError: there is no such index.
             ValueError: it is damaged.
+            ConnectionError, TimeoutError: its server gave no answer some seconds ago.
         """
         folder = folders.resolve("indexes", name)
         state = state_of_index(folder)
+        if (error := unanswered(folder)) is not None:
+            raise error  # at once: many pictures are asked for, one after the other
         kept = self._indexes.pop(name, None)
         if kept is None or kept[0] != state:
             index = open_index(folder)

@@ -81,6 +81,10 @@ def compare(
         taken.add(text_of(gone.pop(file).id))  # its folder can't be listed: it may still be there
     gone_by_content = {line.content: line for line in gone.values()}
     stays_out = {entry["content"]: entry for entry in left_out}
+    stays_out_of = {entry["file"]: entry for entry in left_out}
+    plan.left_out += [
+        entry for file, entry in stays_out_of.items() if _is_below(file, catalogue.unread)
+    ]
     kept: list[tuple[Garment, State, Line]] = []
     fresh: list[tuple[Garment, State, Line | None]] = []
     for garment in catalogue.garments:
@@ -89,6 +93,8 @@ def compare(
         if state is None:
             plan.rejects.append(Reject(garment.file, "can't be read at the moment"))
             if line is None:
+                if garment.file in stays_out_of:
+                    plan.left_out.append(stays_out_of[garment.file])
                 continue
             state = line.bytes, line.mtime_ns, line.content
         content = state[2]

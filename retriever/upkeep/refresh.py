@@ -7,6 +7,7 @@ from pathlib import Path
 from ..encoders.fingerprint import has_fingerprint
 from ..encoders.open_clip import Encoder
 from ..encoders.recipe import display_name
+from ..milvus.connection import CONFIG
 from ..photos.catalogue import read_catalogue
 from ..store.index import GarmentIndex
 from ..store.manifest import MANIFEST
@@ -42,12 +43,18 @@ def refresh_index(
         kind: see `build_index`; of a finished index, `auto` keeps what was asked for before.
 
     Raises:
-        ValueError: the finished index is damaged, or is that of another encoder, catalogue or
-            shard, and `overwrite` is off; and as `build_index` and `update_index` do.
+        ValueError: the folder stands for a Milvus collection; the finished index is damaged, or is
+            that of another encoder, catalogue or shard, and `overwrite` is off; and as
+            `build_index` and `update_index` do.
         BlockingIOError: another process writes the index.
         FileNotFoundError, NotADirectoryError: the catalogue is no folder.
     """
     folder, root = Path(folder), Path(catalogue_root)
+    if (folder / CONFIG).is_file() and not (folder / MANIFEST).exists():
+        raise ValueError(
+            f"{folder} stands for a collection in Milvus ({CONFIG}): choose another name for the "
+            "index of this catalogue, and copy it to the collection by `fashion-rag index push`."
+        )
     options = {"batch_size": batch_size, "progress": progress, "processes": processes}
     if overwrite or not (folder / MANIFEST).exists():
         return build_index(

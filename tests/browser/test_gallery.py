@@ -414,6 +414,53 @@ def test_arrow_keys_and_enter_pick_a_garment(page, opened):
     assert focused == before[1], "the focus stays on the garment"
 
 
+def test_a_pick_is_one_step_to_undo_and_redo(page, opened):
+    identity = number(opened, "TextGarmentRetrieve")
+    before = ids(page)
+    page.locator(f'[data-id="{before[1]}"] .fr-choose').click()
+    pinned = changed(page, before)
+    page.locator(f'[data-id="{before[1]}"]').get_by_label("Shut out").click()
+    changed(page, pinned)
+
+    def picked() -> tuple[str, str]:
+        values = page.evaluate(WIDGETS, identity)
+        return values["pinned"], values["excluded"]
+
+    def step(command: str) -> tuple[str, str]:
+        page.evaluate("name => app.extensionManager.command.execute(name)", f"Comfy.{command}")
+        page.wait_for_timeout(SECONDS)
+        return picked()
+
+    assert picked() == ("", before[1])
+    assert step("Undo") == (before[1], "")
+    assert step("Undo") == ("", "")
+    assert step("Redo") == (before[1], "")
+    assert step("Redo") == ("", before[1])
+
+
+def test_a_text_of_several_lines_stays_one(page, opened):
+    identity = number(opened, "TextGarmentRetrieve")
+    page.evaluate(SET, [identity, {"text": "a white shirt\nblue jeans"}])
+    search = page.get_by_label("Search garments").first
+    page.wait_for_function(
+        "text => document.querySelector('.fr-text').value === text", arg="a white shirt\nblue jeans"
+    )
+    search.focus()
+    page.keyboard.press("End")
+    page.keyboard.type("!")
+    text = page.evaluate(WIDGETS, identity)["text"]
+    assert text.count("\n") == 1 and text.count("!") == 1
+
+
+def test_shutting_out_by_keyboard_goes_on_with_the_next_garment(page, opened):
+    before = ids(page)
+    page.locator(f'[data-id="{before[1]}"]').get_by_label("Shut out").focus()
+    page.keyboard.press("Enter")
+    left = changed(page, before)
+    focused = page.evaluate("() => document.activeElement.closest('.fr-card')?.dataset.id")
+    assert focused == left[1]
+
+
 def test_two_galleries_search_side_by_side(page, opened):
     """Neither takes the other's search for an older one of its own."""
     page.evaluate(

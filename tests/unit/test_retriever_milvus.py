@@ -21,7 +21,7 @@ from fashion_rag.retriever.milvus.connection import CollectionPlace, Connection
 from fashion_rag.retriever.milvus.filters import Fields, to_expression
 from fashion_rag.retriever.milvus.index import MilvusIndex
 from fashion_rag.retriever.milvus.sync import push
-from fashion_rag.retriever.open_index import open_index, state_of_index
+from fashion_rag.retriever.open_index import open_index, state_of_index, unanswered
 from fashion_rag.retriever.photos.catalogue import Garment
 from fashion_rag.retriever.query import Query, retrieve
 from fashion_rag.retriever.store.filters import And, Comparison, Filter, Membership, Not, Or
@@ -321,6 +321,20 @@ def test_a_server_that_is_down(tmp_path):
         open_index(folder)
     assert time.perf_counter() - started < 20
     assert state_of_index(folder)[2] == "ConnectionError"
+
+
+def test_a_silent_server_is_waited_for_once(tmp_path):
+    """The page asks for every picture, and must not wait for the server each time."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        folder = server_file(tmp_path, address, timeout=3600)
+        started = time.perf_counter()
+        state = state_of_index(folder)
+        assert time.perf_counter() - started < 30
+        started = time.perf_counter()
+        assert all(state_of_index(folder) == state for _ in range(10))
+        assert "Milvus at" in str(unanswered(folder))
+        assert time.perf_counter() - started < 1
 
 
 def test_a_server_that_does_not_answer(tmp_path):

@@ -13,11 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fashion_rag.retriever.milvus.connection import CollectionPlace
 from fashion_rag.retriever.photos.reader import PhotoReader, read_photo, thumbnail_of
 from fashion_rag.retriever.search import nearest
 from fashion_rag.retriever.store.filters import parse_filter
 from fashion_rag.retriever.store.index import GarmentIndex
 from fashion_rag.retriever.store.manifest import data_files
+from fashion_rag.retriever.upkeep import compare as compare_module
 from fashion_rag.retriever.upkeep import update as update_module
 from fashion_rag.retriever.upkeep.build import build_index
 from fashion_rag.retriever.upkeep.duplicates import find_duplicates
@@ -157,6 +159,12 @@ def test_refreshing_replaces_no_index_by_mistake(catalogue, folder, tmp_path):
     assert refresh_index(strange, folder, other, overwrite=True).count == 1
 
 
+def test_no_index_is_built_into_the_folder_of_a_collection(catalogue, tmp_path):
+    CollectionPlace("shop", "http://127.0.0.1:9").write(tmp_path)
+    with pytest.raises(ValueError, match="stands for a collection.*index push"):
+        refresh_index(catalogue, tmp_path, ColourEncoder())
+
+
 def test_a_shard_stays_a_shard(catalogue, tmp_path):
     folder, encoder = tmp_path / "second", ColourEncoder()
     refresh_index(catalogue, folder, encoder, shard=(2, 3))
@@ -277,6 +285,28 @@ def test_removed_garments_stay_out(catalogue, folder):
         remove_garments(folder, ["absent"])
     with pytest.raises(ValueError, match="All garments"):
         remove_garments(folder, [g.id for g in GarmentIndex.open(folder).garments])
+
+
+def test_removed_garments_stay_out_though_they_can_not_be_seen(catalogue, tmp_path, monkeypatch):
+    (catalogue / "dresses").mkdir(exist_ok=True)
+    paint(catalogue / "dresses" / "red.png", "red")
+    paint(catalogue / "blue.png", "blue")
+    folder = tmp_path / "index"
+    count = build_index(catalogue, folder, ColourEncoder()).count
+    remove_garments(folder, ["dresses/red.png", "blue.png"])
+    scandir, stat = os.scandir, compare_module._state
+
+    def refuse(path):
+        if Path(path).name == "dresses":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", refuse)
+        patch.setattr(compare_module, "_state", lambda *a: None if a[1] == "blue.png" else stat(*a))
+        assert update_index(folder, ColourEncoder()).left_out == 2
+    report = update_index(folder, ColourEncoder())
+    assert (report.count, report.left_out) == (count - 2, 2)
 
 
 def test_an_update_adds_a_part(catalogue, folder):

@@ -1,4 +1,5 @@
 // Building blocks: elements, cards of garments, the larger picture beside a card.
+import { app } from "../../../scripts/app.js";
 import { photo, thumbnail, words } from "./api.js";
 
 const style = document.createElement("link");
@@ -15,6 +16,16 @@ export function element(name, properties = {}, ...children) {
   }
   made.append(...children.filter((child) => child !== null && child !== undefined));
   return made;
+}
+
+/** Change the graph in one step of the page's undo. */
+export function asOneStep(change) {
+  app.canvas.emitBeforeChange();
+  try {
+    return change();
+  } finally {
+    app.canvas.emitAfterChange();
+  }
 }
 
 /** A button with a sign on it and a name for those who don't see it. */

@@ -1,9 +1,10 @@
 // The gallery on Text Garment Retrieve: what the node would find, seen while typing, and picked by eye.
 // Everything picked stands in the node's own widgets (text, category, filter, pinned, excluded), so a
 // saved or API workflow gives the same garments without this page.
+import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
 import { describe, loadWords, Searcher, words } from "./api.js";
-import { arrowKeys, card, element, hideDetails, keepEvents, signButton, statusLine } from "./elements.js";
+import { arrowKeys, asOneStep, card, element, hideDetails, keepEvents, signButton, statusLine } from "./elements.js";
 import { readFilter, writeFilter } from "./filter.js";
 
 const NODE = "TextGarmentRetrieve";
@@ -34,16 +35,21 @@ class Gallery {
     this.found = null; // by the last run: { hits, settings }
     this.searcher = new Searcher();
     this.build();
+    // A graph may build the index and end without running this node.
+    this.afterRun = () => this.index && this.describe();
+    api.addEventListener("execution_success", this.afterRun);
     this.timer = setInterval(() => this.look(), LOOK);
   }
 
   build() {
-    this.input = element("input", { type: "search", className: "fr-search", placeholder: words("search") });
+    // Not one line: the node's text may have several, each a query of its own.
+    this.input = element("textarea", { className: "fr-search fr-text", rows: 1, placeholder: words("search") });
     this.input.setAttribute("aria-label", words("search"));
     this.input.addEventListener("input", () => {
       this.like = null;
       this.write("text", this.input.value);
     });
+    this.input.addEventListener("change", () => asOneStep(() => {})); // typing is one step
     this.chip = element("span", {});
     this.facets = element("div", { className: "fr-facets" });
     this.grid = element("ul", { className: "fr-grid", role: "list", "aria-label": words("found") });
@@ -125,8 +131,10 @@ class Gallery {
 
   /** Pin a garment, or let it go. Why it can't be, in words; "" where it is. */
   pin(id) {
-    const refused = this.refuse("pinned");
-    if (refused) return refused;
+    return this.refuse("pinned") || asOneStep(() => this.pinOrLetGo(id));
+  }
+
+  pinOrLetGo(id) {
     const lines = this.lines("pinned");
     if (this.names("pinned", id)) return this.write("pinned", this.without("pinned", id));
     const count = lines.length + 1;
@@ -150,8 +158,10 @@ class Gallery {
 
   exclude(id) {
     if (this.refuse("excluded")) return;
-    if (this.names("pinned", id)) this.pin(id);
-    this.write("excluded", [...this.lines("excluded"), id].join("\n"));
+    asOneStep(() => {
+      if (this.names("pinned", id)) this.pinOrLetGo(id);
+      this.write("excluded", [...this.lines("excluded"), id].join("\n"));
+    });
   }
 
   /** The index's name, found upstream of the input; that of the last run where it can't be seen. */
@@ -231,6 +241,8 @@ class Gallery {
     try {
       const described = await describe(index);
       if (index !== this.index) return;
+      // Built or changed meanwhile: what was answered is of the former one.
+      if (JSON.stringify(described) !== JSON.stringify(this.described)) this.asked = "";
       this.described = described;
       this.showFacets();
     } catch (error) {
@@ -285,10 +297,11 @@ class Gallery {
 
   show(hits, note) {
     this.hits = hits;
-    const held = this.grid.contains(document.activeElement) ? document.activeElement.closest(".fr-card")?.dataset.id : null;
+    const cards = [...this.grid.querySelectorAll(".fr-card")];
+    const held = cards.findIndex((one) => one.contains(document.activeElement));
     hideDetails();
     this.grid.replaceChildren(...hits.map((garment) => this.card(garment, this.names("pinned", garment.id))));
-    if (held) this.grid.querySelector(`[data-id="${CSS.escape(held)}"] .fr-choose`)?.focus();
+    if (held >= 0) this.focus(cards[held].dataset.id, held);
     this.chip.replaceChildren();
     if (this.like) {
       const all = signButton("✕", words("back"), () => this.searchLike(null));
@@ -298,6 +311,13 @@ class Gallery {
     const said = note || (hits.length ? words("count", { count: hits.length }) : "");
     this.say([said, names && words("inRun", { names })].filter(Boolean).join(" · "));
     this.showExcluded();
+  }
+
+  /** Keep the keyboard on the garment, or on the one that took its place. */
+  focus(id, place) {
+    const cards = [...this.grid.querySelectorAll(".fr-card")];
+    const next = cards.find((one) => one.dataset.id === id) ?? cards[Math.min(place, cards.length - 1)];
+    (next?.querySelector(".fr-choose") ?? this.input).focus();
   }
 
   card(garment, pinned) {
@@ -321,7 +341,7 @@ class Gallery {
   showExcluded() {
     const excluded = this.lines("excluded");
     if (!excluded.length) return;
-    const back = element("button", { type: "button", className: "fr-facet", onclick: () => this.write("excluded", "") });
+    const back = element("button", { type: "button", className: "fr-facet", onclick: () => asOneStep(() => this.write("excluded", "")) });
     back.textContent = words("excluded", { count: excluded.length });
     this.chip.append(back);
   }
@@ -329,7 +349,7 @@ class Gallery {
   showFacets() {
     const { categories = [], facets = [] } = this.described ?? {};
     const boxes = [];
-    if (categories.length > 1) boxes.push(this.facet(words("category"), categories, this.chosenCategories(), (value, on) => this.write("category", on ? value : "any", true)));
+    if (categories.length > 1) boxes.push(this.facet(words("category"), categories, this.chosenCategories(), (value, on) => this.write("category", on ? value : "any", true), true));
     const filter = this.filter();
     for (const facet of facets) boxes.push(facet.values ? this.ticks(facet, filter) : this.range(facet, filter));
     const open = [...this.facets.querySelectorAll("[open]")].map((box) => box.dataset.column);
@@ -377,7 +397,7 @@ class Gallery {
         const now = this.filter();
         const wanted = { ...chosen, [end]: input.value };
         now.ranges.set(column, wanted);
-        if (this.write("filter", writeFilter(now), true)) input.value = chosen[end];
+        if (asOneStep(() => this.write("filter", writeFilter(now), true))) input.value = chosen[end];
         else chosen = wanted;
         told();
       });
@@ -393,19 +413,20 @@ class Gallery {
     return new Set(category && category !== "any" ? [category] : []);
   }
 
-  facet(name, values, chosen, change) {
+  /** A box of values to tick; `single`: one at most, of the garments' categories, not of a column. */
+  facet(name, values, chosen, change, single = false) {
     const box = element("details", { className: "fr-facet" }, element("summary", {}, name));
-    box.dataset.column = name;
+    box.dataset.column = single ? "" : name;
     box.classList.toggle("fr-on", chosen.size > 0);
     const list = element("div", { className: "fr-values" });
     for (const { value, count } of values) {
       const check = element("input", { type: "checkbox", checked: chosen.has(value) });
       check.addEventListener("change", () => {
-        if (change(value, check.checked)) {
+        if (asOneStep(() => change(value, check.checked))) {
           check.checked = !check.checked; // a link says it
           return;
         }
-        if (name === words("category")) for (const other of list.querySelectorAll("input")) if (other !== check) other.checked = false;
+        if (single) for (const other of list.querySelectorAll("input")) if (other !== check) other.checked = false;
         box.classList.toggle("fr-on", list.querySelector("input:checked") !== null);
       });
       list.append(element("label", {}, check, `${value} (${count})`));
@@ -420,6 +441,7 @@ class Gallery {
   }
 
   close() {
+    api.removeEventListener("execution_success", this.afterRun);
     clearInterval(this.timer);
     clearTimeout(this.quiet);
     hideDetails();

@@ -2,7 +2,7 @@
 import { app } from "../../../scripts/app.js";
 import { api } from "../../../scripts/api.js";
 import { answered, browse, describe, indexes, loadWords, photo, Searcher, words } from "./api.js";
-import { card, element, hideDetails, keepEvents, placeOfKey, statusLine } from "./elements.js";
+import { asOneStep, card, element, hideDetails, keepEvents, placeOfKey, statusLine } from "./elements.js";
 import { pin } from "./node.js";
 
 const PAGE = 60; // garments asked for at a time
@@ -333,14 +333,16 @@ async function drop(event) {
   const sent = await answered(await api.fetchApi("/upload/image", { method: "POST", body: form }));
   const saved = await sent.json();
   const name = `${saved.subfolder}/${saved.name}`;
-  const loader = LiteGraph.createNode("LoadImage");
-  loader.pos = place;
-  app.canvas.graph.add(loader);
-  const widget = loader.widgets.find((one) => one.name === "image");
-  const values = widget.options?.values;
-  if (Array.isArray(values) && !values.includes(name)) values.push(name);
-  widget.value = name;
-  widget.callback?.(name);
+  asOneStep(() => {
+    const loader = LiteGraph.createNode("LoadImage");
+    loader.pos = place;
+    app.canvas.graph.add(loader);
+    const widget = loader.widgets.find((one) => one.name === "image");
+    const values = widget.options?.values;
+    if (Array.isArray(values) && !values.includes(name)) values.push(name);
+    widget.value = name;
+    widget.callback?.(name);
+  });
 }
 
 /** Let the canvas take garments that are dragged over it. */
