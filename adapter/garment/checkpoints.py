@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ...files import atomic_file
+from ...model_parts import check_shapes, shapes_of
 from .garment_images import PREPROCESS
 from .inversion import InversionAdapter, InversionAdapterConfig
 
@@ -37,26 +37,48 @@ def load_tensors(path: str | Path) -> tuple[StateDict, dict[str, str]]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: check the name and the folder.")
-    if path.suffix in (".safetensors", ".sft"):
+    suffix = path.suffix.lower()
+    if suffix in (".safetensors", ".sft"):
         try:
             with safe_open(path, framework="pt") as file:
                 return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
         except SafetensorError as error:
             raise ValueError(f"{path} is damaged ({error}): fetch the file again.") from error
-    if path.suffix not in (".pth", ".pt", ".bin", ".ckpt"):
+    if suffix not in (".pth", ".pt", ".bin", ".ckpt"):
         raise ValueError(f"{path} ends in {path.suffix!r}; expected .safetensors or .pth.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except (MemoryError, OSError):
+        raise
+    except Exception as error:  # what torch raises over damaged files has no common class
         raise ValueError(
             f"{path} is damaged or holds more than tensors; it was not run, since a pickle can "
             "carry code. Fetch the original file, or a safetensors version of it."
         ) from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
-    if not isinstance(content, dict) or not all(torch.is_tensor(t) for t in content.values()):
-        raise ValueError(f"{path} holds no state dict: expected names with tensors.")
+    if not isinstance(content, dict) or not all(map(_is_named_tensor, content.items())):
+        raise ValueError(
+            f"{path} holds no state dict: expected names with tensors whose numbers are all in "
+            "the file. Fetch the original file, or a safetensors version of it."
+        )
     return content, {}
+
+
+def _is_named_tensor(item: tuple[object, object]) -> bool:
+    """Tell a name with a dense tensor from anything else that a pickle holds.
+
+    A tensor that repeats its numbers, or is sparse, takes no room in the file and any in memory.
+    """
+    name, tensor = item
+    return (
+        isinstance(name, str)
+        and isinstance(tensor, torch.Tensor)
+        and tensor.layout == torch.strided
+        and not tensor.is_quantized
+        and tensor.device.type == "cpu"
+        and tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
+    )
 
 
 def load_adapter(
@@ -73,8 +95,11 @@ def load_adapter(
     state_dict, metadata = load_tensors(path)
     try:
         config = adapter_config(state_dict, metadata)
-    except (KeyError, ValueError) as error:
+        # Built without memory of its own first: the file's shapes are claims of whoever made it.
+        expected = InversionAdapter(config, device="meta").state_dict()
+    except (KeyError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path} is no inversion adapter: {error}") from error
+    check_shapes(path, shapes_of(expected), shapes_of(state_dict))
     adapter = InversionAdapter(config, operations, device, dtype)
     try:
         adapter.load_state_dict(state_dict)
@@ -95,11 +120,12 @@ def adapter_config(
     Raises:
         KeyError: a tensor of the adapter is missing. ValueError: the sizes do not add up.
     """
-    width = state_dict["post_layernorm.weight"].shape[0]
-    hidden = state_dict["layers.0.weight"].shape[0]
-    output = state_dict["layers.6.weight"].shape[0]
-    heads = int(metadata.get("heads", 0)) or max(1, width // HEAD_WIDTH)
-    words = int(metadata.get("words", WORDS))
+    (width,) = _sizes(state_dict, "post_layernorm.weight", 1)
+    hidden, _ = _sizes(state_dict, "layers.0.weight", 2)
+    output, _ = _sizes(state_dict, "layers.6.weight", 2)
+    mlp_width, _ = _sizes(state_dict, "encoder_layers.0.mlp.fc1.weight", 2)
+    heads = _count(metadata, "heads", max(1, width // HEAD_WIDTH))
+    words = _count(metadata, "words", WORDS)
     if width % heads or output % words:
         raise ValueError(
             f"width {width} with {heads} heads, {output} outputs with {words} pseudo-words: one "
@@ -113,12 +139,35 @@ def adapter_config(
     return InversionAdapterConfig(
         width=width,
         heads=heads,
-        layers=len({name.split(".")[1] for name in state_dict if name.startswith("encoder_l")}),
-        mlp_width=state_dict["encoder_layers.0.mlp.fc1.weight"].shape[0],
+        layers=len({name.split(".")[1] for name in state_dict if name.startswith(_LAYERS)}),
+        mlp_width=mlp_width,
         hidden=hidden,
         words=words,
         output_width=output // words,
     )
+
+
+_LAYERS = "encoder_layers."
+
+
+def _sizes(state_dict: Mapping[str, torch.Tensor], name: str, dimensions: int) -> Sequence[int]:
+    shape = tuple(state_dict[name].shape)
+    if len(shape) != dimensions or 0 in shape:
+        raise ValueError(
+            f"{name} has the shape {shape}, expected {dimensions} sizes of at least 1: fetch the "
+            "file again."
+        )
+    return shape
+
+
+def _count(metadata: Mapping[str, str], name: str, default: int) -> int:
+    text = metadata.get(name, str(default))
+    if not re.fullmatch(r"0*[1-9][0-9]{0,5}", text, re.ASCII):
+        raise ValueError(
+            f"its metadata has {text[:40]!r} for `{name}`, expected a whole number of at least 1: "
+            "mend it, or leave it out."
+        )
+    return int(text)
 
 
 def is_diffusers_unet(state_dict: Mapping[str, torch.Tensor]) -> bool:
@@ -135,7 +184,7 @@ def unet_in_channels(state_dict: Mapping[str, torch.Tensor]) -> int:
     for name in ("conv_in.weight", "input_blocks.0.0.weight"):
         for prefix in ("", "model.diffusion_model."):
             if prefix + name in state_dict:
-                return state_dict[prefix + name].shape[1]
+                return _sizes(state_dict, prefix + name, 4)[1]
     raise ValueError(
         "no U-Net in it: neither conv_in.weight (diffusers) nor input_blocks.0.0.weight (LDM)."
     )

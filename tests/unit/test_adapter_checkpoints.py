@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
@@ -54,6 +56,10 @@ def test_metadata_settles_heads_and_words(tmp_path):
         ({"heads": "7"}, "7 heads"),
         ({"words": "5"}, "5 pseudo-words"),
         ({"preprocess": "squash"}, "'squash'"),
+        ({"heads": "0"}, "'0' for `heads`"),
+        ({"words": "0"}, "'0' for `words`"),
+        ({"words": "-4"}, "'-4' for `words`"),
+        ({"heads": "many"}, "'many' for `heads`"),
     ],
 )
 def test_metadata_that_does_not_fit(tmp_path, metadata, message):
@@ -69,6 +75,63 @@ def test_something_else_is_no_adapter(tmp_path):
     save_file({"conv_in.weight": torch.zeros(1, 27, 3, 3)}, path)
     with pytest.raises(ValueError, match="no inversion adapter"):
         load_adapter(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor"),
+    [
+        ("post_layernorm.weight", torch.ones(())),
+        ("layers.0.weight", torch.ones(32)),
+        ("layers.0.weight", torch.ones(0, 160)),
+        ("encoder_layers.0.mlp.fc1.weight", torch.ones(())),
+        ("encoder_layers.0.self_attn.q_proj.weight", torch.ones(160)),
+        ("encoder_l", torch.ones(1)),
+    ],
+)
+def test_a_tensor_of_another_shape_is_named(tmp_path, name, tensor):
+    path = tmp_path / "adapter.safetensors"
+    save_file({**adapter_weights(), name: tensor}, path)
+    with pytest.raises(ValueError, match=re.escape(name)) as error:
+        load_adapter(path)
+    assert str(path) in str(error.value)
+
+
+def test_shapes_are_checked_before_a_network_is_made(tmp_path):
+    """A file of a few hundred kilobytes claims two layers of 60000 x 60000."""
+    path, made = tmp_path / "adapter.safetensors", []
+
+    class Linear(torch.nn.Linear):
+        def __init__(self, *sizes, **options):
+            made.append(sizes)
+
+    operations = type("Operations", (), {"Linear": Linear, "LayerNorm": torch.nn.LayerNorm})
+    for tensor in (torch.ones(60_000, 1), torch.ones(60_000, 0)):
+        save_file({**adapter_weights(), "layers.0.weight": tensor}, path)
+        with pytest.raises(ValueError, match=r"layers\.\d\.(weight|bias)") as error:
+            load_adapter(path, operations)
+        assert str(path) in str(error.value) and not made
+
+
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor invariants")
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.zeros(1).expand(60_000, 60_000),
+        torch.zeros(60_000, 60_000, layout=torch.sparse_coo),
+        torch.empty(60_000, 60_000, device="meta"),
+    ],
+    ids=["repeated", "sparse", "meta"],
+)
+def test_a_tensor_that_is_larger_than_its_file_is_refused(tmp_path, tensor):
+    torch.save({"layers.0.weight": tensor}, tmp_path / "adapter.pth")
+    with pytest.raises(ValueError, match=r"adapter\.pth (is damaged|holds no state dict)"):
+        load_tensors(tmp_path / "adapter.pth")
+
+
+def test_a_first_layer_of_no_channels(tmp_path):
+    save_file({"conv_in.weight": torch.ones(())}, tmp_path / "unet.safetensors")
+    with pytest.raises(ValueError, match=r"conv_in\.weight has the shape \(\)"):
+        convert(tmp_path / "unet.safetensors", tmp_path / "new.safetensors")
 
 
 class Malicious:
@@ -103,6 +166,44 @@ def test_damaged_files_are_named(tmp_path, name, content, message):
     with pytest.raises(ValueError, match=message) as error:
         load_tensors(tmp_path / name)
     assert name in str(error.value)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_with_a_changed_byte_is_read_or_called_damaged(tmp_path, zipped):
+    """torch raises ten classes of errors over such files."""
+    path, random = tmp_path / "adapter.pth", Random(0)
+    weights = {"a": torch.zeros(4, 5), "b.c": torch.ones(3)}
+    torch.save(weights, path, _use_new_zipfile_serialization=zipped)
+    whole, refused = path.read_bytes(), 0
+    for _ in range(300):
+        changed = bytearray(whole)
+        changed[random.randrange(min(700, len(whole)))] = random.randrange(256)
+        path.write_bytes(changed)
+        try:
+            load_tensors(path)
+        except ValueError as error:
+            refused += 1
+            assert str(error).startswith(f"{path} "), error
+    assert refused > 30
+
+
+@pytest.mark.parametrize("error", [MemoryError("no room"), PermissionError(13, "denied")])
+def test_what_is_no_damage_is_not_called_so(tmp_path, monkeypatch, error):
+    def load(*_, **__):
+        raise error
+
+    torch.save(adapter_weights(), tmp_path / "adapter.pth")
+    monkeypatch.setattr(torch, "load", load)
+    with pytest.raises(type(error), match="no room|denied"):
+        load_tensors(tmp_path / "adapter.pth")
+
+
+@pytest.mark.parametrize("name", ["A.SAFETENSORS", "A.PTH", "A.Sft"])
+def test_an_ending_in_capitals(tmp_path, name):
+    save = torch.save if name == "A.PTH" else save_file
+    save(adapter_weights(), tmp_path / name)
+    assert load_adapter(tmp_path / name).config == CONFIG
 
 
 def test_a_state_dict_inside_a_checkpoint(tmp_path):
