@@ -154,7 +154,13 @@ def read_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError(f"{name} is {value!r}: expected {kind.__name__}.")
         if kind is int and value != value // 1:  # NaN and the infinite are no whole numbers either
             raise ValueError(f"{name} is {value!r}: expected a whole number.")
-        values[name] = kind(value)
+        try:
+            values[name] = kind(value)
+        except OverflowError as error:
+            raise ValueError(
+                f"{name} is {str(value)[:20]}... of {len(str(value))} digits: expected a number "
+                "that a float can hold."
+            ) from error
     if "category" in values:
         values["category"] = values["category"] or None
     return values

@@ -8,6 +8,7 @@ The folder has transformers' layout of `AutoModelForSemanticSegmentation`: `conf
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -290,9 +291,10 @@ def read_preprocessing(folder: Path) -> Preprocessing:
                 ("image_std", _IMAGENET[1], 1.0),
             )
         )
-        if len(mean) != 3 or len(std) != 3 or not all(value > 0 for value in std):
+        finite = all(map(math.isfinite, (*mean, *std)))
+        if len(mean) != 3 or len(std) != 3 or not finite or not all(value > 0 for value in std):
             raise ValueError(f"image_mean is {mean}, image_std {std}, expected three numbers each")
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"{file} is damaged ({error}): fetch it again.") from error
     return Preprocessing(sides if content.get("do_resize", True) else None, mean, std)
 

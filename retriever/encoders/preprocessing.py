@@ -132,7 +132,7 @@ def read_preprocessing(
         )
     try:
         return _patches(found) if in_patches else _whole(found)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(
             f"{path} is no preprocessing ({error!r}): expected size, image_mean and image_std as "
             "transformers writes them."
@@ -170,8 +170,9 @@ def _values(found: Mapping[str, Any]) -> tuple[float, tuple[float, ...], tuple[f
     if not found.get("do_normalize", True):
         return scale, (0.0,) * 3, (1.0,) * 3
     mean, std = (tuple(map(float, found[f"image_{name}"])) for name in ("mean", "std"))
-    if len(mean) != 3 or len(std) != 3 or not all(std):
-        raise ValueError(f"image_mean {mean}, image_std {std}")
+    finite = all(map(math.isfinite, (scale, *mean, *std)))
+    if len(mean) != 3 or len(std) != 3 or not finite or not all(std):
+        raise ValueError(f"rescale_factor {scale}, image_mean {mean}, image_std {std}")
     return scale, mean, std
 
 

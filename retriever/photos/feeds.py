@@ -57,6 +57,10 @@ CATEGORY_WORDS: dict[str, tuple[str, ...]] = {
 Japanese and Russian; a table of the user's own goes before them."""
 
 
+_COUNT = re.compile(r"-?\d{1,18}")
+"""A stock that can be added up: Python reads no number of thousands of digits."""
+
+
 @dataclass(frozen=True)
 class Product:
     """One photo of an article in a feed.
@@ -118,7 +122,7 @@ def read_feed(path: Path, words: Mapping[str, Iterable[str]] | None = None) -> F
         key = own.get("item_group_id") or own.get("id") or line
         values = _inherited(articles.setdefault(key, own), own)
         photos = _photos(values.pop("photo", ""), values.pop("more_photos", ""))
-        feed.notes += [(line, note) for note in _odd_prices(own)]
+        feed.notes += [(line, note) for note in (*_odd_prices(own), *_odd_stock(own))]
         if not photos:
             without.append((line, key, own))
             continue
@@ -228,6 +232,12 @@ def _odd_prices(own: Mapping[str, str]) -> Iterator[str]:
             yield f"{name} {text!r} holds several numbers: the first counts, {price[0]}"
 
 
+def _odd_stock(own: Mapping[str, str]) -> Iterator[str]:
+    text = own.get("stock", "")
+    if _COUNT.fullmatch(text) is None and re.fullmatch(r"-?\d+", text):
+        yield f"stock {text[:20]}... has {len(text)} digits: it is kept as it is, and not added up"
+
+
 def _inherited(article: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
     """Fill the empty cells of an article's row; Shopify says a title in the first row alone."""
     values = dict(article)
@@ -241,7 +251,7 @@ def _merge_variant(former: dict[str, str], own: Mapping[str, str]) -> None:
     if (size := own.get("size", "")) and size not in sizes:
         former["size"] = ", ".join([*sizes, size])
     stocks = [former.get("stock", ""), _stock(own.get("stock", ""))]
-    if all(re.fullmatch(r"-?\d+", stock) for stock in stocks):
+    if all(map(_COUNT.fullmatch, stocks)):
         former["stock"] = str(sum(map(int, stocks)))
 
 

@@ -197,6 +197,14 @@ def test_a_backbone_from_elsewhere_is_never_fetched(folder, tmp_path):
         ("preprocessor_config.json", "{", "preprocessor_config.json is damaged"),
         ("preprocessor_config.json", '{"size": 0}', "size is"),
         ("preprocessor_config.json", '{"image_std": [1, 0, 1]}', "three numbers"),
+        ("preprocessor_config.json", '{"image_std": [1, 1e999, 1]}', "three numbers"),
+        ("preprocessor_config.json", '{"image_mean": [0, NaN, 0]}', "three numbers"),
+        ("preprocessor_config.json", '{"size": 1e999}', "preprocessor_config.json is damaged"),
+        (
+            "preprocessor_config.json",
+            f'{{"image_mean": [0, {10**400}, 0]}}',
+            "preprocessor_config.json is damaged",
+        ),
     ],
 )
 def test_a_damaged_folder(folder, tmp_path, file, content, message):

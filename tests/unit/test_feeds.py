@@ -222,6 +222,18 @@ def test_a_size_without_a_stock_of_its_own_adds_none(tmp_path):
     assert values(feed, "size", "stock") == [("S, M", "3")]
 
 
+def test_a_stock_of_too_many_digits_is_told_and_costs_nothing_else(tmp_path):
+    huge = "9" * 5000
+    feed = read(
+        tmp_path,
+        f"id,item_group_id,image,size,stock\nS,G,a.jpg,S,3\nM,G,a.jpg,M,{huge}\nL,G,a.jpg,L,4\n"
+        f"X,H,x.jpg,S,{huge}\nY,H,x.jpg,M,1\n",
+    )
+    assert values(feed, "id", "size", "stock") == [("S", "S, M, L", "7"), ("X", "S, M", huge)]
+    assert [line for line, _ in feed.notes] == [3, 5]
+    assert "stock 99999999999999999999... has 5000 digits" in feed.notes[0][1]
+
+
 @pytest.mark.parametrize(
     ("text", "ids"),
     [

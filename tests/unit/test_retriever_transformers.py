@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import pickle
 import shutil
@@ -379,6 +380,9 @@ def test_files_that_do_not_fit(broken, folders):
     [
         ({"size": {"shortest_edge": 32}}, "photos of different sizes"),
         ({"size": {"height": 1 << 20, "width": 32}}, "is no preprocessing"),
+        ({"size": {"height": math.inf, "width": 32}}, "is no preprocessing"),
+        ({"rescale_factor": 10**400}, "is no preprocessing"),
+        ({"image_mean": [0, math.nan, 0]}, "is no preprocessing"),
         ({"image_mean": [0.5]}, "image_mean"),
         ({"do_thumbnail": True}, "asks for do_thumbnail"),
     ],
