@@ -235,7 +235,7 @@ def _hands_and_face(person: Any) -> dict[str, np.ndarray]:
             continue
         try:
             part = np.array(values, dtype=np.float64).reshape(-1, 3)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             continue
         if len(part):
             found[name] = np.nan_to_num(part, posinf=0, neginf=0)

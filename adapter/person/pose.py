@@ -163,7 +163,7 @@ def keypoints_from_dresscode(content: Mapping[str, Any] | np.ndarray | list) -> 
     rows = content["keypoints"] if isinstance(content, Mapping) else content
     try:
         array: np.ndarray = np.asarray(rows, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         array = np.empty(0)
     if array.ndim != 2 or array.shape[0] != POSE_CHANNELS or array.shape[1] < 2:
         raise ValueError(f"Dress Code keypoints are 18 rows of x, y, ...; got {array.shape}.")

@@ -136,6 +136,7 @@ def test_none_of_dwpose_counts_as_missing():
         ({"animals": []}, "neither `people`"),
         ([[1, 2]] * 17, "18 rows"),
         ({"keypoints": "many"}, "18 rows"),
+        ({"keypoints": [[10**400, 2]] * 18}, "18 rows"),
     ],
 )
 def test_what_is_no_pose_is_named(tmp_path, content, message):

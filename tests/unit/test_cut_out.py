@@ -282,6 +282,7 @@ STATED = {"canvas_width": 400, "canvas_height": 600}
         {"people": {"pose_keypoints_2d": BODY}, **STATED},
         {"people": [{"pose_keypoints_2d": BODY, "face_keypoints_2d": 5}], **STATED},
         {"people": [{"pose_keypoints_2d": BODY, "face_keypoints_2d": [1, 2]}], **STATED},
+        {"people": [{"pose_keypoints_2d": BODY, "face_keypoints_2d": [10**400, 2, 1]}], **STATED},
         {"people": [{"pose_keypoints_2d": [*SHARES[:-3], 2.5, 0.2, 1]}], **STATED},
         {"people": [{"face_keypoints_2d": [9, 9, 1]}, {"pose_keypoints_2d": BODY}], **STATED},
     ],
