@@ -166,7 +166,7 @@ class GarmentIndexBuild(io.ComfyNode):
             batch_size=batch_size,
             progress=progress_bar(),
         )
-        _written.seen([folder / MANIFEST])
+        _written.written(folder / MANIFEST)
         index = LocalBackend(GarmentIndex.open(folder, root))
         return io.NodeOutput(
             sockets.LoadedIndex(index, encoder, index_name), ui=ui.PreviewText(report.summary())

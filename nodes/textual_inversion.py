@@ -152,8 +152,8 @@ class GarmentTextualInversion(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, prompt=None, caption=None, **_) -> list:
-        return folders.states_of_embeddings(prompt, caption)
+    def fingerprint_inputs(cls, prompt=None, category=None, caption=None, **_) -> list:
+        return folders.states_of_embeddings(prompt, category, caption)
 
     @classmethod
     def execute(
@@ -269,7 +269,7 @@ class GarmentTokensSave(io.ComfyNode):
     def execute(cls, tokens, name, overwrite) -> io.NodeOutput:
         path = embedding_path(folders.embeddings_folder(), name)
         save_embedding(tokens.pseudo_words, path, overwrite)
-        _saved.seen([path])
+        _saved.written(path)
         word = f"embedding:{name}"
         return io.NodeOutput(word, ui=ui.PreviewText(f"{word}  ({path})"))
 

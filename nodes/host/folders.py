@@ -96,7 +96,7 @@ def _listed(root: Path, kind: str) -> dict[str, Path]:
         try:
             with os.scandir(root) as scan:
                 for entry in scan:
-                    if entry.name.startswith(".") or not _IS_ENTRY[kind](entry):
+                    if entry.name.startswith(".") or not _is_entry(entry, kind):
                         continue
                     if escaped(entry.name) == entry.name:
                         found[entry.name] = Path(entry.path)
@@ -106,6 +106,21 @@ def _listed(root: Path, kind: str) -> dict[str, Path]:
             # Schemas are made of this: an unreadable folder must not cost the user every node.
             logger.warning("%s can't be listed: %s", root, error)
     return found
+
+
+def _is_entry(entry: os.DirEntry, kind: str) -> bool:
+    """Tell whether an entry is one of the kind; one that can't be looked at costs no other."""
+    try:
+        return _IS_ENTRY[kind](entry)
+    except OSError as error:  # a link that leads to itself, or into a folder of somebody else
+        _tell_unreadable(entry.path, str(error))
+        return False
+
+
+@functools.cache
+def _tell_unreadable(path: str, reason: str) -> None:
+    """Log, once, that an entry can't be looked at."""
+    logger.warning("%s is passed over, as it can't be looked at: %s", path, reason)
 
 
 @functools.cache

@@ -28,11 +28,24 @@ class Watch:
         self._number = 0
 
     def seen(self, paths: Iterable[Path]) -> None:
-        """Record the present state of files: before a node reads them, or after it wrote them."""
+        """Record the present state of files before a node reads them.
+
+        Where another state is recorded, nodes that read it may have asked for the number already:
+        it grows.
+        """
         for path in paths:
             state = state_of_file(path)
-            self._files[state[0]] = state
-            self._files.move_to_end(state[0])
+            if self._files.get(state[0], state) != state:
+                self._number = next(self._numbers)
+            self._record(state)
+
+    def written(self, path: Path) -> None:
+        """Record the present state of a file that a node wrote itself."""
+        self._record(state_of_file(path))
+
+    def _record(self, state: tuple) -> None:
+        self._files[state[0]] = state
+        self._files.move_to_end(state[0])
         while len(self._files) > MOST_FILES:
             self._files.popitem(last=False)
 

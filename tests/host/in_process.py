@@ -61,11 +61,16 @@ if __name__ == "__main__":
         odd_names,
         text,
         unet,
+        watch,
     )
     from pack.nodes.host.progress import progress_bar
     from pack.nodes.models import FashionPromptDepth, FashionUNetLoader
     from pack.nodes.references import one_picture
-    from pack.nodes.textual_inversion import embedding_path, save_embedding
+    from pack.nodes.textual_inversion import (
+        GarmentTextualInversion,
+        embedding_path,
+        save_embedding,
+    )
     from pack.retriever.encoders.open_clip import load_encoder
     from pack.retriever.encoders.recipe import with_recipe
     from pack.retriever.upkeep.build import build_index
@@ -462,6 +467,57 @@ def check_that_a_changed_embedding_is_noticed():
                 (Path(name) / f"{word}.safetensors").write_bytes(b"x" * (1 + len(str(former))))
                 assert folders.states_of_embeddings(text) != former, text
                 (Path(name) / f"{word}.safetensors").unlink()
+
+
+def check_that_an_embedding_in_any_text_of_a_prompt_is_watched():
+    with tempfile.TemporaryDirectory() as name:
+        folder_paths.add_model_folder_path("embeddings", name)
+        for socket in ("prompt", "category", "caption"):
+            texts = {"prompt": "a", "category": "", "caption": "", "strength": 1.0}
+            texts[socket] = "a embedding:watched coat"
+            former = GarmentTextualInversion.fingerprint_inputs(**texts)
+            (Path(name) / "watched.safetensors").write_bytes(b"x")
+            assert GarmentTextualInversion.fingerprint_inputs(**texts) != former, socket
+            (Path(name) / "watched.safetensors").unlink()
+
+
+def check_that_a_file_which_changes_within_a_prompt_is_noticed():
+    """One search has read it, another reads it after all fingerprints were taken."""
+    with tempfile.TemporaryDirectory() as name:
+        photo, saved = Path(name) / "photo.png", Path(name) / "saved.safetensors"
+        photo.write_bytes(b"a")
+        watched = watch.Watch()
+        watched.seen([photo])
+        former = watched.number()
+        watched.seen([photo])
+        assert watched.number() == former, "nothing has changed"
+        photo.write_bytes(b"ab")
+        watched.seen([photo])
+        assert watched.number() != former
+        former = watched.number()
+        assert watched.number() == former
+        for content in (b"a", b"ab"):
+            saved.write_bytes(content)
+            watched.written(saved)
+            assert watched.number() == former, "it is the node's own writing"
+        saved.unlink()
+        assert watched.number() != former
+
+
+def check_that_a_dead_link_hides_nothing_else():
+    with tempfile.TemporaryDirectory() as name:
+        for kind in ("catalogues", "people", "adapters"):
+            root = Path(name) / kind
+            root.mkdir()
+            for loop in ("a loop.safetensors", "z loop.safetensors"):
+                (root / loop).symlink_to(root / loop)
+            good = root / "good.SAFETENSORS"
+            if kind == "adapters":
+                good.write_bytes(b"")
+            else:
+                good.mkdir()
+                (good / "mask.png").write_bytes(b"")
+            assert set(folders._listed(root, kind)) == {good.name}, kind
 
 
 def host_encoder():
