@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping
@@ -181,7 +180,11 @@ def _complete_open_clip(
 def _to_safetensors(pickled: Path, target: Path) -> None:
     try:
         state = torch.load(pickled, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(f"{pickled} holds more than tensors; it is not opened.") from error
+    except (MemoryError, OSError):
+        raise
+    except Exception as error:  # what torch raises over damaged files has no common class
+        raise ValueError(
+            f"{pickled} holds more than tensors or is damaged; it is not opened. Fetch it again."
+        ) from error
     save_file({name: tensor.clone().contiguous() for name, tensor in state.items()}, target)
     pickled.unlink()

@@ -121,6 +121,15 @@ def test_a_pickle_that_holds_more_than_tensors(fake, tmp_path):
     assert not trace.exists() and not (tmp_path / "vit").exists()
 
 
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x80\x02h\x07."])
+def test_a_damaged_pickle(fake, tmp_path, content):
+    repository = fake.root / hub.SOURCES[TAG].repository
+    (repository / "open_clip_model.safetensors").unlink()
+    (repository / "open_clip_pytorch_model.bin").write_bytes(content)
+    with pytest.raises(ValueError, match=r"open_clip_pytorch_model\.bin .* is damaged"):
+        hub.get_encoder(TAG, tmp_path / "vit", str)
+
+
 @pytest.mark.parametrize("own", [True, False])
 def test_tokenizer_files(fake, tmp_path, own):
     """From the model's repository, else from the one that its configuration names."""
