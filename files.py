@@ -17,7 +17,7 @@ import stat
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +77,25 @@ def write_text(path: Path, content: str) -> None:
         OSError: it can't be written.
     """
     write_bytes(path, content.encode("utf-8"))
+
+
+def open_own(path: Path, mode: str) -> BinaryIO:
+    """Open a file in a binary mode of `open`, unless its path is a link, which may lead anywhere.
+
+    Raises:
+        ValueError: it is a link, or no file.
+        OSError: it can't be opened.
+    """
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise ValueError(
+            f"{path} is a link or no file, expected a file of its own, since it is written to: "
+            "remove it and start again."
+        )
+    return open(path, mode, opener=_open_no_link)
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)  # Windows has no such flag
 
 
 def replace_file(source: Path, target: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
-from ...files import parse_json, write_bytes
+from ...files import open_own, parse_json, write_bytes
 from ..photos.catalogue import Garment, safe_path
 from ..photos.reader import THUMBNAIL_SIZE, Photo
 from .manifest import MANIFEST, encode_rows, file_entry
@@ -49,6 +50,10 @@ class Draft:
             fingerprint, dim: the encoder's, which a draft has to share to be resumed.
             root: the catalogue's folder.
             files: the photos that are to be in the draft, relative to `root`.
+
+        Raises:
+            ValueError: one of the draft's files is a link.
+            OSError: one can't be read or written.
         """
         self.folder, self.root, self.dim = folder, root, dim
         # Whatever changes the stored rows is named here, so that no other draft is resumed.
@@ -144,20 +149,22 @@ class Draft:
     def _read(self) -> tuple[str, list[dict[str, Any]]]:
         """Return the word and lines of a draft that can be resumed, else a new word."""
         lines = list(_read_lines(self.folder / DRAFT))
-        header = lines[0] if lines else {}
-        word = header.get("word", "")
+        header = lines[0] if lines else None
+        word = _word_of(header)
+        if word is None or header != {"word": word, **self.key}:
+            return new_word(), []
         manifest = self.folder / MANIFEST
         # A build that was killed after its commit leaves a draft whose files are now the index's.
         is_committed = manifest.is_file() and f"-{word}.".encode() in manifest.read_bytes()
-        if header != {"word": word, **self.key} or is_committed:
-            return new_word(), []
-        return word, lines[1:]
+        return (new_word(), []) if is_committed else (word, lines[1:])
 
     def _resume(self, lines: list[dict[str, Any]], files: set[str]) -> None:
         """Keep the leading rows whose data are whole; `rows` gets those of unchanged photos."""
         self._embeddings.seek(HEADER_BYTES)
-        end = 0
+        end, size = 0, os.fstat(self._thumbnails.fileno()).st_size
         for row, line in enumerate(lines):
+            if not _is_line(line, end, size):
+                break
             data = self._embeddings.read(2 * self.dim)
             thumbnail = self._thumbnails.read(line["thumbnail"][1])
             if [zlib.crc32(data), zlib.crc32(thumbnail)] != line["crc32"]:
@@ -197,16 +204,39 @@ def sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the lines up to the first that was not written whole."""
+def _read_lines(path: Path) -> Iterator[Any]:
+    """Yield the lines, whatever they hold, up to the first that was not written whole."""
     if not path.exists():
         return
-    with open(path, "rb") as file:
+    with open_own(path, "rb") as file:
         for line in file:
             try:
                 yield parse_json(line)
             except ValueError:
                 return
+
+
+def _word_of(header: Any) -> str | None:
+    """Return the word of a draft's first line; None where it is none that `new_word` draws."""
+    match header:
+        case {"word": str(word)} if re.fullmatch(r"[0-9a-f]{8}", word):
+            return word
+    return None
+
+
+def _is_line(line: Any, start: int, size: int) -> bool:
+    """Tell whether a draft's line is one of `append`, its thumbnail at `start` of `size` bytes."""
+    match line:
+        case {
+            "file": str(),
+            "bytes": int(),
+            "mtime_ns": int(),
+            "content": str(),
+            "thumbnail": [int(offset), int(length)],
+            "crc32": [int(), int()],
+        }:
+            return offset == start and 0 <= length <= size - start
+    return False
 
 
 def _line(record: dict[str, Any]) -> bytes:
@@ -216,4 +246,4 @@ def _line(record: dict[str, Any]) -> bytes:
 
 def _open_both(path: Path) -> BinaryIO:
     """Open for reading and writing, creating the file where it is missing."""
-    return open(path, "r+b" if path.exists() else "w+b")
+    return open_own(path, "r+b" if path.exists() else "w+b")

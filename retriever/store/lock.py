@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from ...files import open_own
+
 LOCK = "build.lock"
 
 _HELD = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK}
@@ -22,8 +24,9 @@ def only_writer(folder: Path) -> Iterator[None]:
     Raises:
         BlockingIOError: another process writes it; the message names that process.
         OSError: the file system has no locks, or the folder can't be written to.
+        ValueError: the file of the lock is a link.
     """
-    with open(folder / LOCK, "a+b") as file:
+    with open_own(folder / LOCK, "a+b") as file:
         try:
             _lock(file)
         except OSError as error:

@@ -253,6 +253,76 @@ def test_a_damaged_draft(catalogue, tmp_path, kind, damage):
     )
 
 
+@pytest.mark.parametrize(("line", "resumed"), [(0, 0), (3, 2)])
+@pytest.mark.parametrize("content", ["[]", "5", '"a"', "null", "{}", '{"thumbnail": [0, -1]}'])
+def test_a_draft_of_other_lines(catalogue, tmp_path, line, resumed, content):
+    """Only what stands before such a line is taken over."""
+    folder = tmp_path / "index"
+    interrupted(catalogue, folder, 8)
+    lines = (folder / "draft.jsonl").read_text().splitlines()
+    lines[line] = content
+    (folder / "draft.jsonl").write_text("\n".join(lines) + "\n")
+    assert build_index(catalogue, folder, ColourEncoder()).resumed == resumed
+    GarmentIndex.open(folder).verify()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"file": 7},
+        {"bytes": 1.5},
+        {"mtime_ns": "0"},
+        {"content": None},
+        {"thumbnail": [0, 10**18]},
+        {"thumbnail": 3},
+        {"thumbnail": "moved"},
+    ],
+)
+def test_a_draft_of_other_values(catalogue, tmp_path, change):
+    folder = tmp_path / "index"
+    interrupted(catalogue, folder, 8)
+    lines = (folder / "draft.jsonl").read_text().splitlines()
+    line = json.loads(lines[3])
+    if change == {"thumbnail": "moved"}:
+        change = {"thumbnail": [line["thumbnail"][0] + 1, line["thumbnail"][1]]}
+    lines[3] = json.dumps(line | change)
+    (folder / "draft.jsonl").write_text("\n".join(lines) + "\n")
+    assert build_index(catalogue, folder, ColourEncoder()).resumed == 2
+    GarmentIndex.open(folder).verify()
+
+
+@pytest.mark.parametrize("word", ["/../../other", "0123456", "0123456g", 12345678, None, ["a"]])
+def test_a_draft_that_names_other_files(catalogue, tmp_path, word):
+    folder, other = tmp_path / "index", tmp_path / "other.safetensors"
+    interrupted(catalogue, folder, 8)
+    other.write_bytes(b"weights" * 1000)
+    for kind in ("embeddings", "thumbnails"):
+        (folder / f"{kind}-").mkdir()
+    header, *lines = (folder / "draft.jsonl").read_text().splitlines()
+    header = json.dumps(json.loads(header) | {"word": word})
+    (folder / "draft.jsonl").write_text("\n".join([header, *lines]) + "\n")
+    assert build_index(catalogue, folder, ColourEncoder()).resumed == 0
+    assert other.read_bytes() == b"weights" * 1000
+    GarmentIndex.open(folder).verify()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a right there")
+@pytest.mark.parametrize("kind", ["build.lock", "draft", "embeddings", "thumbnails"])
+def test_links_are_not_written_through(catalogue, tmp_path, kind):
+    folder, other = tmp_path / "index", tmp_path / "other"
+    interrupted(catalogue, folder, 8)
+    (path,) = folder.glob(f"{kind}*")
+    content = path.read_bytes() + b"of somebody else"
+    other.write_bytes(content)
+    path.unlink()
+    path.symlink_to(other)
+    with pytest.raises(ValueError, match=rf"{path.name} is a link.*remove it"):
+        build_index(catalogue, folder, ColourEncoder())
+    assert other.read_bytes() == content
+    path.unlink()
+    assert build_index(catalogue, folder, ColourEncoder()).count == 12
+
+
 @pytest.mark.parametrize(
     ("moment", "resumed"),
     [
