@@ -39,6 +39,7 @@ MOST_ADDED = 5_000
 FEWEST = 256
 """An inverted file needs so many garments to train on: a byte has as many values."""
 
+_ON_DISK = b"ilod"  # faiss's mark of lists in another file, whose path follows
 _SEED = 1
 _VARIANCE = 0.92  # share of the embeddings' variance that the principal components keep
 _MOST_DIMENSIONS = 256
@@ -212,17 +213,29 @@ class Approximate:
 
         Raises:
             ImportError: faiss is missing.
-            ValueError: the file is damaged, or of another index.
+            ValueError: the file is damaged, of another index, or names files to be opened.
         """
         import faiss
 
+        def read(count: int) -> bytes:
+            content = file.read(count)
+            # faiss reads a mark by itself, and what it marks at once: garments' bytes are no mark.
+            if content == _ON_DISK:
+                raise ValueError(
+                    f"{name} names another file with its garments, expected them in it: run "
+                    "`fashion-rag index tune --kind ivf`."
+                )
+            return content
+
         try:
             file.seek(0)
-            vectors = faiss.read_index(faiss.PyCallbackIOReader(file.read))
+            vectors = faiss.read_index(faiss.PyCallbackIOReader(read))
             made = cls(faiss.downcast_index(vectors), kind, end)
             made._owner = vectors  # the downcast one is freed with it
+            made._check_parts()
             fits = vectors.d == dim and made.filed <= end and made._base.nlist == kind.cells
-        except (RuntimeError, AttributeError) as error:
+        # faiss's downcasts end in a SystemError where there is nothing, or something unknown.
+        except (RuntimeError, AttributeError, SystemError) as error:
             raise ValueError(
                 f"{name} is damaged ({error}): run `fashion-rag index tune --kind ivf`."
             ) from error
@@ -232,6 +245,26 @@ class Approximate:
                 f"are {(end, dim)}: run `fashion-rag index tune --kind ivf`."
             )
         return made
+
+    def _check_parts(self) -> None:
+        """Raise RuntimeError unless it is made of what `build` makes it of."""
+        import faiss
+
+        if self._vectors.chain.size() != 1:  # beyond the end faiss reads whatever lies there
+            raise RuntimeError(f"{self._vectors.chain.size()} transforms, expected 1")
+        lists = faiss.downcast_InvertedLists(self._base.invlists)
+        first = faiss.downcast_VectorTransform(self._vectors.chain.at(0))
+        sizes = {"A": first.d_in * first.d_out, "b": first.d_out}
+        if not (
+            isinstance(lists, faiss.ArrayInvertedLists)
+            and isinstance(first, faiss.LinearTransform)
+            and (first.d_in, first.d_out) == (self._vectors.d, self._base.d)
+            and all(getattr(first, part).size() == size for part, size in sizes.items())
+        ):
+            raise RuntimeError(
+                f"{type(lists).__name__} behind {type(first).__name__} from {first.d_in} to "
+                f"{first.d_out} dimensions"
+            )
 
     def save(self, file: BinaryIO) -> None:
         """Write it to an open file: faiss itself opens no path of other than ASCII on Windows."""

@@ -146,6 +146,59 @@ def test_files(made, tmp_path):
             Approximate.load(io.BytesIO(content), "vectors", made.kind, COUNT, DIM)
 
 
+def saved(made: Approximate) -> bytes:
+    file = io.BytesIO()
+    made.save(file)
+    return file.getvalue()
+
+
+def test_a_file_that_names_another_file(tmp_path):
+    """faiss would open it while it reads, and write to it in an update."""
+    import faiss
+
+    made = Approximate.build(Vectors([garments(COUNT)]))
+    path = tmp_path / "lists"
+    lists = faiss.OnDiskInvertedLists(made.kind.cells, made._base.code_size, str(path))
+    lists.merge_from_1(made._base.invlists)
+    made._base.replace_invlists(lists)
+    content, former = saved(made), path.read_bytes()
+    path.unlink()
+    for _ in range(2):
+        with pytest.raises(ValueError, match="vectors names another file with its garments.*tune"):
+            Approximate.load(io.BytesIO(content), "vectors", made.kind, COUNT, DIM)
+        path.write_bytes(former)
+    assert path.read_bytes() == former
+
+
+def test_bytes_of_garments_are_no_mark(made):
+    content = bytearray(saved(made.approximate))
+    content[-200:-196] = b"ilod"
+    Approximate.load(io.BytesIO(content), "vectors", made.kind, COUNT, DIM)
+
+
+@pytest.mark.parametrize("kind", ["other transform", "no transform", "sizes", "two", "no lists"])
+def test_a_file_of_other_parts(kind):
+    import faiss
+
+    made = Approximate.build(Vectors([garments(COUNT)]))
+    whole, base = made._vectors, made._base
+    transform = faiss.downcast_VectorTransform(whole.chain.at(0))
+    if kind == "sizes":
+        faiss.copy_array_to_vector(np.zeros(3, np.float32), transform.b)
+    elif kind == "two":
+        whole.prepend_transform(faiss.RandomRotationMatrix(DIM, DIM))
+    elif kind == "no lists":
+        base.replace_invlists(None)
+    elif kind == "no transform":
+        made._vectors = faiss.IndexPreTransform(base)
+        made._vectors.d = DIM
+    else:
+        other = faiss.RemapDimensionsTransform(DIM, base.d, True)
+        made._vectors = faiss.IndexPreTransform(other, base)
+    with pytest.raises(ValueError, match="vectors is damaged.*index tune"):
+        Approximate.load(io.BytesIO(saved(made)), "vectors", made.kind, COUNT, DIM)
+
+
 def test_choice(monkeypatch):
     assert choose_kind(1000) == choose_kind(100_000) == "exact"
     assert choose_kind(1_000_000) == "ivf"
