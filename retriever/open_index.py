@@ -50,7 +50,7 @@ def categories_of_index(folder: Path) -> tuple[str, ...]:
         return ()
     try:
         return _categories(folder, state_of_index(folder))
-    except (OSError, ValueError) as error:
+    except Exception as error:  # whatever it is: nodes are defined by this, and would be missing
         logger.info("The categories of %s are unknown: %s", folder, error)
         return ()
 

@@ -31,6 +31,7 @@ FIELDS = ("id", "file", "category", "caption")
 
 _MOST_COLUMNS = 500  # SQLite's own limit is 2000, and each takes two
 _LONGEST_INDEXED = 64  # characters: longer texts are descriptions, which nobody asks for whole
+_LONGEST_VALUE = 16 << 20  # bytes, of a value in a small file
 _BATCH = 4096
 
 
@@ -117,7 +118,14 @@ class Records:
         self.path, self._connection = path, connection
         self.has_words = has_words and text_table.fts5_is_there()
         self._lock = threading.Lock()
-        (last,) = self._one("SELECT max(row) FROM garments")
+        # Texts come after numbers, and what is below 0 would count from the end.
+        (first,), (last,) = (
+            self._one(f"SELECT {end}(row) FROM garments") or (None,) for end in ("min", "max")
+        )
+        if first is not None and not (isinstance(last, int) and isinstance(first, int)):
+            raise self._damaged(f"has rows from {_short(first)} to {_short(last)}")
+        if first is not None and first < 0:
+            raise self._damaged(f"has a row {first}")
         self.end = 0 if last is None else last + 1
 
     @classmethod
@@ -136,6 +144,7 @@ class Records:
             there = connection.execute("SELECT type, name FROM sqlite_master").fetchall()
             if not (kinds := {kind for kind, _ in there}) <= {"table", "index"}:
                 raise ValueError(f"{path} holds more than tables: {sorted(kinds)}. {REMEDY}")
+            _check_sizes(path, connection)
             return cls(path, connection, ("table", text_table.TABLE) in there)
         except sqlite3.Error as error:
             raise ValueError(f"{path} is damaged ({error}). {REMEDY}") from error
@@ -207,7 +216,8 @@ class Records:
 
     def columns(self) -> list[str]:
         """Return the names of the columns that the rows have."""
-        names = [text_of(name) for (name,) in self._all("SELECT name FROM columns ORDER BY place")]
+        found = self._all("SELECT name FROM columns ORDER BY place")
+        names = [self._text("columns", name) for (name,) in found]
         return [*FIELDS, *names]
 
     def categories(self, removed: np.ndarray) -> dict[str, int]:
@@ -219,7 +229,8 @@ class Records:
         if len(removed):
             for category, count in self._all(gone, [json.dumps(removed.tolist())]):
                 counts[category] -= count
-        return {text_of(category or ""): count for category, count in counts.items() if count}
+        left = {value or "": count for value, count in counts.items() if count}
+        return {self._text("category", value): count for value, count in left.items()}
 
     def values_at(self, rows: np.ndarray, column: str) -> dict[int, str]:
         """Return the values of a column by row; rows without a value are missing."""
@@ -231,7 +242,7 @@ class Records:
             f"AND {name} IS NOT NULL",
             [json.dumps(rows.tolist())],
         )
-        return {row: text_of(value) for row, value in found}
+        return {row: self._text(column, value) for row, value in found}
 
     def value_counts(self, column: str, most: int, removed: np.ndarray) -> dict[str, int] | None:
         """Count the garments with each value of a column, without removed rows.
@@ -247,7 +258,7 @@ class Records:
         if len(self._all(f"SELECT DISTINCT {name} {rows} LIMIT {most + 1}", parameters)) > most:
             return None
         counts = self._all(f"SELECT {name}, count(*) {rows} GROUP BY {name}", parameters)
-        return {text_of(value): count for value, count in counts}
+        return {self._text(column, value): count for value, count in counts}
 
     def numbers_of(self, column: str, removed: np.ndarray) -> Numbers | None:
         """Return the numbers of a column, without removed rows; None if a value is no number."""
@@ -265,6 +276,8 @@ class Records:
             f"FROM garments WHERE {number} IS NOT NULL{left}",
             parameters,
         )
+        if count and not all(isinstance(value, (int, float)) for value in (low, high)):
+            raise self._damaged(f"has numbers from {_short(low)} to {_short(high)} in {column!r}")
         names = bool(whole and different == count)
         return Numbers(count, names, low, high) if count else NO_NUMBERS
 
@@ -283,7 +296,8 @@ class Records:
             parameters,
         )
         texts, numbers = counts or (0, 0)
-        return ColumnValues(texts, numbers, tuple(text_of(value)[:60] for (value,) in most))
+        examples = tuple(self._text(column, value)[:60] for (value,) in most)
+        return ColumnValues(texts, numbers, examples)
 
     def check(self) -> None:
         """Check the whole file by reading every record.
@@ -316,6 +330,20 @@ class Records:
             raise ValueError(
                 f"{self.path} row {row} is not a garment record ({error}). {REMEDY}"
             ) from error
+
+    def _text(self, column: str, value: Any) -> str:
+        """Return a stored text (see `text_of`) of a column, for messages.
+
+        Raises:
+            ValueError: it is none.
+        """
+        try:
+            return text_of(value)
+        except ValueError as error:
+            raise self._damaged(f"has no text in {column!r}: {error}") from error
+
+    def _damaged(self, why: str) -> ValueError:
+        return ValueError(f"{self.path} {why}: it is damaged. {REMEDY}")
 
     def _rows(self, name: str, source: str, parameters: Sequence[Any]) -> np.ndarray:
         # One text is fetched several times faster than as many rows.
@@ -441,8 +469,37 @@ def of_category(category: str) -> Filter:
 
 
 def text_of(value: str | bytes) -> str:
-    """Return a stored text, which is bytes where it is no UTF-8 (see `filters.sql_value`)."""
+    """Return a stored text, which is bytes where it is no UTF-8 (see `filters.sql_value`).
+
+    Raises:
+        ValueError: it is none, as in a file that is damaged.
+    """
+    if not isinstance(value, (str, bytes)):
+        raise ValueError(f"{value!r} is a {type(value).__name__}, expected a text")
     return value.decode("utf-8", "surrogatepass") if isinstance(value, bytes) else value
+
+
+def _short(value: Any) -> str:
+    return ascii(value)[:40]
+
+
+def _check_sizes(path: Path, connection: sqlite3.Connection) -> None:
+    """Check that no value of an untrusted file is made up while it is read, of whatever size.
+
+    Raises:
+        ValueError: a column is computed.
+    """
+    if hasattr(connection, "setlimit"):  # from Python 3.11 on
+        # Lists of rows and of removed ones are shorter than the rows themselves.
+        limit = min(max(_LONGEST_VALUE, path.stat().st_size), 1_000_000_000)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, limit)
+    for table in ("garments", "columns"):
+        for _, name, *_, hidden in connection.execute(f"PRAGMA table_xinfo({table})"):
+            if hidden:
+                raise ValueError(
+                    f"{path} computes the column {_short(name)} of {table}, expected stored ones: "
+                    f"it is damaged. {REMEDY}"
+                )
 
 
 def _is_record(record: Record) -> bool:

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import sqlite3
+import sys
 import zlib
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from zlib import crc32
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from fashion_rag.files import sha256_of_file
+from fashion_rag.retriever.open_index import categories_of_index
 from fashion_rag.retriever.search import nearest
 from fashion_rag.retriever.store import lock
 from fashion_rag.retriever.store.filters import parse_filter
@@ -251,6 +253,90 @@ def test_records_that_hold_more_than_tables(folder, statement):
     accept(folder, "records")
     with pytest.raises(ValueError, match="garments-.* holds more than tables"):
         GarmentIndex.open(folder)
+
+
+def rewrite_records(folder: Path, find: str, replace: str) -> None:
+    """Write the records into a table that is defined otherwise, by SQL text."""
+    path = path_of(folder, "records")
+    connection = sqlite3.connect(path, isolation_level=None)
+    (defined,) = connection.execute(
+        "SELECT sql FROM sqlite_master WHERE name = 'garments'"
+    ).fetchone()
+    assert find in defined
+    connection.execute("ALTER TABLE garments RENAME TO former")
+    connection.execute(defined.replace(find, replace))
+    stored = [
+        f'"{name}"'
+        for _, name, *_, hidden in connection.execute("PRAGMA table_xinfo(garments)")
+        if not hidden
+    ]
+    names = ", ".join(stored)
+    connection.execute(f"INSERT INTO garments ({names}) SELECT {names} FROM former")
+    connection.execute("DROP TABLE former")
+    connection.close()
+    accept(folder, "records")
+
+
+@pytest.mark.parametrize("kind", ["VIRTUAL", "STORED"])
+def test_records_that_are_computed(folder, kind):
+    """A short file would fill the memory."""
+    computed = f'"text:caption" TEXT GENERATED ALWAYS AS (hex(zeroblob(1000000))) {kind}'
+    rewrite_records(folder, '"text:caption"', computed)
+    with pytest.raises(ValueError, match=r"garments-.* computes the column 'text:caption'.*--over"):
+        GarmentIndex.open(folder)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python's sqlite3 has no limits")
+def test_a_value_longer_than_its_file(folder):
+    records = GarmentIndex.open(folder).parts[0].records
+    with pytest.raises(ValueError, match=r"garments-.* is damaged .*too big"):
+        records._all("SELECT hex(zeroblob(100000000))")
+
+
+@pytest.mark.parametrize("row", ["'x'", "x'00'", "-1", "99.5"])
+def test_rows_that_are_no_numbers(folder, row):
+    rewrite_records(folder, "row INTEGER PRIMARY KEY", "row")
+    connection = sqlite3.connect(path_of(folder, "records"), isolation_level=None)
+    last = "DESC" if row != "-1" else ""
+    one = f"(SELECT row FROM garments ORDER BY row {last} LIMIT 1)"
+    connection.execute(f"UPDATE garments SET row = {row} WHERE row = {one}")
+    connection.close()
+    accept(folder, "records")
+    with pytest.raises(ValueError, match=r"garments-.* has .*row.* is damaged.*--overwrite"):
+        GarmentIndex.open(folder)
+    assert categories_of_index(folder) == ()
+
+
+def test_columns_of_other_types(folder):
+    change_record(folder, **{"text:category": 7, "text:caption": 1.5, "number:caption": "a"})
+    index = GarmentIndex.open(folder)
+    for read in (
+        index.categories,
+        lambda: index.value_counts("category", 9),
+        lambda: index.values_at([0], "category"),
+        lambda: index.values_of("caption"),
+        lambda: index.numbers_of("caption"),
+    ):
+        with pytest.raises(ValueError, match=r"garments-.* has .*'ca.*is damaged.*--overwrite"):
+            read()
+    assert categories_of_index(folder) == ()
+
+
+def test_names_of_columns_that_are_none(folder):
+    with sqlite3.connect(path_of(folder, "records")) as connection:
+        connection.execute("INSERT INTO columns (name) VALUES (5)")
+    connection.close()
+    accept(folder, "records")
+    with pytest.raises(ValueError, match=r"garments-.* has no text in 'columns': 5 is a int"):
+        GarmentIndex.open(folder).columns()
+
+
+def test_an_index_that_fails_in_an_unknown_way_has_no_categories(folder, monkeypatch, caplog):
+    """ComfyUI asks for them while it loads the nodes."""
+    monkeypatch.setattr(GarmentIndex, "categories", lambda self: sorted([1, "a"]))
+    caplog.set_level("INFO")
+    assert categories_of_index(folder) == ()
+    assert f"The categories of {folder} are unknown" in caplog.text
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 5000, b"SQLite format 3\0" + bytes(9000)])

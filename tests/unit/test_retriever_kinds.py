@@ -176,7 +176,7 @@ def test_bytes_of_garments_are_no_mark(made):
     Approximate.load(io.BytesIO(content), "vectors", made.kind, COUNT, DIM)
 
 
-@pytest.mark.parametrize("kind", ["other transform", "no transform", "sizes", "two", "no lists"])
+@pytest.mark.parametrize("kind", ["other transform", "sizes", "two", "no lists"])
 def test_a_file_of_other_parts(kind):
     import faiss
 
@@ -189,9 +189,6 @@ def test_a_file_of_other_parts(kind):
         whole.prepend_transform(faiss.RandomRotationMatrix(DIM, DIM))
     elif kind == "no lists":
         base.replace_invlists(None)
-    elif kind == "no transform":
-        made._vectors = faiss.IndexPreTransform(base)
-        made._vectors.d = DIM
     else:
         other = faiss.RemapDimensionsTransform(DIM, base.d, True)
         made._vectors = faiss.IndexPreTransform(other, base)
