@@ -17,7 +17,7 @@ import stat
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ def open_own(path: Path, mode: str) -> BinaryIO:
             f"{path} is a link or no file, expected a file of its own, since it is written to: "
             "remove it and start again."
         )
-    return open(path, mode, opener=_open_no_link)
+    return cast(BinaryIO, open(path, mode, opener=_open_no_link))
 
 
 def _open_no_link(path: str, flags: int) -> int:

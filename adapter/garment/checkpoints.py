@@ -99,7 +99,7 @@ def load_adapter(
         expected = InversionAdapter(config, device="meta").state_dict()
     except (KeyError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path} is no inversion adapter: {error}") from error
-    check_shapes(path, shapes_of(expected), shapes_of(state_dict))
+    check_shapes(Path(path), shapes_of(expected), shapes_of(state_dict))
     adapter = InversionAdapter(config, operations, device, dtype)
     try:
         adapter.load_state_dict(state_dict)
