@@ -82,7 +82,7 @@ RESUMABLE = (
 
 ADDED = (
     *("order", "captioned", "own_left_out", "catalogue", "keep", "noise_offset"),
-    *("start", "decoder_only"),
+    *("focus", "focus_share", "start", "decoder_only"),
 )
 """Options of the stages that earlier versions did not have."""
 

@@ -94,6 +94,23 @@ class DressCode:
     def __len__(self) -> int:
         return len(self.pairs)
 
+    def positions(self, file: str) -> list[int]:
+        """Return the positions of the pairs that a list in the folder names, as often as it does.
+
+        Raises:
+            FileNotFoundError: there is no such list.
+            ValueError: it is damaged, empty, or names a pair that this split lacks.
+        """
+        path = self.root / file
+        place = {(pair.person, pair.garment): row for row, pair in enumerate(self.pairs)}
+        named = _read_pairs(path)
+        absent = [" ".join(pair) for pair in named if pair not in place]
+        if absent or not named:
+            raise ValueError(
+                f"{path} names {_few(absent) or 'nothing'}: expected pairs of the split's lists."
+            )
+        return [place[pair] for pair in named]
+
     def digest(self, captions: bool = True) -> str:
         """Hash the pairs and their captions, wherever the folder lies: 16 hexadecimal digits."""
         pairs = [astuple(pair if captions else replace(pair, chunks=())) for pair in self.pairs]

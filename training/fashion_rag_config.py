@@ -44,6 +44,12 @@ class FashionRag:
     anew for each sample; 0 for all of the split."""
     keep: float = 1.0
     """Order `retrieved`: probability of each found garment to be given."""
+    focus: str = ""
+    """A list of pairs in the data's folder, spelt as its lists of pairs are, that are to be shown
+    more often, each with its own garment first and no caption; one named twice is shown twice as
+    often. For garments that the model learns slowly, such as prints."""
+    focus_share: float = 0.3
+    """Probability that a sample is one of these pairs."""
     chunks: tuple[float, ...] = (0.1, 0.1, 0.8)
     """Probability of captions of 1, 2, 3 noun chunks."""
     drop: float = 0.1
@@ -79,12 +85,17 @@ class FashionRag:
             raise ValueError(f"size is {self.size}; expected height and width, multiples of 8.")
         if self.order not in ORDERS:
             raise ValueError(f"order is {self.order!r}; expected one of {', '.join(ORDERS)}.")
-        shares = ("drop", "adapter_dropout", "captioned", "own_left_out", "keep")
+        shares = ("drop", "adapter_dropout", "captioned", "own_left_out", "keep", "focus_share")
         unbounded = ("noise_offset", "outside", "catalogue")
         for name in (*shares, *unbounded):
             most = 1.0 if name in shares else float("inf")
             if not 0 <= getattr(self, name) <= most:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 0 to {most:g}.")
+        if self.focus and not any(self.garments[1:]):
+            raise ValueError(
+                f"garments is {self.garments} and focus {self.focus!r}, whose pairs are shown with "
+                "garments: expected a probability for one garment or more."
+            )
         if self.snr_gamma < 0 or self.pool < len(self.garments) - 1:
             raise ValueError(
                 f"snr_gamma is {self.snr_gamma} and pool {self.pool}; expected 0 or more, and at "

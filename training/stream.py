@@ -28,6 +28,7 @@ class PairStream(Dataset):
         tower,
     ):
         self.data, self.config, self.found, self.prompts = data, config, found, prompts
+        self._focus = data.positions(config.focus) if config.focus else []
         sizes = Counter(pair.category for pair in data.pairs)
         self._in_catalogue = {
             category: min(1.0, config.catalogue / size) if config.catalogue else 1.0
@@ -52,14 +53,18 @@ class PairStream(Dataset):
         epoch, place = divmod(position, count)
         index = int(epoch_order(config.run.seed, epoch, count)[place])
         rng = random.Random(f"{config.run.seed} {position}")
+        counts, captioned = config.garments, config.captioned
+        if self._focus and rng.random() < config.focus_share:
+            index = rng.choice(self._focus)
+            counts, captioned = (0.0, *counts[1:]), 0.0
         pair = self.data.pairs[index]
         mirror = config.mirror and rng.random() < 0.5
-        garments = rng.choices(range(self.most + 1), config.garments)[0]
+        garments = rng.choices(range(self.most + 1), counts)[0]
         dropped = rng.random() < config.drop
         if dropped:
             rows, (ids, places) = [], self.prompts.empty()
         else:
-            rows, (ids, places) = self._asked(rng, index, pair, garments)
+            rows, (ids, places) = self._asked(rng, index, pair, garments, captioned)
         sample = {
             "ids": ids,
             "places": places,
@@ -83,11 +88,14 @@ class PairStream(Dataset):
         return sample | {"garment_pixels": photos}
 
     def _asked(
-        self, rng: random.Random, index: int, pair: Pair, count: int
+        self, rng: random.Random, index: int, pair: Pair, count: int, captioned: float
     ) -> tuple[list[int], tuple[torch.Tensor, torch.Tensor]]:
-        """Choose up to `count` garments, as positions in the data, and a prompt: ids and places."""
+        """Choose up to `count` garments, as positions in the data, and a prompt: ids and places.
+
+        captioned: probability that a caption stands before garments.
+        """
         config = self.config
-        if count and not (config.captioned and rng.random() < config.captioned):
+        if count and not (captioned and rng.random() < captioned):
             rows = own_first(index, self._found(pair, pair.chunks, count), count)
             return rows, self.prompts.garments(pair.category, len(rows))
         some = rng.choices((1, 2, 3), config.chunks)[0]

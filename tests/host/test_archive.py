@@ -13,11 +13,8 @@ from fashion_rag.comfyui_server.server import PACK_FOLDER, Server
 
 from .contract import NODES
 
-# What the registry's scanner looks for, and where it is right: the name of an exception alone.
+# What the registry's scanner looks for.
 SUSPECT = {"subprocess", "pickle", "marshal", "ctypes"}
-EXPLAINED = {
-    name: {"pickle"} for name in ("adapter/garment/checkpoints.py", "retriever/encoders/hub.py")
-}
 DEVELOPERS = ("tests", "benchmarks", "docs", "demo", "comfyui_server", ".ci", ".github")
 
 
@@ -54,7 +51,7 @@ def test_nothing_that_a_scanner_refuses(archive):
                 names |= {node.func.id} & {"eval", "exec", "compile", "__import__"}
         if suspect := names & {*SUSPECT, "eval", "exec", "compile", "__import__"}:
             found[path.relative_to(archive).as_posix()] = suspect
-    assert found == EXPLAINED
+    assert not found
 
 
 @pytest.mark.host

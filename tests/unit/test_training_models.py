@@ -222,6 +222,32 @@ def test_without_captions_the_samples_are_those_of_before(make):
     assert added & cli.identity_of(named.config).keys() == {"order", "catalogue", "keep"}
 
 
+def test_pairs_in_focus_are_shown_more_often_and_alone(make, world):
+    data = make().stream.data
+    listed = [data.pairs[row] for row in (2, 7, 7)]
+    lines = [f"{pair.person}_0.jpg {pair.garment}_1.jpg" for pair in listed]
+    (world / "often.txt").write_text("\n".join(lines))
+    try:
+        task = make(focus="often.txt", focus_share=1.0, captioned=1.0, precompute=True, drop=0.0)
+        (world / "often.txt").write_text("999999_0.jpg 999999_1.jpg")
+        with pytest.raises(ValueError, match="often.txt names 999999 999999.*split"):
+            make(focus="often.txt")
+    finally:
+        (world / "often.txt").unlink()
+    with pytest.raises(FileNotFoundError, match="often.txt is missing"):
+        make(focus="often.txt")
+    with pytest.raises(ValueError, match="focus 'often.txt'"):
+        make(focus="often.txt", garments=[1.0, 0.0])
+    own = task.stream.encoded["features"]
+    shown = []
+    for position in range(60):
+        sample = task.stream[position]
+        (row,) = [row for row in (2, 7) if torch.equal(sample["features"][0], own[row])]
+        shown.append(row)
+        assert sample["garment_there"][0], "never without its garment, whatever the shares"
+    assert 25 < shown.count(7) < 55
+
+
 def test_retrieved_garments_are_of_the_category_best_first(make, world, model):
     task = make(captioned=0.5)
     data = task.stream.data
