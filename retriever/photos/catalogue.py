@@ -137,10 +137,6 @@ def read_catalogue(root: Path) -> Catalogue:
     in_order = sorted(photos, key=lambda file: (rows[file][0] if file in rows else 1 << 62, file))
     for file in in_order:
         garment = _garment(file, rows[file][1] if file in rows else {})
-        if len(garment.id.splitlines()) > 1:
-            reason = f"its id {garment.id!r} holds a line end: give it one of a single line"
-            rejects.append(Reject(file, reason))
-            continue
         first = file_of_id.setdefault(garment.id, file)
         if first == file:
             garments.append(garment)

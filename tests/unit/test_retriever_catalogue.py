@@ -103,17 +103,6 @@ def test_table_rows_that_cannot_be_used(tmp_path):
     }
 
 
-def test_ids_of_several_lines_are_refused(tmp_path):
-    """The nodes name garments by ids, one a line."""
-    for name in ("a.jpg", "b.jpg"):
-        photo(tmp_path / name)
-    (tmp_path / "garments.jsonl").write_text(json.dumps({"file": "a.jpg", "id": "a\nb"}))
-    catalogue = read_catalogue(tmp_path)
-    assert [garment.id for garment in catalogue.garments] == ["b.jpg"]
-    (reject,) = catalogue.rejects
-    assert reject.file == "a.jpg" and "'a\\nb' holds a line end" in reject.reason
-
-
 def test_csv_rows_of_another_length(tmp_path):
     photo(tmp_path / "a.jpg")
     (tmp_path / "garments.csv").write_text("file,id,colour\na.jpg,A\na.jpg,A,red,too,many\n")
