@@ -15,7 +15,7 @@ memory's bandwidth:
   for, and later; what the words add to the file of records and to the time of writing and opening
   it.
 
-faiss and usearch: pip install "fashion-rag[bench]".
+faiss and usearch: pip install -e '.[bench]'.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ Each part runs in a process of its own, on vectors like those of CLIP (vectors.p
   100,000 photos in one folder and in 100, on a warm disk.
 
 Latencies are of single queries of k = 10, medians, without encoding the text. faiss and usearch:
-pip install "fashion-rag[bench]".
+pip install -e '.[bench]'.
 """
 
 from __future__ import annotations

@@ -182,6 +182,11 @@ def _evaluate(args: argparse.Namespace) -> None:
         return getattr(defaults, name) if value is None else value
 
     out = args.out or args.json.with_suffix("")
+    if out == args.json:
+        raise ValueError(
+            f"--json {args.json} is also the folder of the pictures: end it in .json, or name a "
+            "folder with --out."
+        )
     classifier = args.classifier or (CLASSIFIER if CLASSIFIER.is_file() else None)
     settings = settings_for(
         columns or (CLAIM if small else PROTOCOL), args.order, args.chunks, args.full

@@ -9,7 +9,9 @@ from typing import Any
 
 from ..files import read_text
 from ..retriever.encoders.recipe import as_built
+from ..retriever.milvus.connection import CONFIG
 from ..retriever.store.index import GarmentIndex
+from ..retriever.store.manifest import MANIFEST
 from ..retriever.upkeep.duplicates import THRESHOLD, find_duplicates
 from ..retriever.upkeep.merge import merge_indexes
 from ..retriever.upkeep.tune import tune_index
@@ -112,7 +114,17 @@ def describe_kind(kind: Mapping[str, Any]) -> str:
     return ", ".join([kind["name"], *rest])
 
 
+def _check_local(folder: Path) -> None:
+    """Raise ValueError where a folder stands for a collection, which a local index is pushed to."""
+    if (folder / CONFIG).is_file() and not (folder / MANIFEST).is_file():
+        raise ValueError(
+            f"{folder} stands for a collection in Milvus ({CONFIG}): do this with the local index "
+            "that was pushed to it, and push that again (`fashion-rag index push`)."
+        )
+
+
 def _update(args: argparse.Namespace) -> None:
+    _check_local(args.index)
     encoder = encoder_of(args)
     with progress_bar() as progress:
         report = update_index(
@@ -129,6 +141,7 @@ def _update(args: argparse.Namespace) -> None:
 
 
 def _remove(args: argparse.Namespace) -> None:
+    _check_local(args.index)
     try:
         count = remove_garments(args.index, args.ids)
     except KeyError as error:
@@ -137,6 +150,7 @@ def _remove(args: argparse.Namespace) -> None:
 
 
 def _duplicates(args: argparse.Namespace) -> None:
+    _check_local(args.index)
     index = GarmentIndex.open(args.index)
     with progress_bar() as progress:
         groups = find_duplicates(index, args.threshold, progress)
@@ -163,6 +177,7 @@ def _merge(args: argparse.Namespace) -> None:
 
 
 def _tune(args: argparse.Namespace) -> None:
+    _check_local(args.index)
     queries = None
     if args.texts is not None:
         if args.encoder is None:
@@ -187,6 +202,7 @@ def _tune(args: argparse.Namespace) -> None:
 
 
 def _verify(args: argparse.Namespace) -> None:
+    _check_local(args.index)
     index = GarmentIndex.open(args.index)
     index.verify()
     write(f"{args.index}: {len(index)} garments, every file is whole")

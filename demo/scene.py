@@ -30,8 +30,9 @@ GARMENTS = 360
 FULL_SIZE, FULL_STEPS, FULL_GUIDANCE = (384, 512), 50, 7.5
 """The paper's picture size (width, height), steps and guidance scale."""
 TO_FETCH = (
-    "sd2-community/stable-diffusion-2-inpainting, with CLIP ViT-H/14 as image_encoder and "
-    "Fashion-RAG's adapter as inversion_adapter.safetensors (README, Weights and licences)"
+    "sd2-community/stable-diffusion-2-inpainting, with CLIP ViT-H/14 as image_encoder, "
+    "Fashion-RAG's adapter as inversion_adapter.safetensors and a retrieval encoder as encoder "
+    "(docs/nodes.md, Weights and licences; docs/headless.md)"
 )
 
 

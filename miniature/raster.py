@@ -65,7 +65,7 @@ class Canvas:
             import aggdraw
         except ImportError as error:
             raise ImportError(
-                "Drawing the miniature world needs aggdraw: pip install 'fashion-rag[miniature]'."
+                "Drawing the miniature world needs aggdraw: pip install aggdraw."
             ) from error
         self._agg = aggdraw
         self.width, self.height = width, height

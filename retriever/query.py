@@ -153,11 +153,16 @@ def spelt_category(
     if len(alike) == 1:
         return alike[0]
     there = ", ".join(repr(name) for name in known if name) or "no category at all"
-    if remedy is None:
+    if not any(known):
+        remedy = (
+            "Put the photos into folders dresses, upper_body and lower_body of the catalogue, or "
+            "give its table a column `category`, and bring the index up to date; without a "
+            "category all garments are searched."
+        )
+    elif remedy is None:
         example = next(filter(None, known), "dresses")
         remedy = (
-            "Name one of them as category, or any and a filter (`--where`) such as: category = "
-            f'"{example}"'
+            f'Name one of them as category, or none and a filter such as: category = "{example}"'
         )
     raise ValueError(
         f"The index has no garments of the category {category!r}; it has: {there}. {remedy}"
@@ -182,9 +187,9 @@ def _with_least_score(backend: SearchBackend, query: Query) -> Query:
     if least is None:
         raise ValueError(
             f"The index of {backend.manifest['catalogue']['name']!r} has no least score of its "
-            "own, as it was made by an earlier version or lies in Milvus: bring it up to date "
-            "(`fashion-rag index update`, or Garment Index Build; then push it again), or name a "
-            "number as min_score."
+            "own: one in Milvus has none, and name a number as min_score; one that an earlier "
+            "version made gets it when it is brought up to date (`fashion-rag index update`, or "
+            "Garment Index Build)."
         )
     return replace(query, min_score=max(query.min_score, least))
 

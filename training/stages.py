@@ -107,6 +107,6 @@ def check_packages() -> None:
         import tensorboard  # noqa: F401
     except ImportError as error:
         raise ImportError(
-            f"training needs the package {error.name}: pip install 'fashion-rag[train]', or "
-            "pip install -e '.[train]' in a clone."
+            f"training needs the package {error.name}: pip install -e '.[train]' in the pack's "
+            "folder."
         ) from error

@@ -217,6 +217,12 @@ def test_what_cannot_be_run_is_said(world, model, tmp_path, capsys, arguments, m
     assert not file.exists() and not (tmp_path / "out/pictures").exists()
 
 
+def test_figures_and_pictures_need_names_of_their_own(tmp_path, capsys):
+    assert main(["evaluate", "--miniature", "--json", str(tmp_path / "results")]) == 1
+    assert "also the folder of the pictures" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
+
+
 def test_at_least_one_pair_is_evaluated(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["evaluate", "--miniature", "--pairs", "0", "--json", str(tmp_path / "out.json")])

@@ -7,7 +7,9 @@ import sys
 import numpy as np
 import pytest
 import torch
+from fashion_rag.retriever.backends import LocalBackend
 from fashion_rag.retriever.photos.catalogue import Garment
+from fashion_rag.retriever.query import spelt_category
 from fashion_rag.retriever.search import Hit, nearest, search
 from fashion_rag.retriever.store.index import GarmentIndex
 from fashion_rag.retriever.vectors import eight_bit as eightbit
@@ -174,6 +176,9 @@ def test_category_without_garments():
         search(index, unit(1, 4), 3, "hats")
     with pytest.raises(ValueError, match="no category at all"):
         search(index_of(unit(3, 4)), unit(1, 4), 3, "hats")
+    plain = LocalBackend(index_of(unit(3, 4)))
+    with pytest.raises(ValueError, match="no category at all. Put the photos into folders dresses"):
+        spelt_category(plain, "dresses", "Write one of these.")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from fashion_rag.commands import main as cli
+from fashion_rag.retriever.milvus.connection import CollectionPlace
 from fashion_rag.retriever.store.index import GarmentIndex
 from fashion_rag.retriever.upkeep import duplicates
 
@@ -38,6 +39,17 @@ def shop(tmp_path_factory) -> Path:
 def copy(shop, tmp_path) -> Path:
     """The same, to be written to."""
     return shutil.copytree(shop, tmp_path / "shop")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("update", "--encoder", "none"), ("remove", "a"), ("duplicates",), ("tune",), ("verify",)],
+)
+def test_a_folder_of_a_collection_is_no_local_index(tmp_path, capsys, words):
+    CollectionPlace("shop", "http://127.0.0.1:9").write(tmp_path)
+    action, *options = words
+    assert run("index", action, tmp_path, *options) == 1
+    assert "stands for a collection in Milvus" in capsys.readouterr().err
 
 
 def test_update_remove_and_restore(copy, capsys):
