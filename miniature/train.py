@@ -31,7 +31,7 @@ def train_miniature(
     kept, what was begun is resumed: call it again to go on.
 
     Args:
-        minutes: stop the stage that is under way with a checkpoint after so many minutes.
+        minutes: stop the stage that is under way with a checkpoint after so many minutes in all.
         settings: `STAGE.table.key=value`, changes to the shipped configurations.
         only: this stage alone; `clip`, `vae` and `parser` do not need each other, and may run side
             by side.
@@ -52,6 +52,7 @@ def train_miniature(
     from ..training.stages import check_packages, run_stage
     from .dresscode import render
 
+    begun = time.monotonic()
     check_packages()
     contents = _configurations(folder, settings)
     folder.mkdir(parents=True, exist_ok=True)
@@ -66,7 +67,8 @@ def train_miniature(
             assemble(folder)
         content = contents[stage]
         started = time.monotonic()
-        finished = run_stage(content, world, run, run.is_dir(), minutes)
+        left = None if minutes is None else max(0.0, minutes - (started - begun) / 60)
+        finished = run_stage(content, world, run, run.is_dir(), left)
         record_stage(folder, stage, content, time.monotonic() - started)
         if not finished:
             return False

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -348,7 +349,7 @@ class FashionRAGPipeline:
         shape = (1, count, size[0] // CELL, size[1] // CELL)
         if count == 0 or keypoints is None:
             if count:
-                logger.warning("No pose is given: the U-Net gets an empty pose map.")
+                _tell_no_pose()
             return torch.zeros(shape, device=self.device, dtype=self.dtype)
         return pose_map(keypoints, size, size)[None].to(self.device, self.dtype)
 
@@ -496,3 +497,9 @@ def _load_unet(path: Path, part: Path, dtype: torch.dtype) -> torch.nn.Module:
             f"{path} does not fit the architecture in the model folder's unet/config.json: {error}"
         ) from error
     return unet.eval().requires_grad_(False)
+
+
+@cache
+def _tell_no_pose() -> None:
+    """Log, once, that a U-Net with pose channels paints without a pose."""
+    logger.warning("No pose is given: the U-Net gets an empty pose map.")

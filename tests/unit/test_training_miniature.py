@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,6 +15,7 @@ from fashion_rag.adapter.headless.pipeline import FashionRAGPipeline  # noqa: E4
 from fashion_rag.adapter.person.parsing import load_parser  # noqa: E402
 from fashion_rag.commands.main import main  # noqa: E402
 from fashion_rag.miniature import train as miniature  # noqa: E402
+from fashion_rag.training import stages  # noqa: E402
 
 RUN = ("steps=2", "batch_size=2", "log_every=1", "checkpoint_every=1", "preview_every=9")
 """Of each stage."""
@@ -56,6 +58,24 @@ def test_one_command_makes_the_miniature(tmp_path, monkeypatch, capsys):
     assert main(command) == 0
     with pytest.raises(ValueError, match="'gan.run.steps=1' names no stage"):
         miniature.train_miniature(tmp_path / "mini", settings=["gan.run.steps=1"])
+
+
+def test_minutes_are_of_all_stages_together(tmp_path, monkeypatch):
+    clock, given = [0.0], {}
+
+    def run_stage(content, world, run, resume, minutes):
+        given[run.name] = minutes
+        run.mkdir()
+        clock[0] += 20 * 60
+        return run.name != "parser"
+
+    (tmp_path / "world").mkdir()
+    (tmp_path / "world" / "train_pairs.txt").touch()
+    monkeypatch.setattr(stages, "run_stage", run_stage)
+    monkeypatch.setattr(miniature, "record_stage", lambda *_: None)
+    monkeypatch.setattr(miniature, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    assert not miniature.train_miniature(tmp_path, 30)
+    assert given == {"clip": 30, "vae": 10, "parser": 0}
 
 
 @pytest.mark.parametrize(
