@@ -35,8 +35,8 @@ class Gallery {
     this.found = null; // by the last run: { hits, settings }
     this.searcher = new Searcher();
     this.build();
-    // A graph may build the index and end without running this node.
-    this.afterRun = () => this.index && this.describe();
+    // A graph may build a missing index and end without running this node.
+    this.afterRun = () => this.missing && this.open(this.index);
     api.addEventListener("execution_success", this.afterRun);
     this.timer = setInterval(() => this.look(), LOOK);
   }
@@ -228,6 +228,7 @@ class Gallery {
     this.index = index;
     this.asked = "";
     this.described = null;
+    this.missing = false;
     this.show([], "");
     if (!index) {
       this.showFacets(); // none
@@ -241,13 +242,12 @@ class Gallery {
     try {
       const described = await describe(index);
       if (index !== this.index) return;
-      // Built or changed meanwhile: what was answered is of the former one.
-      if (JSON.stringify(described) !== JSON.stringify(this.described)) this.asked = "";
       this.described = described;
       this.showFacets();
     } catch (error) {
       if (index !== this.index) return;
       this.described = null;
+      this.missing = true;
       this.showFacets();
       this.say(error.message, true);
     }
@@ -286,6 +286,7 @@ class Gallery {
   ran(output) {
     const [index] = output.index ?? [];
     this.ranIndex = index || null;
+    this.missing = false;
     if (!output.garments) return;
     if (this.indexName() !== this.index) this.open(this.indexName());
     else if (this.index) this.describe(); // the run may have brought it up to date
