@@ -19,7 +19,7 @@ from fashion_rag.comfyui_server.server import Server
 from PIL import Image
 
 from .. import workflows
-from .driving import CARDS, READY, SECONDS, drop
+from .driving import CARDS, READY, SECONDS, drop, show
 from .shops import make_large_shop, make_shop
 
 DATA = Path(__file__).parent.parent / "data"
@@ -165,14 +165,6 @@ def opened(page, shop) -> dict[str, Any]:
     node = next(one for one in workflow["nodes"] if one["type"] == "TextGarmentRetrieve")
     node["size"] = [560, 860]
     drop(page, workflow)
-    page.evaluate(
-        """id => {
-            const { pos } = app.graph.getNodeById(id);
-            app.canvas.ds.scale = 1;
-            app.canvas.ds.offset = [500 - pos[0], 60 - pos[1]];
-            app.graph.setDirtyCanvas(true, true);
-        }""",
-        node["id"],
-    )
+    show(page, node["id"])
     page.wait_for_selector(CARDS)
     return workflow

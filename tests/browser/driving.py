@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from playwright.sync_api import TimeoutError
+
 READY = """() => window.app?.extensionManager && app.canvas
     && LiteGraph.registered_node_types['FashionComposite']"""
 DROPPED = """([text, name]) => {
@@ -22,6 +24,9 @@ PICTURES = """id => {
     return loaded.map((image) => [image.naturalWidth, image.naturalHeight]);
 }"""
 CARDS = ".fr-gallery .fr-card"
+PHOTOS = f"""() => [...document.querySelectorAll('{CARDS} img')]
+    .filter((photo) => photo.offsetParent)
+    .map((photo) => [photo.src, photo.complete, photo.naturalWidth])"""
 SIDE_BAR = "Workspace.ToggleSidebarTab.fashion-rag-catalogue"
 SECONDS = 1000
 
@@ -37,6 +42,19 @@ def drop(page, workflow: dict[str, Any], name: str = "workflow") -> None:
 def wait_until_open(page, workflow: dict[str, Any]) -> None:
     """The graph comes first, the tab and the address later: the page is ready after all of them."""
     page.wait_for_function(OPEN, arg=[workflow["id"], len(workflow["nodes"])])
+
+
+def show(page, identity: int) -> None:
+    """Go to a node at its real size: far out, or off the canvas, its pictures are not loaded."""
+    page.evaluate(
+        """id => {
+            const { pos } = app.graph.getNodeById(id);
+            app.canvas.ds.scale = 1;
+            app.canvas.ds.offset = [500 - pos[0], 60 - pos[1]];
+            app.graph.setDirtyCanvas(true, true);
+        }""",
+        identity,
+    )
 
 
 def number(workflow: dict[str, Any], node_type: str) -> int:
@@ -62,6 +80,16 @@ def pictures(page, workflow: dict[str, Any], node_type: str) -> list[list[int]]:
     identity = number(workflow, node_type)
     page.wait_for_function(f"id => ({PICTURES})(id).length", arg=identity)
     return page.evaluate(PICTURES, identity)
+
+
+def wait_for_photos(page, count: int) -> None:
+    """Wait until the galleries in sight show this many photos, all of them loaded."""
+    loaded = f"({PHOTOS})().filter(([, , width]) => width).length"
+    try:
+        page.wait_for_function(f"() => ({PHOTOS})().length === {count} && {loaded} === {count}")
+    except TimeoutError as error:
+        said = page.locator(".fr-gallery .fr-status").all_text_contents()
+        raise AssertionError(f"photos {page.evaluate(PHOTOS)}, said {said}") from error
 
 
 def toggle(page, tab: str) -> None:

@@ -9,7 +9,17 @@ from fashion_rag.comfyui_server.server import PACK_FOLDER
 from PIL import Image
 
 from .. import workflows
-from .driving import SECONDS, drop, number, pictures, press, run, wait_until_open
+from .driving import (
+    SECONDS,
+    drop,
+    number,
+    pictures,
+    press,
+    run,
+    show,
+    wait_for_photos,
+    wait_until_open,
+)
 
 pytestmark = pytest.mark.browser
 PEOPLE = PACK / "miniature" / "examples" / "people"
@@ -158,11 +168,9 @@ def test_build_an_index_and_dress_a_person(page, request):
     dressing = workflows.on_model_folder(dressing, "standin")
     drop(page, dressing)
     run(page, dressing, "SaveImage")
-    page.wait_for_function(
-        "() => [...document.querySelectorAll('.fr-gallery .fr-card img')]"
-        ".filter((photo) => photo.naturalWidth).length === 3"
-    )
     assert [768, 1024] in pictures(page, dressing, "SaveImage"), "the size of the photo"
+    show(page, number(dressing, "TextGarmentRetrieve"))
+    wait_for_photos(page, 3)
     frame = str(number(dressing, "FashionFrame"))
     said = page.evaluate("id => app.nodeOutputs[id].text.join('')", frame)
     assert said

@@ -36,7 +36,7 @@ class Gallery {
     this.searcher = new Searcher();
     this.build();
     // A graph may build a missing index and end without running this node.
-    this.afterRun = () => this.missing && this.open(this.index);
+    this.afterRun = () => this.missing && !this.hits.length && this.open(this.index);
     api.addEventListener("execution_success", this.afterRun);
     this.timer = setInterval(() => this.look(), LOOK);
   }
