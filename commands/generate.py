@@ -34,6 +34,7 @@ from ..retriever.backends import SearchBackend
 from ..retriever.encoders.open_clip import Encoder, load_encoder
 from ..retriever.open_index import open_index
 from ..retriever.outfit import read_outfit, retrieve_outfit
+from ..retriever.photos.layouts import category_of
 from ..retriever.query import retrieve
 from ..retriever.query_types import MAX_POOL, Query
 from ..retriever.search import Hit
@@ -103,7 +104,11 @@ def add_commands(commands: Any) -> None:
     )
     add("--index", type=Path, required=True, metavar="FOLDER", help="made by `index build`")
     add("--catalogue", type=Path, metavar="FOLDER", help="where the garment photos are now")
-    add("--category", help="only garments of this category")
+    add(
+        "--category",
+        help="only garments of this category; with --parser and an index without categories: "
+        "what they are",
+    )
     add(
         "--top-k",
         type=whole_number(1, MAX_POOL),
@@ -221,18 +226,21 @@ def _garments(args: argparse.Namespace) -> Image.Image:
     if (args.mask is None) == (args.parser is None):
         raise ValueError("Name either --mask, or --parser, which makes the mask from the photo.")
     refuse_embeddings(args.prompt, args.text if "{caption}" in args.prompt else "")
-    query = Query(args.text, category=args.category, k=args.top_k)
     levels = None if args.levels is None else parse_levels(args.levels)
     person = open_photo(args.person)
     mask = None if args.mask is None else read_mask(args.mask, person.size)
     keypoints = _keypoints(args, person)
     index, encoder = _index(args)
-    (result,) = retrieve(index, encoder, [query])
+    # Of a catalogue without categories, the one named can only be what is repainted.
+    searched = args.category if args.parser is None or any(index.categories()) else None
+    (result,) = retrieve(index, encoder, [Query(args.text, category=searched, k=args.top_k)])
     hits = result.hits
     if result.note:
         write(result.note)
     _write_hits(hits)
     categories = {hit.garment.category for hit in hits}
+    if args.category and searched is None:
+        categories = {category_of(args.category)}
     if mask is None:
         mask = _parsed_mask(args, person, categories, keypoints)
     pipeline, category = _pipeline(args), categories.pop() if len(categories) == 1 else ""

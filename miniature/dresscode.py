@@ -3,6 +3,7 @@
 ```
 fine_captions.json coarse_captions.json   {"000000": [chunk, chunk, chunk], ...}
 train_pairs.txt test_pairs_paired.txt test_pairs_unpaired.txt      three columns, with the category
+often.txt                                 train_pairs, patterns that are learnt slowly often
 garments.jsonl                            what each garment truly is: file, caption, attributes
 miniature.json                            seed, size, and the version of the world
 <category>/images/NNNNNN_0.jpg            model photo;  NNNNNN_1.jpg the in-shop photo
@@ -37,6 +38,9 @@ from .world import category_of, make_garment, make_scene, numbers
 WORLD_VERSION = 2
 #: The third column of the pairs files in the root.
 _CATEGORY_COLUMN = {"upper_body": 0, "lower_body": 1, "dresses": 2}
+OFTEN = "often.txt"
+#: How often it names a pair of a pattern; of any other, once.
+_TIMES = {"flowers": 8, "dots": 4, "diamonds": 3, "zigzag": 3, "checks": 3}
 #: What colours a viewer shows the 18 labels in.
 _PALETTE = bytes.fromhex(
     "141418 fabe3c 784628 3c3c3c dc5a50 a05ac8 4678c8 eb82aa f0dc5a"
@@ -193,3 +197,6 @@ def _write_pairs(folder: Path, seed: int, train: Iterable[int], test: Iterable[i
             f"{a:06d}_0.jpg\t{b:06d}_1.jpg\t{_CATEGORY_COLUMN[category_of(a)]}\n" for a, b in rows
         ]
         write_text(folder / f"{name}.txt", "".join(lines))
+    times = {n: _TIMES.get(make_garment(seed, n).pattern, 1) for n in train}
+    lines = [f"{n:06d}_0.jpg\t{n:06d}_1.jpg\n" * count for n, count in times.items()]
+    write_text(folder / OFTEN, "".join(lines))

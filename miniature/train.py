@@ -50,14 +50,14 @@ def train_miniature(
             "in clip.run.steps=500."
         )
     from ..training.stages import check_packages, run_stage
-    from .dresscode import render
+    from .dresscode import OFTEN, render
 
     begun = time.monotonic()
     check_packages()
     contents = _configurations(folder, settings)
     folder.mkdir(parents=True, exist_ok=True)
     world = folder / "world"
-    if not (world / "train_pairs.txt").is_file():
+    if not (world / OFTEN).is_file():  # the last that is written
         render(world, COUNT, TEST, SEED, SIZE, progress=_progress)
     for stage in STAGES if only is None else (only,):
         run = folder / stage

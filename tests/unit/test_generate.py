@@ -124,6 +124,16 @@ def test_a_parser_in_place_of_the_mask(house, tmp_path, monkeypatch):
     assert (before != after)[inside].mean() > 0.9
     with pytest.raises(ValueError, match="of dresses, upper_body.*name it with --category"):
         call(house, "--parser=P", "--text=a", f"--out={out}", mask=False)
+    build_index(
+        house / "catalogue" / "dresses",
+        tmp_path / "plain",
+        load_encoder(house / "model" / "encoder"),
+    )
+    plain = ("--parser=P", "--text=green", f"--index={tmp_path / 'plain'}", f"--out={out}")
+    with pytest.raises(ValueError, match="of no category.*name it with --category"):
+        call(house, *plain, mask=False)
+    call(house, *plain, "--category=Dresses", mask=False)
+    assert asked[-1][2] == "dresses"
     for given in (True, False):
         with pytest.raises(ValueError, match="either --mask, or --parser"):
             call(house, *(["--parser=P"] if given else []), "--text=a", "--out=a.png", mask=given)

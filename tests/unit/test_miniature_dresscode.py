@@ -51,6 +51,16 @@ def test_the_layout_is_dress_codes(folder):
     assert {len(row) for row in pairs(folder / "test_pairs_unpaired.txt")} == {3}
 
 
+def test_patterns_that_are_learnt_slowly_are_named_often(folder):
+    train = [(person, garment) for person, garment, _ in pairs(folder / "train_pairs.txt")]
+    often = pairs(folder / "often.txt")
+    assert set(often) == set(train)
+    times = {"flowers": 8, "dots": 4, "diamonds": 3, "zigzag": 3, "checks": 3}
+    for pair in train:
+        pattern = world.make_garment(2, int(pair[0][:6])).pattern
+        assert often.count(pair) == times.get(pattern, 1)
+
+
 def test_nobody_wears_the_own_garment_in_an_unpaired_file(folder):
     for category in world.CATEGORIES:
         rows = pairs(folder / category / "test_pairs_unpaired.txt")

@@ -70,7 +70,7 @@ def test_minutes_are_of_all_stages_together(tmp_path, monkeypatch):
         return run.name != "parser"
 
     (tmp_path / "world").mkdir()
-    (tmp_path / "world" / "train_pairs.txt").touch()
+    (tmp_path / "world" / "often.txt").touch()
     monkeypatch.setattr(stages, "run_stage", run_stage)
     monkeypatch.setattr(miniature, "record_stage", lambda *_: None)
     monkeypatch.setattr(miniature, "time", SimpleNamespace(monotonic=lambda: clock[0]))
